@@ -6,7 +6,7 @@
 #   run_child COMMAND…              runs a command that ends with us
 #
 # All that was started ends with the script, whichever way that ends: by itself, by Ctrl-C, TERM or HUP, and even when it
-# is killed. The folder goes too, unless WN_KEEP is set or the script failed outside CI.
+# is killed. The folder goes too, but a script that failed outside CI leaves its logs, and WN_KEEP=1 leaves everything.
 
 servers_control=$(dirname "$(readlink -f "${BASH_SOURCE[0]}")")/control
 
@@ -41,9 +41,12 @@ run_child() {
 servers_end() {
   local code=$?
   trap '' HUP INT TERM
-  if [ -n "${WN_KEEP:-}" ] || { [ "$code" -ne 0 ] && [ "$code" -le 128 ] && [ -z "${CI:-}" ]; }; then
-    touch "$servers_folder/keep"
-    echo "logs and data are kept in $servers_folder"
+  if [ -n "${WN_KEEP:-}" ]; then
+    echo data >"$servers_folder/keep"
+    echo "logs and data are kept in $servers_folder; start the servers again with its control program"
+  elif [ "$code" -ne 0 ] && [ "$code" -lt 128 ] && [ -z "${CI:-}" ]; then
+    echo logs >"$servers_folder/keep"
+    echo "the servers' logs are kept in $servers_folder"
   fi
   if [ -x "$servers_folder/control" ]; then
     "$servers_folder/control" end

@@ -21,6 +21,7 @@ package_is_there() {
     rabbitmq-server) [ -x /usr/lib/rabbitmq/bin/rabbitmq-server ] ;;
     postgresql) compgen -G '/usr/lib/postgresql/*/bin/initdb' >/dev/null ;;
     python3-pika) python3 -c 'import pika' 2>/dev/null ;;
+    prometheus) command -v promtool >/dev/null ;;
     *) command -v "$1" >/dev/null ;;
   esac
 }
