@@ -32,7 +32,7 @@ def main():
     except NackError:
         sys.exit("not published: the broker refused the event (a full queue?); try again later")
     except AMQPError as error:
-        sys.exit(f"not published: {type(error).__name__} {error}")
+        sys.exit(f"not published: {error!r}")
     print(f"confirmed {event_id}")
 
 
