@@ -1,0 +1,1 @@
+//! What WeChat's answer means.
