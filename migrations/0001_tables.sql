@@ -37,7 +37,7 @@ CREATE TABLE IF NOT EXISTS t_wechat_user (
     nick_name          text,
     avatar_url         text,
     session_key        text,
-    subscribe_template jsonb NOT NULL DEFAULT '{}',
+    subscribe_template jsonb DEFAULT '{}',
     sys_user_id        text,
     username           text,
     create_by          text,
@@ -56,7 +56,7 @@ CREATE TABLE IF NOT EXISTS t_wechat_message_user (
     app_id       text NOT NULL,
     template_id  text NOT NULL,
     customer_id  text,
-    sys_user_ids text[] NOT NULL DEFAULT '{}',
+    sys_user_ids text[] DEFAULT '{}',
     create_by    text,
     create_time  timestamptz NOT NULL DEFAULT now(),
     update_by    text,
@@ -65,7 +65,7 @@ CREATE TABLE IF NOT EXISTS t_wechat_message_user (
     status       smallint NOT NULL DEFAULT 1
 );
 ALTER TABLE t_wechat_message_user
-    ADD COLUMN IF NOT EXISTS openids text[] NOT NULL DEFAULT '{}';
+    ADD COLUMN IF NOT EXISTS openids text[] DEFAULT '{}';
 CREATE INDEX IF NOT EXISTS t_wechat_message_user_lookup
     ON t_wechat_message_user (company_no, app_id, template_id, customer_id);
 

@@ -141,7 +141,9 @@ pub fn meet(row: Option<&Row>, carrier: &Carrier) -> Meeting {
         Status::Planned | Status::Retrying => Meeting::Claim,
         Status::Attempting if row.claim == Some(carrier.claim) => Meeting::Ours,
         Status::Attempting if row.leased => Meeting::Busy,
-        Status::Attempting if carrier.on_unknown.resends_after_take_overs(row.take_overs + 1) => Meeting::TakeOver,
+        Status::Attempting if carrier.on_unknown.resends_after_take_overs(row.take_overs + 1) => {
+            Meeting::TakeOver
+        }
         Status::Attempting => Meeting::TakeOverAndGiveUp,
     }
 }

@@ -1,0 +1,17 @@
+//! All that knows PostgreSQL: one function a query, SQL named by its leading comment.
+
+pub mod apps;
+pub mod batch;
+pub mod claim;
+pub mod error;
+pub mod letters;
+pub mod migrate;
+pub mod plan;
+pub mod pool;
+pub mod registry;
+pub mod settle;
+pub mod story;
+pub mod tokens;
+
+pub use error::Error;
+pub use pool::Database;
