@@ -8,6 +8,7 @@ pub mod letters;
 pub mod migrate;
 pub mod plan;
 pub mod pool;
+pub mod record;
 pub mod registry;
 pub mod settle;
 pub mod story;

@@ -11,5 +11,6 @@ pub mod event;
 pub mod ids;
 pub mod ladder;
 pub mod outcome;
+pub mod plan;
 pub mod protocol;
 pub mod recipient;
