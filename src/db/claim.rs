@@ -316,7 +316,7 @@ const fn takes_over(meeting: Meeting) -> bool {
 }
 
 fn answer(met: &Met<'_>) -> Answer {
-    let is_ours = !met.reused && (grants(met.meeting) || met.meeting == Meeting::Ours);
+    let is_ours = !met.reused && (grants(met.meeting) || matches!(met.meeting, Meeting::Ours | Meeting::GiveUp));
     let claim = is_ours.then(|| Claim {
         row_id: met.row_id,
         claim: met.request.carrier.claim,

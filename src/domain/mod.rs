@@ -6,10 +6,12 @@
 
 pub mod answer;
 pub mod consent;
+pub mod decide;
 pub mod delivery;
 pub mod event;
 pub mod ids;
 pub mod ladder;
+pub mod letter;
 pub mod outcome;
 pub mod plan;
 pub mod protocol;
