@@ -19,6 +19,7 @@ use super::protocol::OnUnknown;
 pub use malformed::Malformed;
 pub(super) use read::{id, instant, optional, required};
 use wire::Wire;
+pub(super) use wire::{not_split, object};
 
 /// A checked event. Everything inside is trusted from here on.
 #[derive(Debug)]
