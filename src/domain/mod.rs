@@ -5,6 +5,7 @@
 //! that ([`outcome`]), and when to try again ([`ladder`]).
 
 pub mod answer;
+pub mod app;
 pub mod consent;
 pub mod delivery;
 pub mod event;
