@@ -5,6 +5,7 @@ pub mod batch;
 pub mod claim;
 pub mod error;
 pub mod letters;
+pub mod listen;
 pub mod migrate;
 pub mod plan;
 pub mod pool;

@@ -11,7 +11,7 @@ use super::claim::Claim;
 use super::ready::Ready;
 use super::Pipeline;
 use crate::delays::{self, Delays};
-use crate::domain::answer::{Class, SendAnswer};
+use crate::domain::answer::{Class, SendAnswer, classify_send};
 use crate::domain::decide::{self, Situation};
 use crate::domain::delivery::Delivery;
 use crate::domain::outcome::{AnswerFacts, DeadReason, Outcome};
@@ -74,10 +74,11 @@ impl Pipeline {
                 return uncharged(&tries);
             }
             let answer = self.request(delivery, &token).await;
-            let class = answer.class();
-            tries.charged += i32::from(class.is_charged());
-            if !self.try_again(&class, &token, claim, &mut tries, &mut ready).await {
-                return self.decide(delivery, claim, &answer, &class, &tries, &token, ready);
+            let class = classify_send(&answer);
+            tries.charged += i32::from(is_charged(class));
+            let again = answer.retry_after().is_none() && self.try_again(class, &token, claim, &mut tries, &mut ready).await;
+            if !again {
+                return self.decide(delivery, claim, &answer, &tries, &token, ready);
             }
         }
     }
@@ -102,14 +103,16 @@ impl Pipeline {
         let answer = self.wechat.send(token, &message).await;
         drop(in_flight);
         crash_point("requested");
-        self.metrics.attempt(&event.app_id, answer.class().as_str(), answer.errcode(), started.elapsed());
+        let class = classify_send(&answer).as_str();
+        self.metrics.attempt(&event.app_id, class, answer.errcode(), started.elapsed());
         answer
     }
 
-    /// Prepares another request within this claim, where the class allows one and the lease has room for it.
+    /// Prepares another request within this claim, where the class allows one and the lease has room for it. (Where WeChat
+    /// names a time to wait, the ladder is the place.)
     async fn try_again(
         &self,
-        class: &Class,
+        class: Class,
         token: &Arc<AccessToken>,
         claim: &Claim,
         tries: &mut Tries,
@@ -124,8 +127,7 @@ impl Pipeline {
                 tries.conflicts += 1;
                 delays::between(CONFLICT_PAUSE.0, CONFLICT_PAUSE.1)
             }
-            // WeChat's own wish to wait longer is for the ladder.
-            Class::Transient { retry_after: None, .. } if ready.probe.is_none() => match tries.quick.next() {
+            Class::Transient if ready.probe.is_none() => match tries.quick.next() {
                 Some(pause) => pause,
                 None => return false,
             },
@@ -148,35 +150,42 @@ impl Pipeline {
         }
     }
 
-    #[expect(clippy::too_many_arguments, reason = "each is one fact of the attempt, and this is their only meeting")]
     fn decide(
         &self,
         delivery: &Delivery,
         claim: &Claim,
         answer: &SendAnswer,
-        class: &Class,
         tries: &Tries,
         token: &Arc<AccessToken>,
         ready: Ready,
     ) -> Attempted {
-        let due = self.gates.learn(&delivery.event.app_id, class, answer, ready.probe);
+        let class = classify_send(answer);
+        let due = self.gates.learn(&delivery.event.app_id, answer, ready.probe);
         let situation = Situation {
             ladder: &self.settings.ladder,
             step: delivery.progress.step,
             on_unknown: delivery.event.on_unknown.unwrap_or(self.settings.on_unknown),
+            attempts: claim.row.attempts + tries.charged,
             timeouts: claim.row.timeouts,
             unknown_before: claim.row.unknown_before,
             counted: claim.row.consent.is_some_and(|consent| consent.remaining.is_some()),
+            msgid: answer.msgid(),
+            retry_after: answer.retry_after(),
             due,
         };
         Attempted {
             outcome: decide::outcome(class, &situation),
             facts: answer.facts(),
             charged: tries.charged,
-            unknown: matches!(class, Class::Unknown),
+            unknown: class == Class::Unknown,
             token_generation: Some(token.generation()),
         }
     }
+}
+
+/// The app's troubles, and two processes meeting at one user, are not the delivery's doing.
+fn is_charged(class: Class) -> bool {
+    !matches!(class, Class::Token | Class::AppFault(_) | Class::Quota | Class::Throttled | Class::Conflict)
 }
 
 /// Handed on without a verdict on this delivery: requests made so far still count.

@@ -53,6 +53,14 @@ impl SendAnswer {
         }
     }
 
+    /// WeChat's id of the message, where it gave one.
+    pub fn msgid(&self) -> Option<u64> {
+        match self {
+            Self::Read { msgid, .. } => *msgid,
+            _ => None,
+        }
+    }
+
     /// What is worth keeping in the ledger.
     pub fn facts(&self) -> AnswerFacts {
         match self {

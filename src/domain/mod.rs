@@ -5,6 +5,7 @@
 //! answer means ([`answer`]), what follows from that ([`outcome`]), and when to try again ([`ladder`]).
 
 pub mod answer;
+pub mod app;
 pub mod carrier;
 pub mod consent;
 pub mod decide;
