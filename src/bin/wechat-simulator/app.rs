@@ -64,6 +64,7 @@ struct Window {
 }
 
 impl App {
+    /// A new app without users or tokens.
     pub fn new(settings: AppSettings) -> Self {
         Self { settings, ..Self::default() }
     }
@@ -87,6 +88,7 @@ impl App {
         }
     }
 
+    /// The tokens of one interface.
     pub fn issuer(&self, kind: Kind) -> &Issuer {
         match kind {
             Kind::Stable => &self.stable,
@@ -94,6 +96,7 @@ impl App {
         }
     }
 
+    /// The tokens of one interface, to be changed.
     pub fn issuer_mut(&mut self, kind: Kind) -> &mut Issuer {
         match kind {
             Kind::Stable => &mut self.stable,
@@ -101,6 +104,7 @@ impl App {
         }
     }
 
+    /// The lifetime of the app's tokens, from both interfaces.
     pub fn token_lifetime(&self) -> Lifetime {
         let valid_ms = self.settings.token_lifetime_seconds.unwrap_or(TOKEN_LIFETIME_SECONDS) * 1_000;
         let overlap_ms = self

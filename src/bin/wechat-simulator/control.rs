@@ -21,7 +21,7 @@ use crate::user::Consent;
 use crate::world::World;
 
 /// What a control call answers: JSON, or the reason why not.
-pub type Answer = Result<Json<Value>, Complaint>;
+pub type Reply = Result<Json<Value>, Complaint>;
 
 /// A control call that makes no sense: HTTP 400 and `{"error": …}`.
 pub struct Complaint(String);
@@ -32,21 +32,25 @@ impl IntoResponse for Complaint {
     }
 }
 
-pub async fn reset(State(simulator): State<Arc<Simulator>>, body: Bytes) -> Answer {
+/// Starts the world anew.
+pub async fn reset(State(simulator): State<Arc<Simulator>>, body: Bytes) -> Reply {
     let scenario = if body.is_empty() { None } else { Some(parse(&body)?) };
     simulator.reset(scenario.as_ref());
     done(1)
 }
 
-pub async fn apps(State(simulator): State<Arc<Simulator>>, body: Bytes) -> Answer {
+/// Registers apps, or changes them.
+pub async fn apps(State(simulator): State<Arc<Simulator>>, body: Bytes) -> Reply {
     for_each(&simulator, &body, |world, app: AppSettings| world.register_app(app))
 }
 
-pub async fn consent(State(simulator): State<Arc<Simulator>>, body: Bytes) -> Answer {
+/// Registers what users agreed to.
+pub async fn consent(State(simulator): State<Arc<Simulator>>, body: Bytes) -> Reply {
     for_each(&simulator, &body, |world, consent: Consent| world.grant(consent))
 }
 
-pub async fn codes(State(simulator): State<Arc<Simulator>>, body: Bytes) -> Answer {
+/// Registers login codes.
+pub async fn codes(State(simulator): State<Arc<Simulator>>, body: Bytes) -> Reply {
     for_each(&simulator, &body, |world, code: LoginCode| world.register_code(code))
 }
 
@@ -57,25 +61,30 @@ struct Latency {
     appid: Option<String>,
 }
 
-pub async fn latency(State(simulator): State<Arc<Simulator>>, body: Bytes) -> Answer {
+/// Sets how long requests take.
+pub async fn latency(State(simulator): State<Arc<Simulator>>, body: Bytes) -> Reply {
     for_each(&simulator, &body, |world, it: Latency| world.set_latency(it.ms, it.appid.as_deref()))
 }
 
-pub async fn add_fault(State(simulator): State<Arc<Simulator>>, body: Bytes) -> Answer {
+/// Adds a fault rule behind the others.
+pub async fn add_fault(State(simulator): State<Arc<Simulator>>, body: Bytes) -> Reply {
     let rule: Rule = parse(&body)?;
     let id = simulator.with_world(|world| world.faults.add(rule));
     Ok(Json(json!({ "id": id })))
 }
 
+/// The rules in force, with how often each saw and struck a request.
 pub async fn list_faults(State(simulator): State<Arc<Simulator>>) -> Json<Value> {
     simulator.with_world(|world| Json(json!({ "faults": world.faults.list() })))
 }
 
-pub async fn clear_faults(State(simulator): State<Arc<Simulator>>) -> Answer {
+/// Ends all rules.
+pub async fn clear_faults(State(simulator): State<Arc<Simulator>>) -> Reply {
     done(simulator.with_world(|world| world.faults.clear(None)))
 }
 
-pub async fn clear_fault(State(simulator): State<Arc<Simulator>>, Path(id): Path<u64>) -> Answer {
+/// Ends one rule.
+pub async fn clear_fault(State(simulator): State<Arc<Simulator>>, Path(id): Path<u64>) -> Reply {
     done(simulator.with_world(|world| world.faults.clear(Some(id))))
 }
 
@@ -95,7 +104,7 @@ impl TokenOrder {
 }
 
 /// Every token of the app stops working at once.
-pub async fn invalidate_tokens(State(simulator): State<Arc<Simulator>>, body: Bytes) -> Answer {
+pub async fn invalidate_tokens(State(simulator): State<Arc<Simulator>>, body: Bytes) -> Reply {
     for_each(&simulator, &body, |world, order: TokenOrder| {
         let app = world.open_app(&order.appid);
         order.kinds().for_each(|kind| app.issuer_mut(kind).invalidate());
@@ -103,7 +112,7 @@ pub async fn invalidate_tokens(State(simulator): State<Arc<Simulator>>, body: By
 }
 
 /// Somebody else fetched a new token: the old one works until the overlap is over.
-pub async fn rotate_tokens(State(simulator): State<Arc<Simulator>>, body: Bytes) -> Answer {
+pub async fn rotate_tokens(State(simulator): State<Arc<Simulator>>, body: Bytes) -> Reply {
     for_each(&simulator, &body, |world, order: TokenOrder| {
         order.kinds().for_each(|kind| rotate(world, &order.appid, kind));
     })
@@ -124,7 +133,7 @@ fn for_each<T: DeserializeOwned>(
     simulator: &Simulator,
     body: &[u8],
     mut act: impl FnMut(&mut World, T),
-) -> Answer {
+) -> Reply {
     // Looked at by hand: serde's untagged enums swallow the reason of a refusal.
     let is_list = body.trim_ascii_start().starts_with(b"[");
     let items: Vec<T> = if is_list { parse(body)? } else { vec![parse(body)?] };
@@ -137,6 +146,6 @@ fn parse<T: DeserializeOwned>(body: &[u8]) -> Result<T, Complaint> {
     serde_json::from_slice(body).map_err(|error| Complaint(error.to_string()))
 }
 
-fn done(count: usize) -> Answer {
+fn done(count: usize) -> Reply {
     Ok(Json(json!({ "done": count })))
 }

@@ -5,6 +5,7 @@ use std::net::IpAddr;
 
 use fastrand::Rng;
 
+// The codes the simulator gives by itself; what each means stands in the table below.
 pub const SYSTEM_BUSY: i64 = -1;
 pub const WRONG_VERB_FOR_TEMPLATES: i64 = 404;
 pub const INVALID_CREDENTIAL: i64 = 40001;
@@ -51,7 +52,7 @@ const ERRMSGS: &[(i64, &str)] = &[
     (40165, "invalid weapp pagepath"),
     (40226, "code blocked"),
     (40243, "appsecret is frozen"),
-    (41001, "access_token missing"),
+    (TOKEN_MISSING, "access_token missing"),
     (APPID_MISSING, "appid missing"),
     (SECRET_MISSING, "appsecret missing"),
     (41030, "invalid page"),

@@ -26,6 +26,7 @@ pub struct Subject<'a> {
 }
 
 impl Selector {
+    /// Whether everything it names agrees with the subject.
     pub fn selects(&self, subject: &Subject<'_>) -> bool {
         let agrees = |wanted: &Option<String>, actual: Option<&str>| {
             wanted.as_deref().is_none_or(|wanted| actual == Some(wanted))
@@ -213,6 +214,7 @@ impl Faults {
         before - self.rules.len()
     }
 
+    /// All rules, spent ones too, with their counts.
     pub fn list(&self) -> &[Watched] {
         &self.rules
     }

@@ -161,6 +161,7 @@ impl Journal {
         newest
     }
 
+    /// All messages that users got more than once.
     pub fn doubles(&self) -> impl Iterator<Item = &Double> {
         self.doubles.values()
     }

@@ -98,6 +98,10 @@ use tokio::signal::unix::{SignalKind, signal};
 
 use crate::world::Scenario;
 
+/// A send makes two dozen small allocations; this makes them cheap.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 /// A WeChat server API to test against, scripted over HTTP under /_sim/.
 ///
 /// Example: wechat-simulator --listen 127.0.0.1:7100

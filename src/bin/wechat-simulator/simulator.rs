@@ -28,10 +28,17 @@ struct Era {
     world: World,
 }
 
-/// A request on its way.
-struct Arrival {
+/// Where a request is noted.
+#[derive(Clone, Copy)]
+struct Ticket {
     era: u64,
     number: u64,
+    endpoint: Endpoint,
+}
+
+/// A request on its way.
+struct Arrival {
+    ticket: Ticket,
     delay: Duration,
     action: Option<Action>,
     stage: Stage,
@@ -47,6 +54,7 @@ enum Stage {
 }
 
 impl Simulator {
+    /// A platform that starts, and restarts, from this scenario.
     pub fn new(initial: Scenario) -> Self {
         let era = Era { number: 0, world: World::new(&initial) };
         Self { era: Mutex::new(era), held: AtomicUsize::new(0), initial }
@@ -54,20 +62,20 @@ impl Simulator {
 
     /// Takes one request to WeChat's side from arrival to answer.
     pub async fn serve<C: Call>(self: Arc<Self>, peer: Peer, mut call: C) -> Response {
-        let endpoint = call.endpoint();
         let held = Held::one_more(&self);
-        let Arrival { era, number, delay, action, stage } = self.arrive(&mut call, held.count);
+        let Arrival { ticket, delay, action, stage } = self.arrive(&mut call, held.count);
         let verdict = match stage {
             Stage::Decided(verdict) => verdict,
-            Stage::Begun => self.clone().process_after(delay, era, call).await,
+            Stage::Begun => self.clone().process_after(delay, ticket.era, call).await,
+            // The verdict of a request nobody worked on, for a fault that shows one all the same.
             Stage::Lost => {
                 tokio::time::sleep(delay).await;
                 Err(Refusal::of(SYSTEM_BUSY))
             }
         };
         match action {
-            None => self.answer(era, number, endpoint, verdict),
-            Some(action) => self.answer_struck(era, number, endpoint, verdict, action.answer, &peer).await,
+            None => self.answer(ticket, verdict),
+            Some(action) => self.answer_struck(ticket, verdict, action.answer, &peer).await,
         }
     }
 
@@ -90,12 +98,11 @@ impl Simulator {
 
     /// Notes the request, finds the fault that strikes it, and decides at once what needs no waiting.
     fn arrive<C: Call>(&self, call: &mut C, held: usize) -> Arrival {
-        let now_us = clock::now_us();
+        let (now_us, endpoint) = (clock::now_us(), call.endpoint());
         let mut era = self.lock();
-        let era_number = era.number;
-        let world = &mut era.world;
+        let Era { number: era, world } = &mut *era;
         let subject = call.subject(&world.tokens);
-        let number = world.journal.receive(now_us, call.endpoint(), &subject, call.page(), held);
+        let number = world.journal.receive(now_us, endpoint, &subject, call.page(), held);
         let action = world.faults.strike(&subject);
         if let Some(action) = &action {
             world.journal.strike(number, action.answer.name());
@@ -103,7 +110,8 @@ impl Simulator {
         let delay_ms = world.latency_ms(subject.appid) + action.as_ref().map_or(0, |action| action.delay_ms);
         let delivers = action.as_ref().is_none_or(|action| action.deliver);
         let stage = if delivers { begin(world, call, delay_ms, now_us / 1_000) } else { Stage::Lost };
-        Arrival { era: era_number, number, delay: Duration::from_millis(delay_ms), action, stage }
+        let ticket = Ticket { era: *era, number, endpoint };
+        Arrival { ticket, delay: Duration::from_millis(delay_ms), action, stage }
     }
 
     /// Processes a request when its time is over, in a task of its own: the platform does not stop working on
@@ -120,41 +128,34 @@ impl Simulator {
         work.await.unwrap_or_else(|_| Err(Refusal::of(SYSTEM_BUSY)))
     }
 
-    fn answer(&self, era: u64, number: u64, endpoint: Endpoint, verdict: Verdict) -> Response {
-        let body = self.word(era, number, endpoint, verdict);
-        answer::json(endpoint, body)
+    fn answer(&self, ticket: Ticket, verdict: Verdict) -> Response {
+        answer::json(ticket.endpoint, self.word(ticket, verdict))
     }
 
-    async fn answer_struck(
-        &self,
-        era: u64,
-        number: u64,
-        endpoint: Endpoint,
-        verdict: Verdict,
-        how: Answer,
-        peer: &Peer,
-    ) -> Response {
+    /// Answers as a fault wants it; the verdict shows only where the fault leaves the body alone.
+    async fn answer_struck(&self, ticket: Ticket, verdict: Verdict, how: Answer, peer: &Peer) -> Response {
         match how {
-            Answer::Honest => self.answer(era, number, endpoint, verdict),
+            Answer::Honest => self.answer(ticket, verdict),
             Answer::Errcode { errcode, errmsg } => {
-                self.answer(era, number, endpoint, Err(answer::fault_refusal(errcode, errmsg, peer)))
+                self.answer(ticket, Err(answer::fault_refusal(errcode, errmsg, peer)))
             }
             Answer::SlowBody { ms } => {
-                answer::slowly(endpoint, self.word(era, number, endpoint, verdict), Duration::from_millis(ms))
+                let body = self.word(ticket, verdict);
+                answer::slowly(ticket.endpoint, body, Duration::from_millis(ms))
             }
             Answer::Http { status, body, headers } => answer::http(status, body, &headers),
-            Answer::Garbage => answer::garbage(endpoint),
+            Answer::Garbage => answer::garbage(ticket.endpoint),
             Answer::Reset => answer::reset(peer),
             Answer::Hang => std::future::pending().await,
         }
     }
 
     /// Notes the verdict and puts it into words.
-    fn word(&self, era: u64, number: u64, endpoint: Endpoint, verdict: Verdict) -> String {
+    fn word(&self, ticket: Ticket, verdict: Verdict) -> String {
         let errcode = verdict.as_ref().map_or_else(|refusal| refusal.errcode, |_| 0);
         let mut current = self.lock();
-        if current.number == era {
-            current.world.journal.answer(number, endpoint, errcode);
+        if current.number == ticket.era {
+            current.world.journal.answer(ticket.number, ticket.endpoint, errcode);
         }
         verdict.unwrap_or_else(|refusal| refusal.body(clock::now_ms(), &mut current.world.rng))
     }
@@ -164,6 +165,7 @@ impl Simulator {
     }
 }
 
+/// Begins a call, and finishes it at once where nothing has to be waited for.
 fn begin<C: Call>(world: &mut World, call: &mut C, delay_ms: u64, now_ms: u64) -> Stage {
     match call.begin(world, now_ms) {
         Err(refusal) => Stage::Decided(Err(refusal)),

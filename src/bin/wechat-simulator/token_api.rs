@@ -48,9 +48,8 @@ fn parse(method: &Method, body: &[u8]) -> Result<Credentials, Refusal> {
 }
 
 /// What both interfaces ask for.
-#[derive(Deserialize)]
+#[derive(Default, Deserialize)]
 #[serde(default)]
-#[derive(Default)]
 pub struct Credentials {
     grant_type: String,
     appid: String,

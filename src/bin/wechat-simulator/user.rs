@@ -1,6 +1,6 @@
 //! One user of one app: what he agreed to, what he got, and whether he is being written to right now.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 
 use serde::{Deserialize, Serialize};
 
@@ -62,8 +62,8 @@ impl User {
 /// The messages a user got.
 #[derive(Debug, Default)]
 pub struct Inbox {
-    /// How many, by template.
-    pub templates: BTreeMap<String, u64>,
+    /// How many, by template. A list: most users have one entry, and there may be a million users.
+    pub templates: Vec<(String, u64)>,
     pub last: Option<LastMessage>,
 }
 
@@ -81,10 +81,14 @@ fn as_json<S: serde::Serializer>(text: &str, serializer: S) -> Result<S::Ok, S::
 }
 
 impl Inbox {
+    /// Takes one more message; only the newest is kept whole.
     pub fn receive(&mut self, template_id: &str, page: Option<String>, data: String) {
-        match self.templates.get_mut(template_id) {
-            Some(count) => *count += 1,
-            None => drop(self.templates.insert(template_id.to_owned(), 1)),
+        match self.templates.iter_mut().find(|(known, _)| known == template_id) {
+            Some((_, count)) => *count += 1,
+            None => {
+                self.templates.reserve_exact(1);
+                self.templates.push((template_id.to_owned(), 1));
+            }
         }
         self.last = Some(LastMessage { page, data });
     }

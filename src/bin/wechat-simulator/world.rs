@@ -49,6 +49,7 @@ pub struct World {
 }
 
 impl World {
+    /// A world at its beginning.
     pub fn new(scenario: &Scenario) -> Self {
         let mut world = Self {
             apps: HashMap::new(),
@@ -101,6 +102,7 @@ impl World {
         self.common_consents.entry(openid).or_default().push(consent);
     }
 
+    /// Registers who stands behind a login code.
     pub fn register_code(&mut self, code: LoginCode) {
         self.codes.insert(code.js_code.clone(), code);
     }
@@ -115,6 +117,7 @@ impl World {
         self.apps.values_mut().for_each(|app| app.latency_ms = None);
     }
 
+    /// How long a request of this app is processed.
     pub fn latency_ms(&self, appid: Option<&str>) -> u64 {
         appid.and_then(|appid| self.apps.get(appid)?.latency_ms).unwrap_or(self.latency_ms)
     }
@@ -164,11 +167,12 @@ impl World {
 
     /// The user of an app, with the consents that were granted in every app.
     pub fn user(&mut self, appid: &str, openid: &str) -> &mut User {
-        if !self.open_app(appid).users.contains_key(openid) {
+        if self.apps.get(appid).is_none_or(|app| !app.users.contains_key(openid)) {
             let newcomer = self.newcomer(openid);
             self.open_app(appid).users.insert(openid.to_owned(), newcomer);
         }
-        self.open_app(appid).users.get_mut(openid).expect("inserted above")
+        let user = self.apps.get_mut(appid).and_then(|app| app.users.get_mut(openid));
+        user.expect("inserted above")
     }
 
     /// The id of the next message.
