@@ -19,6 +19,8 @@ pub mod own {
     pub const LETTER: &str = "x-wn-letter";
     /// The replay that brought a letter back (text).
     pub const REPLAY: &str = "x-wn-replay";
+    /// A replay that no longer asks for freshness.
+    pub const EVEN_EXPIRED: &str = "x-wn-even-expired";
     /// Why the message was given up: the spelling of `DeadReason` (text).
     pub const REASON: &str = "x-wn-reason";
     /// WeChat's code (number).

@@ -24,7 +24,7 @@ mod wire;
 
 pub use broker::{Broker, Health, LinkHealth, NotReady, SetupError};
 pub use consumer::{Incoming, Receipt, Subscription};
-pub use header::{HeaderValue, Headers, own};
+pub use header::{HeaderValue, Headers, TRACEPARENT, own};
 pub use link::LinkError;
 pub use message::Message;
 pub use publisher::{PublishError, Publisher, Route};

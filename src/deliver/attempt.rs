@@ -15,6 +15,7 @@ use crate::domain::answer::{Class, SendAnswer, classify_send};
 use crate::domain::decide::{self, Situation};
 use crate::domain::delivery::Delivery;
 use crate::domain::outcome::{AnswerFacts, DeadReason, Outcome};
+use crate::db::apps::App;
 use crate::failpoint::crash_point;
 use crate::wechat::{AccessToken, Message};
 
@@ -69,11 +70,11 @@ impl Pipeline {
     async fn send_until_decided(&self, delivery: &Delivery, claim: &Claim, mut ready: Ready) -> Attempted {
         let mut tries = Tries { charged: 0, conflicts: 0, tokens: 0, quick: Delays::quick_retry() };
         loop {
-            let Some(token) = ready.token.current() else { return uncharged(&tries) };
+            let Some(token) = ready.app.token() else { return uncharged(&tries) };
             if !claim.allows(self.settings.request_timeout) || self.stops.soft.is_cancelled() {
                 return uncharged(&tries);
             }
-            let answer = self.request(delivery, &token).await;
+            let answer = self.request(delivery, &token, &ready.app.app()).await;
             let class = classify_send(&answer);
             tries.charged += i32::from(is_charged(class));
             let again = answer.retry_after().is_none() && self.try_again(class, &token, claim, &mut tries, &mut ready).await;
@@ -83,20 +84,16 @@ impl Pipeline {
         }
     }
 
-    async fn request(&self, delivery: &Delivery, token: &Arc<AccessToken>) -> SendAnswer {
+    async fn request(&self, delivery: &Delivery, token: &AccessToken, app: &App) -> SendAnswer {
         let Some(openid) = delivery.recipient.openid() else { return SendAnswer::NotConnected };
         let event = &delivery.event;
-        let app = self.tokens.known(&event.app_id);
-        let (state, lang) = app
-            .as_ref()
-            .map_or(("formal", "zh_CN"), |app| (app.miniprogram_state.as_str(), app.lang.as_str()));
         let message = Message {
             openid,
             template_id: &event.template_id,
             page: event.page.as_deref(),
             data: &event.data,
-            miniprogram_state: event.miniprogram_state.as_deref().unwrap_or(state),
-            lang: event.lang.as_deref().unwrap_or(lang),
+            miniprogram_state: event.miniprogram_state.as_deref().unwrap_or(&app.miniprogram_state),
+            lang: event.lang.as_deref().unwrap_or(&app.lang),
         };
         let started = Instant::now();
         let in_flight = self.metrics.in_flight();
@@ -142,12 +139,11 @@ impl Pipeline {
 
     /// Reports the token that failed and waits, as long as the lease allows, for a newer one.
     async fn newer_token(&self, failed: &Arc<AccessToken>, claim: &Claim, ready: &mut Ready) -> bool {
-        self.tokens.report_rejected(ready.token.app_id(), failed.generation());
-        let newer = ready.token.newer_than(failed.generation());
-        match claim.time_for(self.settings.request_timeout) {
-            Some(room) => tokio::time::timeout(room, newer).await.is_ok(),
-            None => false,
-        }
+        let app_id = ready.app.app().app_id.clone();
+        self.tokens.report_rejected(&app_id, failed.generation()).await;
+        let Some(room) = claim.time_for(self.settings.request_timeout) else { return false };
+        let newer = tokio::time::timeout(room, ready.app.token_after(failed.generation()));
+        newer.await.unwrap_or(false)
     }
 
     fn decide(

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 
+use super::attempt::Attempted;
 use super::claim::Claimed;
 use super::origin::Origin;
 use super::ready::NotReady;
@@ -11,7 +12,7 @@ use super::{Left, Pipeline};
 use crate::clock;
 use crate::db::record;
 use crate::domain::delivery::{Delivery, Progress};
-use crate::domain::outcome::DeadReason;
+use crate::domain::outcome::{DeadReason, Outcome};
 use crate::domain::recipient::Recipient;
 use crate::failpoint::crash_point;
 
@@ -19,9 +20,19 @@ impl Pipeline {
     /// Brings a delivery whose message came back from the ladder, a lane or an operator.
     pub(super) async fn bring_carrier(&self, delivery: Delivery, origin: &Arc<Origin>) -> Result<(), Left> {
         match self.app_of(&delivery.event).await {
-            // Whatever else the app's row says is seen with the claim in hand.
-            Ok(_) | Err(DeadReason::WrongCompany) => self.bring(delivery, origin).await,
-            Err(reason) => self.bury_carrier(&delivery, origin, reason).await,
+            Ok(_) => self.bring(delivery, origin).await,
+            Err(reason) => self.give_up(&delivery, origin, reason).await,
+        }
+    }
+
+    /// A delivery whose app has gone, or now belongs to another company: nothing to wait for, but a row to close.
+    async fn give_up(&self, delivery: &Delivery, origin: &Arc<Origin>, reason: DeadReason) -> Result<(), Left> {
+        match self.claim(delivery, origin).await? {
+            Claimed::Granted(claim) => {
+                let attempted = Attempted::without_request(Outcome::Dead(reason));
+                self.settle(delivery, origin, &claim, attempted).await
+            }
+            Claimed::Elsewhere => Ok(()),
         }
     }
 

@@ -109,7 +109,7 @@ impl Pipeline {
         if delivery.is_expired(clock::now()) {
             return Some(SkipReason::Expired);
         }
-        if self.app_of(&delivery.event).await.is_ok_and(|app| !app.active) {
+        if self.app_of(&delivery.event).await.is_ok_and(|app| !app.app().active) {
             return Some(SkipReason::AppDisabled);
         }
         let refusal = row.consent.map_or(Err(SkipReason::NotBound), |consent| consent.allows()).err()?;

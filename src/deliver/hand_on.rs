@@ -59,7 +59,7 @@ impl Pipeline {
         obituary: &Obituary,
     ) -> Result<(), Left> {
         let message = origin.carrier(delivery, delivery.progress);
-        self.publish(Route::exchange(self.topology.dead()), with_obituary(message, obituary)).await
+        self.publish(Route::exchange(self.topology.dead(), ""), with_obituary(message, obituary)).await
     }
 
     /// A whole message that cannot be worked on becomes a letter, body and headers as received.
@@ -110,13 +110,13 @@ impl Pipeline {
 
     async fn publish_as_received(&self, origin: &Arc<Origin>, obituary: &Obituary) -> Result<(), Left> {
         let message = with_obituary(origin.message.clone(), obituary);
-        self.publish(Route::exchange(self.topology.dead()), message).await
+        self.publish(Route::exchange(self.topology.dead(), ""), message).await
     }
 
     /// Publishes until confirmed. While the broker is away or full this waits, with the incoming unacked.
     async fn publish(&self, route: Route, message: Message) -> Result<(), Left> {
         self.publisher
-            .publish_until_confirmed(route, message, &self.stops.hard)
+            .publish_until_confirmed(&route, &message, &self.stops.hard)
             .await
             .map_err(|_stopped| Left::Midway)
     }

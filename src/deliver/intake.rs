@@ -112,7 +112,7 @@ impl Pipeline {
     }
 
     fn read_carrier(&self, origin: &Origin) -> Result<Delivery, Malformed> {
-        let (event, recipient) = carrier::decode(&origin.message.body, &self.arrival(origin))?;
+        let (event, recipient) = carrier::decode(&origin.message.body)?;
         Ok(Delivery { event: Arc::new(event), recipient, progress: origin.progress })
     }
 
@@ -127,6 +127,6 @@ impl Pipeline {
 
     async fn bury_malformed(&self, origin: &Arc<Origin>, malformed: &Malformed) -> Result<(), Left> {
         self.metrics.event(EventResult::Dead);
-        self.bury(origin, DeadReason::Malformed, malformed.field(), &malformed.to_string()).await
+        self.bury(origin, DeadReason::Malformed, malformed.field.as_deref(), &malformed.to_string()).await
     }
 }

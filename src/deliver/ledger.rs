@@ -97,7 +97,7 @@ async fn until_back<T, F: Future<Output = Result<T, db::Error>>>(
         match ask().await {
             Err(error) if error.is_away() => {
                 tracing::debug!(%error, "waiting for PostgreSQL");
-                let delay = delays.get_or_insert_with(Delays::database).next().unwrap_or(LONGEST_WAIT);
+                let delay = delays.get_or_insert_with(Delays::reconnect).next().unwrap_or(LONGEST_WAIT);
                 tokio::time::sleep(delay).await;
             }
             answer => return answer,

@@ -10,6 +10,7 @@
 //! Each step takes what the one before made: `Incoming → Event → Plan → Delivery → Ready → Claim → Attempted → settled`.
 //! Nothing waits between claim and request, and nothing is acked because somebody else is working on it.
 
+mod apps;
 mod attempt;
 mod bring;
 mod claim;

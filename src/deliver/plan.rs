@@ -14,7 +14,6 @@ use crate::domain::outcome::{DeadReason, Outcome, SkipReason};
 use crate::domain::plan::{self, Plan, Reused};
 use crate::domain::recipient::Recipient;
 use crate::metrics::EventResult;
-use crate::token::{App, Lookup};
 
 /// Deliveries of one event under way at once: enough to keep WeChat busy, too few for one event to take every slot.
 const MAX_AT_ONCE: usize = 64;
@@ -31,7 +30,7 @@ impl Pipeline {
             Planned::Plan(plan) => plan,
             Planned::Buried => return Ok(()),
         };
-        self.count(&plan, redelivered);
+        self.count_event(&plan, redelivered);
         let ends: Vec<Result<(), Left>> = stream::iter(self.steps_of(plan, &event, origin))
             .buffer_unordered(MAX_AT_ONCE)
             .collect()
@@ -52,7 +51,7 @@ impl Pipeline {
             Ok(findings) => findings,
             Err(refused) => return self.bury_refused(origin, &refused).await.map(|()| Planned::Buried),
         };
-        if !app.active && findings.known.is_empty() {
+        if !app.app().active && findings.known.is_empty() {
             return Ok(Planned::Plan(skip_all(SkipReason::AppDisabled)));
         }
         match plan::plan(findings.named, &findings.known) {
@@ -64,16 +63,7 @@ impl Pipeline {
         }
     }
 
-    /// The event's app, if it may use it. Waits while the database that knows is away.
-    pub(super) async fn app_of(&self, event: &Event) -> Result<Arc<App>, DeadReason> {
-        match self.tokens.app_when_known(&event.app_id).await {
-            Lookup::Known(app) if app.admits(&event.company_no) => Ok(app),
-            Lookup::Known(_) => Err(DeadReason::WrongCompany),
-            Lookup::Unknown => Err(DeadReason::UnknownApp),
-        }
-    }
-
-    fn count(&self, plan: &Plan, redelivered: bool) {
+    fn count_event(&self, plan: &Plan, redelivered: bool) {
         // A redelivery is the broker's doing, not a second publication.
         let duplicate = plan.seen_before && !redelivered;
         self.metrics.event(if duplicate { EventResult::Duplicate } else { EventResult::Planned });

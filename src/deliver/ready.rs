@@ -6,17 +6,17 @@ use std::time::Duration;
 use tokio::sync::OwnedSemaphorePermit;
 
 use super::Pipeline;
+use super::apps::AppWatch;
 use super::gates::{Pass, Probe};
 use super::turns::Turn;
 use crate::domain::delivery::Delivery;
-use crate::token::TokenWatch;
 
 /// How often an idle loop shows that it lives.
 pub(super) const BEAT_EVERY: Duration = Duration::from_secs(1);
 
 /// A delivery that may be claimed now. Held until it is settled, so that nobody else sends to the same user meanwhile.
 pub(super) struct Ready {
-    pub(super) token: TokenWatch,
+    pub(super) app: AppWatch,
     /// Present when this delivery tries whether a paused app works again.
     pub(super) probe: Option<Probe>,
     pub(super) _turn: Turn,
@@ -48,7 +48,11 @@ impl Pipeline {
         let app_id = &delivery.event.app_id;
         let openid = delivery.recipient.openid().ok_or(NotReady::NoOpenid)?;
         let turn = self.turns.take(app_id, openid).await;
-        let token = self.tokens.ready_token(app_id).await;
+        let held = NotReady::Held { wait: self.settings.ladder.first() };
+        let Ok(mut app) = self.app_of(&delivery.event).await else { return Err(held) };
+        if app.app().active && !app.token_ready().await {
+            return Err(held);
+        }
         let probe = match self.gates.pass(app_id) {
             Pass::Open => None,
             Pass::Probe(probe) => Some(probe),
@@ -56,6 +60,6 @@ impl Pipeline {
         };
         // The semaphore is never closed; if it were, stopping would be the truth.
         let slot = Arc::clone(&self.slots).acquire_owned().await.map_err(|_| NotReady::Stopping)?;
-        Ok(Ready { token, probe, _turn: turn, _slot: slot })
+        Ok(Ready { app, probe, _turn: turn, _slot: slot })
     }
 }
