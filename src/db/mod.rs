@@ -8,6 +8,7 @@ pub mod letters;
 pub mod migrate;
 pub mod plan;
 pub mod pool;
+mod query;
 pub mod registry;
 pub mod settle;
 pub mod story;

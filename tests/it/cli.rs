@@ -1,1 +1,4 @@
-//! cli
+//! The command line, as an operator and a script meet it: the real binary against a real database.
+
+mod registry;
+mod terminal;
