@@ -10,6 +10,7 @@ pub mod delivery;
 pub mod event;
 pub mod ids;
 pub mod ladder;
+pub mod letter;
 pub mod outcome;
 pub mod protocol;
 pub mod recipient;
