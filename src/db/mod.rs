@@ -9,11 +9,4 @@ pub mod listen;
 pub mod migrate;
 pub mod plan;
 pub mod pool;
-pub mod record;
-pub mod registry;
-pub mod settle;
-pub mod story;
-pub mod tokens;
-
-pub use error::Error;
-pub use pool::Database;
+mod query;

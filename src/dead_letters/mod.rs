@@ -1,1 +1,7 @@
-//! dead_letters
+//! What the daemon gave up on: archived so that a person can look, and bring it back.
+
+pub mod archive;
+mod reading;
+
+pub use archive::{Verdict, archive_batch};
+pub use reading::{Arrived, read};
