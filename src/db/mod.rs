@@ -10,3 +10,11 @@ pub mod migrate;
 pub mod plan;
 pub mod pool;
 mod query;
+pub mod record;
+pub mod registry;
+pub mod settle;
+pub mod story;
+pub mod tokens;
+
+pub use error::Error;
+pub use pool::Database;
