@@ -112,3 +112,15 @@ async fn an_address_that_is_taken_is_told_with_its_key() {
     let fault = Listener::bind(world.ops, "ops.listen").await.err().unwrap().to_string();
     assert!(fault.starts_with(&format!("cannot listen on {} (`ops.listen`)", world.ops)), "{fault}");
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_connection_that_stays_silent_is_closed() {
+    let world = world().await;
+    let start = tokio::time::Instant::now();
+    let mut connection = TcpStream::connect(world.ops).await.unwrap();
+    connection.write_all(b"GET /livez HTT").await.unwrap();
+    let mut answer = Vec::new();
+    let _reset_or_closed = connection.read_to_end(&mut answer).await;
+    assert!(start.elapsed() >= Duration::from_secs(75), "closed after {:?}", start.elapsed());
+    assert!(!answer.starts_with(b"HTTP/1.1 200"));
+}
