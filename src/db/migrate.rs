@@ -47,6 +47,13 @@ pub enum MigrateError {
     Unknown { version: i32, name: String },
 }
 
+impl MigrateError {
+    /// Is it worth trying again?
+    pub fn is_away(&self) -> bool {
+        matches!(self, Self::Database(error) if error.is_away())
+    }
+}
+
 /// A migration and whether it was applied.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct State {
@@ -85,6 +92,11 @@ pub async fn status(db: &Database) -> Result<Vec<State>, MigrateError> {
             applied_at: find(&recorded, migration.version).map(|record| record.applied_at),
         })
         .collect())
+}
+
+/// The first migration that is still to be applied, if any: what a readiness probe wants to know.
+pub async fn missing(db: &Database) -> Result<Option<State>, MigrateError> {
+    Ok(status(db).await?.into_iter().find(|state| state.applied_at.is_none()))
 }
 
 /// When it was applied, or `None` where another process, or an earlier start, had done so.

@@ -1,6 +1,7 @@
 //! What the daemon gave up on: archived so that a person can look, and bring it back.
 
 pub mod archive;
+pub mod archiver;
 mod reading;
 
 pub use archive::{Verdict, archive_batch};

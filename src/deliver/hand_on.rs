@@ -126,7 +126,7 @@ fn with_obituary(mut message: Message, obituary: &Obituary) -> Message {
     let headers = &mut message.headers;
     headers.set(own::LETTER, obituary.letter.as_str());
     headers.set(own::REASON, obituary.reason.as_str());
-    headers.set(own::DIED_AT, clock::now().to_string());
+    headers.set(own::DIED_AT, clock::now().as_millisecond());
     headers.set(own::ATTEMPTS, i64::from(obituary.attempts));
     if let Some(errcode) = obituary.facts.errcode {
         headers.set(own::ERRCODE, errcode);

@@ -84,6 +84,14 @@ pub enum RefreshResult {
 }
 
 impl RefreshResult {
+    /// When the token ends, where this result brought one.
+    pub fn expires_at(self, now: jiff::Timestamp) -> Option<jiff::Timestamp> {
+        match self {
+            Self::Fetched { expires_in } | Self::Adopted { expires_in } => now.checked_add(expires_in).ok(),
+            Self::Refused | Self::Rejected | Self::Away => None,
+        }
+    }
+
     /// The word for the metric's `result` label.
     pub const fn as_str(self) -> &'static str {
         match self {

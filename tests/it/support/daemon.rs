@@ -43,8 +43,7 @@ impl Daemon {
     fn ops_now(&self) -> Option<String> {
         self.log.lock().unwrap().iter().find_map(|line| {
             let entry: serde_json::Value = serde_json::from_str(line).ok()?;
-            let fields = &entry["fields"];
-            (fields["listener"] == "ops").then(|| format!("http://{}", fields["address"].as_str().unwrap()))
+            (entry["listener"] == "ops").then(|| format!("http://{}", entry["address"].as_str().unwrap()))
         })
     }
 
