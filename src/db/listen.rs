@@ -7,11 +7,11 @@ use std::time::Duration;
 use futures_util::future::poll_fn;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::mpsc;
-use tokio::time::{Instant, timeout};
+use tokio::time::timeout;
 use tokio_postgres::{AsyncMessage, Client, Connection};
 use tokio_postgres_rustls::MakeRustlsConnect;
 use tokio_util::task::AbortOnDropHandle;
-use tracing::warn;
+use tracing::{info, warn};
 
 use super::Error;
 use super::pool::{SetupError, client_config, tls};
@@ -63,35 +63,26 @@ impl Listener {
     /// Listens for ever, reconnecting as often as it takes; ends when nobody hears any more.
     pub async fn run(self, heard: mpsc::Sender<Heard>) {
         let mut delays = Delays::reconnect();
+        let mut up = true;
         loop {
-            let begun = Instant::now();
-            let Err(error) = self.listen(&heard).await else { return };
-            warn!(%error, "the connection that hears of new tokens is down: reading by the clock until it is back");
-            if begun.elapsed() > KEEP_ALIVE {
-                delays.reset();
+            let error = match self.connect().await {
+                Ok(line) => {
+                    if !std::mem::replace(&mut up, true) {
+                        info!("hearing of new tokens again");
+                    }
+                    delays.reset();
+                    let Err(error) = follow(line, &heard).await else { return };
+                    error
+                }
+                Err(error) => error,
+            };
+            if std::mem::replace(&mut up, false) {
+                warn!(%error, "not hearing of new tokens: reading by the clock until the connection is back");
             }
             let Some(delay) = delays.next() else { return };
             tokio::select! {
                 () = tokio::time::sleep(delay) => {}
                 () = heard.closed() => return,
-            }
-        }
-    }
-
-    /// One connection, from LISTEN to its end. Ends well only when nobody hears any more.
-    async fn listen(&self, heard: &mpsc::Sender<Heard>) -> Result<(), Error> {
-        let mut line = self.connect().await?;
-        if heard.send(Heard::Listening).await.is_err() {
-            return Ok(());
-        }
-        loop {
-            tokio::select! {
-                news = line.next() => {
-                    if heard.send(news?).await.is_err() {
-                        return Ok(());
-                    }
-                }
-                () = heard.closed() => return Ok(()),
             }
         }
     }
@@ -104,6 +95,23 @@ impl Listener {
         let schema: Option<String> =
             client.query_one("SELECT current_schema()::text", &[]).await.map_err(away)?.get(0);
         Ok(Line { client, schema: schema.unwrap_or_default(), payloads, _driver: driver })
+    }
+}
+
+/// Passes on what one connection hears. Ends well only when nobody listens any more.
+async fn follow(mut line: Line, heard: &mpsc::Sender<Heard>) -> Result<(), Error> {
+    if heard.send(Heard::Listening).await.is_err() {
+        return Ok(());
+    }
+    loop {
+        tokio::select! {
+            news = line.next() => {
+                if heard.send(news?).await.is_err() {
+                    return Ok(());
+                }
+            }
+            () = heard.closed() => return Ok(()),
+        }
     }
 }
 

@@ -17,19 +17,24 @@ use crate::domain::ids::AppId;
 /// one it means: `<schema>:<app_id>:<version>`. Never the token: any role may listen.
 pub const CHANNEL: &str = "wechat_token";
 
-/// Longer than the longest request to WeChat (10 s) and the storing after it; short enough that a dead process delays
-/// the next token by seconds only.
-const LEASE: Duration = Duration::from_secs(20);
-
 /// Takes the right to fetch the token that follows `version`. False when the version has moved on, or somebody else
 /// holds the lease. The own lease can be taken again: its first answer may have been lost.
-pub async fn take_lease(db: &Database, app_id: &AppId, version: i64, owner: Uuid) -> Result<bool, Error> {
+///
+/// `lease` must outlast a request to WeChat and the storing after it; a process that dies holding it delays the next
+/// token by as much.
+pub async fn take_lease(
+    db: &Database,
+    app_id: &AppId,
+    version: i64,
+    owner: Uuid,
+    lease: Duration,
+) -> Result<bool, Error> {
     const SQL: &str = "-- tokens::take_lease
 UPDATE t_wechat_app
    SET token_lease_owner = $3, token_lease_until = now() + $4 * interval '1 second'
  WHERE app_id = $1 AND token_version = $2
    AND (token_lease_until IS NULL OR token_lease_until < now() OR token_lease_owner = $3)";
-    let binds: [&(dyn ToSql + Sync); 4] = [&app_id.as_str(), &version, &owner, &LEASE.as_secs_f64()];
+    let binds: [&(dyn ToSql + Sync); 4] = [&app_id.as_str(), &version, &owner, &lease.as_secs_f64()];
     Ok(execute(db, "tokens::take_lease", SQL, &binds).await? == 1)
 }
 

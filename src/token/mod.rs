@@ -5,14 +5,16 @@
 //! ignored, so a storm of rejections causes one fetch, here (one refresh per app at a time) and across processes
 //! (`db::tokens`).
 //!
-//! In reading order: `book` what senders see, `entry` what is decided for one app (pure), `refresh` one trip to WeChat
-//! and the row, `reading` how rows become known, `refresher` the task that brings them together.
+//! In reading order: `book` what senders see, `entry` and `settle` what is decided for one app (no I/O), `refresh` one
+//! trip to WeChat and the row, `reading` how rows become known, `refresher` the task that brings them together.
 
 mod book;
 mod entry;
 mod reading;
 mod refresh;
 mod refresher;
+mod rejections;
+mod settle;
 mod timing;
 
 pub use book::{AppState, FaultReason, Lookup, LookupError, TokenBook, TokenState};

@@ -19,6 +19,8 @@ pub(super) struct Means {
     pub(super) client: Client,
     /// This process, on the leases it takes.
     pub(super) owner: Uuid,
+    /// How long a lease lasts.
+    pub(super) lease: Duration,
 }
 
 /// What to bring.
@@ -106,7 +108,7 @@ impl RefreshResult {
 
 /// Brings a newer token, from WeChat or from whoever has already brought it.
 pub(super) async fn refresh(means: &Means, order: &Order) -> Trip {
-    match tokens::take_lease(&means.db, &order.app.app_id, order.version, means.owner).await {
+    match tokens::take_lease(&means.db, &order.app.app_id, order.version, means.owner, means.lease).await {
         Ok(true) => fetch_and_store(means, order).await,
         Ok(false) => read_again(means, order).await,
         Err(error) => without_database(means, order, error).await,

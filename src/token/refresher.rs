@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use futures_util::StreamExt;
 use futures_util::future::BoxFuture;
@@ -27,6 +28,8 @@ use crate::wechat::Client;
 
 /// Trips at once. With WeChat away each takes the whole request timeout, and so many connections are wanted elsewhere.
 const MAX_TRIPS: usize = 16;
+/// How much longer than a request to WeChat a lease lasts: time for the storing, on a database that is slow just then.
+const LEASE_MARGIN: Duration = Duration::from_secs(10);
 /// Announcements waiting for the refresher; more only wait in the connection.
 const MAX_HEARD: usize = 64;
 
@@ -71,8 +74,9 @@ impl Refresher {
         stop: CancellationToken,
     ) -> (TokenBook, JoinHandle<()>) {
         let (book, pages, wishes) = TokenBook::new();
+        let lease = client.request_timeout() + LEASE_MARGIN;
         let refresher = Self {
-            means: Means { db, client, owner: Uuid::new_v4() },
+            means: Means { db, client, owner: Uuid::new_v4(), lease },
             timing,
             hook,
             entries: HashMap::new(),
@@ -223,10 +227,10 @@ impl Page {
     /// Logs a trouble when it begins and when it ends; in between it is the same trouble, tried again.
     fn tell(&mut self, app_id: &AppId, trip: &Trip) {
         match trip {
-            Trip::Stored { .. } | Trip::Unsaved { .. } | Trip::MovedOn(_) => {
-                if self.complaint.take().is_some() {
-                    info!(%app_id, "there is a fresh access token again");
-                }
+            Trip::Stored { .. } | Trip::Unsaved { .. } | Trip::MovedOn(_)
+                if self.complaint.take().is_some() =>
+            {
+                info!(%app_id, "there is a fresh access token again");
             }
             Trip::Refused { errcode, errmsg } if self.is_new(errcode.to_string()) => {
                 error!(%app_id, errcode, errmsg, "WeChat refuses an access token: the app's settings need mending");

@@ -6,10 +6,6 @@ use std::time::Duration;
 use crate::delays::between;
 use crate::domain::app::TokenApi;
 
-/// A refresh does not follow a refresh sooner than this, however short WeChat says the token lives: a token that is
-/// always "nearly over" must not eat the day's quota.
-const LEAST_GAP: Duration = Duration::from_secs(30);
-
 /// The refresher's times. The defaults are meant for WeChat; tests shorten them.
 #[derive(Debug, Clone)]
 pub struct Timing {
@@ -18,6 +14,9 @@ pub struct Timing {
     pub stable_ahead: RangeInclusive<Duration>,
     /// The same for a classic token. Earlier, since a fetch here gives the full two hours at any time.
     pub classic_ahead: RangeInclusive<Duration>,
+    /// A refresh does not follow a refresh sooner than this, however short WeChat says the token lives: a token that is
+    /// always "nearly over" must not eat the day's quota.
+    pub least_gap: Duration,
     /// How often all rows are read. Every change is announced or found by this; a mended row works within 5 s.
     pub poll: Duration,
     /// How often the row is read while another process fetches and we have no token at all.
@@ -33,6 +32,7 @@ impl Default for Timing {
         Self {
             stable_ahead: Duration::from_secs(60)..=Duration::from_secs(270),
             classic_ahead: Duration::from_secs(600)..=Duration::from_secs(720),
+            least_gap: Duration::from_secs(30),
             poll: Duration::from_secs(2),
             peek: Duration::from_millis(250),
             unknown_for: Duration::from_secs(5),
@@ -48,7 +48,7 @@ impl Timing {
             TokenApi::Stable => &self.stable_ahead,
             TokenApi::Classic => &self.classic_ahead,
         };
-        left.saturating_sub(between(*ahead.start(), *ahead.end())).max(LEAST_GAP.min(left / 2))
+        left.saturating_sub(between(*ahead.start(), *ahead.end())).max(self.least_gap.min(left / 2))
     }
 }
 
@@ -76,7 +76,7 @@ mod tests {
     #[test]
     fn a_short_life_does_not_make_a_storm() {
         let timing = Timing::default();
-        assert_eq!(timing.refresh_in(TokenApi::Classic, Duration::from_secs(100)), LEAST_GAP);
+        assert_eq!(timing.refresh_in(TokenApi::Classic, Duration::from_secs(100)), timing.least_gap);
         assert_eq!(timing.refresh_in(TokenApi::Stable, Duration::from_secs(20)), Duration::from_secs(10));
     }
 }

@@ -24,6 +24,7 @@ const ERROR_BODY_TIMEOUT: Duration = Duration::from_millis(200);
 #[derive(Debug, Clone)]
 pub struct Client {
     pub(super) http: reqwest::Client,
+    request_timeout: Duration,
     pub(super) send_url: Url,
     pub(super) stable_token_url: Url,
     pub(super) token_url: Url,
@@ -84,10 +85,16 @@ impl Client {
         };
         Ok(Self {
             http,
+            request_timeout: config.request_timeout,
             send_url: endpoint("/cgi-bin/message/subscribe/send")?,
             stable_token_url: endpoint("/cgi-bin/stable_token")?,
             token_url: endpoint("/cgi-bin/token")?,
         })
+    }
+
+    /// How long any request may take: leases are made to outlast it.
+    pub fn request_timeout(&self) -> Duration {
+        self.request_timeout
     }
 
     /// Asks, and reads the answer to its end. The request timeout covers all of it.

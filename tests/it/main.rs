@@ -8,3 +8,4 @@ mod cli;
 mod letters;
 mod main_story;
 mod migrations;
+mod token;
