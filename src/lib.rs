@@ -1,1 +1,43 @@
-//! wechat-notifier
+//! wechat-notifier: business events in, WeChat subscribe messages out.
+//!
+//! A publisher puts an **event** on RabbitMQ. For every **recipient** that the rules name and whose consent allows it, the
+//! event becomes a **delivery**, which is claimed in the **ledger** (PostgreSQL), sent to WeChat, and settled: `sent`,
+//! `skipped`, tried again later, or `dead` and kept as a letter.
+//!
+//! ```text
+//! amqp::consumer ─► deliver::intake ─► deliver::plan ─► deliver::turns, slots, token ─► db::claim
+//!                                                                                          │
+//!        ack ◄── db::settle ◄── amqp::publisher (retry, dead letter) ◄── domain::classify ◄── wechat::client
+//! ```
+//!
+//! Read `deliver` first, then `domain::protocol`, the table that makes "nothing lost, nothing doubled" true.
+//! Imports run one way, top to bottom of this list reversed; `tests/it/tidy.rs` checks it.
+
+// The rules: pure, no I/O, no clock.
+pub mod domain;
+
+// What everything above may use.
+pub mod clock;
+pub mod config;
+pub mod delays;
+pub mod failpoint;
+pub mod lifecycle;
+pub mod metrics;
+pub mod telemetry;
+
+// Adapters: each knows one third party, none knows another.
+pub mod amqp;
+pub mod db;
+pub mod wechat;
+
+// The daemon's work.
+pub mod token;
+
+pub mod deliver;
+
+pub mod dead_letters;
+
+// Its faces.
+pub mod http;
+
+pub mod cli;

@@ -1,1 +1,11 @@
+//! The integration tests: stories told at the wire, on a real RabbitMQ, a real PostgreSQL and a simulated WeChat.
+//! Run them through `./tests/run`.
 
+mod scratch;
+mod support;
+
+mod cli;
+mod letters;
+mod main_story;
+mod migrations;
+mod token;

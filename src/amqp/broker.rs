@@ -1,0 +1,209 @@
+//! The broker as the rest of the daemon sees it.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use lapin::options::QueueDeclareOptions;
+use lapin::types::FieldTable;
+use lapin::uri::AMQPUri;
+use secrecy::ExposeSecret;
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use tracing::warn;
+
+use super::consumer::Subscription;
+use super::link::{Address, Blueprint, Link, LinkError, farewell, in_time};
+use super::publisher::Publisher;
+use super::topology::Topology;
+use super::wire::short;
+use crate::config;
+
+/// A dead peer is noticed after twice this. The documentation calls 5 to 20 s right; lower would trip over a busy broker.
+const HEARTBEAT_SECONDS: u16 = 20;
+/// Acks still to be written when we close get this long. What is not written comes again and meets the ledger.
+const FLUSH_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// How both connections are.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Health {
+    pub consuming: LinkHealth,
+    pub publishing: LinkHealth,
+}
+
+/// How one connection is.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct LinkHealth {
+    /// Connected, with the topology in place.
+    pub up: bool,
+    /// The broker reads nothing that is published (memory or disk alarm).
+    pub blocked: bool,
+    /// Why it is not up, for people; none before the first try ended.
+    pub trouble: Option<String>,
+}
+
+impl Health {
+    /// Both connections are up.
+    pub fn is_up(&self) -> bool {
+        self.consuming.up && self.publishing.up
+    }
+
+    /// What is wrong, in one line.
+    pub fn trouble(&self) -> Option<&str> {
+        let troubles = [&self.consuming, &self.publishing].into_iter().filter(|link| !link.up);
+        troubles.map(|link| link.trouble.as_deref().unwrap_or("connecting")).next()
+    }
+}
+
+/// Why there can be no broker: a fault of the configuration.
+#[derive(Debug, thiserror::Error)]
+pub enum SetupError {
+    /// The URL itself holds the password, so it is not repeated.
+    #[error("amqp.url is not an AMQP URL: {0}")]
+    Url(String),
+    #[error("amqp.ca_file {path} cannot be read")]
+    CaFile { path: String, source: std::io::Error },
+}
+
+/// The broker was not there in time.
+#[derive(Debug, thiserror::Error)]
+#[error("the broker is not there after {}s: {trouble}", .waited.as_secs())]
+pub struct NotReady {
+    waited: Duration,
+    trouble: String,
+}
+
+/// Both connections, kept alive until [`Broker::close`]. Clones share them.
+#[derive(Clone)]
+pub struct Broker {
+    topology: Arc<Topology>,
+    consuming: Link,
+    health: watch::Receiver<Health>,
+    publisher: Publisher,
+    stale_receipts: Arc<AtomicU64>,
+    /// Ack tasks with acks to write.
+    ackers: TaskTracker,
+    supervisors: TaskTracker,
+    stop: CancellationToken,
+}
+
+impl Broker {
+    /// Starts connecting and returns at once; a broker that is down is waited for, and shows in [`Broker::health`].
+    /// Must be called inside a tokio runtime.
+    pub fn start(config: &config::Amqp, topology: Topology) -> Result<Self, SetupError> {
+        let topology = Arc::new(topology);
+        let blueprint = Arc::new(Blueprint {
+            address: address(config)?,
+            topology: topology.clone(),
+            declaring: Arc::default(),
+        });
+        let (stop, supervisors) = (CancellationToken::new(), TaskTracker::new());
+        let (health_in, health) = watch::channel(Health::default());
+
+        let report = health_in.clone();
+        let report = move |link: LinkHealth| update(&report, |health| &mut health.consuming, link);
+        let (consuming, supervisor) = Link::start("consuming", blueprint.clone(), report, stop.clone());
+        supervisors.spawn(supervisor);
+
+        let report = move |link: LinkHealth| update(&health_in, |health| &mut health.publishing, link);
+        let (publishing, supervisor) = Link::start("publishing", blueprint, report, stop.clone());
+        supervisors.spawn(supervisor);
+
+        let publisher = Publisher::start(publishing, topology.clone(), &supervisors);
+        let (stale_receipts, ackers) = (Arc::default(), TaskTracker::new());
+        Ok(Self { topology, consuming, health, publisher, stale_receipts, ackers, supervisors, stop })
+    }
+
+    /// The names of everything at this broker.
+    pub fn topology(&self) -> &Topology {
+        &self.topology
+    }
+
+    /// How the connections are, as it changes.
+    pub fn health(&self) -> watch::Receiver<Health> {
+        self.health.clone()
+    }
+
+    /// Waits until both connections are up. For commands that want to fail instead of waiting for ever.
+    pub async fn ready(&self, patience: Duration) -> Result<(), NotReady> {
+        let mut health = self.health.clone();
+        let up = tokio::time::timeout(patience, health.wait_for(Health::is_up)).await.is_ok();
+        if up {
+            return Ok(());
+        }
+        let trouble = self.health.borrow().trouble().unwrap_or("stopped").to_owned();
+        Err(NotReady { waited: patience, trouble })
+    }
+
+    /// Publishes with confirms. Clones share one channel.
+    pub fn publisher(&self) -> Publisher {
+        self.publisher.clone()
+    }
+
+    /// Consumes `queue` (declared first, so lanes come to be here) with at most `prefetch` messages unacked, across
+    /// reconnects, until the subscription is cancelled or dropped.
+    pub fn consume(&self, queue: &str, prefetch: u16) -> Subscription {
+        let link = self.consuming.clone();
+        Subscription::start(link, &self.topology, queue, prefetch, &self.stale_receipts, &self.ackers)
+    }
+
+    /// How many messages wait in each queue (those in somebody's hands not counted); a queue that does not exist is
+    /// left out.
+    pub async fn depths(&self, queues: &[String]) -> Result<Vec<(String, u64)>, LinkError> {
+        let live = self.consuming.now().ok_or(LinkError::Away)?;
+        let mut channel = live.channel().await?;
+        let mut depths = Vec::with_capacity(queues.len());
+        for queue in queues {
+            let options = QueueDeclareOptions { passive: true, ..QueueDeclareOptions::durable() };
+            let asked = channel.queue_declare(short(queue), options, FieldTable::default());
+            match in_time("queue.declare (passive)", asked).await {
+                Ok(answer) => depths.push((queue.clone(), answer.message_count().into())),
+                // A queue that is not there closes the channel.
+                Err(error) if error.refusal().is_some() => channel = live.channel().await?,
+                Err(error) => return Err(error),
+            }
+        }
+        farewell(channel).await;
+        Ok(depths)
+    }
+
+    /// Receipts whose ack came too late, because their channel was gone: their messages come again.
+    pub fn stale_receipts(&self) -> u64 {
+        self.stale_receipts.load(Ordering::Relaxed)
+    }
+
+    /// Writes the acks that are still to be written, then closes both connections. Call it after the last receipt and
+    /// subscription are gone.
+    pub async fn close(&self) {
+        self.ackers.close();
+        if tokio::time::timeout(FLUSH_TIMEOUT, self.ackers.wait()).await.is_err() {
+            warn!("closing with receipts still open; their messages come again");
+        }
+        self.stop.cancel();
+        self.supervisors.close();
+        self.supervisors.wait().await;
+    }
+}
+
+fn update(health: &watch::Sender<Health>, side: fn(&mut Health) -> &mut LinkHealth, link: LinkHealth) {
+    health.send_if_modified(|health| {
+        let side = side(health);
+        let changed = *side != link;
+        *side = link;
+        changed
+    });
+}
+
+fn address(config: &config::Amqp) -> Result<Address, SetupError> {
+    let mut uri: AMQPUri = config.url.expose_secret().parse().map_err(SetupError::Url)?;
+    uri.query.heartbeat.get_or_insert(HEARTBEAT_SECONDS);
+    let authority = config.ca_file.as_deref().map(read_authority).transpose()?;
+    Ok(Address { uri, authority })
+}
+
+fn read_authority(path: &Path) -> Result<String, SetupError> {
+    std::fs::read_to_string(path)
+        .map_err(|source| SetupError::CaFile { path: path.display().to_string(), source })
+}

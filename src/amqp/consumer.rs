@@ -1,0 +1,263 @@
+//! Consuming: incomings with their receipts, across reconnects.
+
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+use std::time::Duration;
+
+use futures_util::StreamExt;
+use lapin::message::Delivery;
+use lapin::options::{BasicCancelOptions, BasicConsumeOptions, BasicQosOptions};
+use lapin::types::FieldTable;
+use lapin::{Channel, Consumer};
+use tokio::sync::{mpsc, watch};
+use tokio_util::sync::{CancellationToken, DropGuard};
+use tokio_util::task::TaskTracker;
+use tracing::{debug, error, info};
+
+use super::acks_task::{self, Acks};
+use super::link::{Link, Live, Pause, in_time};
+use super::message::Message;
+use super::topology::{Topology, TopologyError};
+use super::wire::{self, short};
+
+/// What was prefetched comes right behind the broker's answer to a cancel; longer means it never comes.
+const DRAIN_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// Set by quorum queues: how often this message came before.
+const DELIVERY_COUNT: &str = "x-delivery-count";
+
+/// One AMQP message in our hands, not yet settled.
+#[derive(Debug)]
+pub struct Incoming {
+    pub message: Message,
+    /// The key it was published with, e.g. `payment.paid`.
+    pub routing_key: String,
+    /// The broker handed it out before, to us or to somebody else.
+    pub redelivered: bool,
+    /// How often before, as far as the broker counts (a hint: 3.x and 4.x count differently).
+    pub delivery_count: u32,
+    pub receipt: Receipt,
+}
+
+/// The duty to tell the broker what became of an incoming. Dropped without a word, the message stays unacked and comes
+/// again when its channel ends.
+pub struct Receipt {
+    tag: u64,
+    /// Taken by the verdict.
+    acks: Option<Arc<Acks>>,
+}
+
+impl Receipt {
+    /// The incoming is settled; the broker forgets it. Cheap: the ack is written together with others.
+    pub fn ack(mut self) {
+        if let Some(acks) = self.acks.take() {
+            acks.ack(self.tag);
+        }
+    }
+
+    /// Nothing was begun; the broker may hand it to somebody else. Counts as a redelivery before RabbitMQ 4.3, so it is
+    /// no way to try again.
+    pub fn give_back(mut self) {
+        if let Some(acks) = self.acks.take() {
+            acks.give_back(self.tag);
+        }
+    }
+}
+
+impl Drop for Receipt {
+    fn drop(&mut self) {
+        if self.acks.is_some() {
+            debug!(tag = self.tag, "a receipt was dropped without a verdict; its message stays unacked");
+        }
+    }
+}
+
+impl fmt::Debug for Receipt {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Receipt").field("tag", &self.tag).finish_non_exhaustive()
+    }
+}
+
+/// A consumer of one queue, attached again after every loss, each time on a new channel with a new tag.
+pub struct Subscription {
+    attachments: mpsc::Receiver<Attachment>,
+    current: Option<Attachment>,
+    attached: watch::Receiver<bool>,
+    _done: DropGuard,
+}
+
+/// One channel with one consumer. Its acks go nowhere else.
+struct Attachment {
+    consumer: Consumer,
+    channel: Channel,
+    acks: Arc<Acks>,
+    over: CancellationToken,
+}
+
+impl Subscription {
+    pub(super) fn start(
+        link: Link,
+        topology: &Arc<Topology>,
+        queue: &str,
+        prefetch: u16,
+        stale: &Arc<AtomicU64>,
+        ackers: &TaskTracker,
+    ) -> Self {
+        let (hand_over, attachments) = mpsc::channel(1);
+        let (attached_in, attached) = watch::channel(false);
+        let done = CancellationToken::new();
+        let attacher = Attacher {
+            link,
+            topology: topology.clone(),
+            queue: queue.to_owned(),
+            prefetch,
+            stale: stale.clone(),
+            ackers: ackers.clone(),
+            hand_over,
+            attached: attached_in,
+        };
+        tokio::spawn(done.clone().run_until_cancelled_owned(attacher.run()));
+        Self { attachments, current: None, attached, _done: done.drop_guard() }
+    }
+
+    /// The next incoming, waiting through any loss of the connection. `None` once the broker is closed for good. Safe to
+    /// drop and call again: nothing is lost in between.
+    pub async fn next(&mut self) -> Option<Incoming> {
+        loop {
+            let Some(attachment) = &mut self.current else {
+                self.current = Some(self.attachments.recv().await?);
+                continue;
+            };
+            match attachment.consumer.next().await {
+                Some(Ok(delivery)) => return Some(attachment.incoming(delivery)),
+                ended => self.detach(ended.and_then(Result::err)),
+            }
+        }
+    }
+
+    /// Whether a consumer stands at the broker, as it changes. For readiness.
+    pub fn attached(&self) -> watch::Receiver<bool> {
+        self.attached.clone()
+    }
+
+    /// Stops consuming. What was prefetched but not taken by [`next`](Self::next) goes back to the broker; receipts that
+    /// are out still count. Returns how many went back.
+    pub async fn cancel(mut self) -> usize {
+        match self.current.take().or_else(|| self.attachments.try_recv().ok()) {
+            Some(attachment) => attachment.cancel().await,
+            None => 0,
+        }
+    }
+
+    /// An error, or the end, of a stream is the end of the whole channel (facts: stack 1.1, rows e, i, j).
+    fn detach(&mut self, error: Option<lapin::Error>) {
+        if let Some(attachment) = self.current.take() {
+            let why = error.map_or_else(|| "cancelled by the broker".to_owned(), |error| error.to_string());
+            let queue = attachment.consumer.queue();
+            info!(%queue, why, "a consumer ended; attaching again");
+            attachment.over.cancel();
+        }
+    }
+}
+
+impl Attachment {
+    fn incoming(&self, delivery: Delivery) -> Incoming {
+        let message = wire::received(delivery.data, &delivery.properties);
+        let delivery_count = message.headers.number(DELIVERY_COUNT).unwrap_or(0);
+        Incoming {
+            routing_key: delivery.routing_key.into(),
+            redelivered: delivery.redelivered,
+            delivery_count: u32::try_from(delivery_count).unwrap_or(0),
+            receipt: Receipt { tag: delivery.delivery_tag, acks: Some(self.acks.clone()) },
+            message,
+        }
+    }
+
+    async fn cancel(mut self) -> usize {
+        let cancelled = self.channel.basic_cancel(self.consumer.tag(), BasicCancelOptions::default());
+        if let Err(error) = in_time("basic.cancel", cancelled).await {
+            debug!(%error, "a consumer could not be cancelled; its channel ends");
+            self.over.cancel();
+            return 0;
+        }
+        let mut given_back = 0;
+        while let Ok(Some(Ok(delivery))) = tokio::time::timeout(DRAIN_TIMEOUT, self.consumer.next()).await {
+            self.acks.give_back(delivery.delivery_tag);
+            given_back += 1;
+        }
+        given_back
+    }
+}
+
+/// Makes attachments, one at a time, as long as the subscription lives.
+struct Attacher {
+    link: Link,
+    topology: Arc<Topology>,
+    queue: String,
+    prefetch: u16,
+    stale: Arc<AtomicU64>,
+    ackers: TaskTracker,
+    hand_over: mpsc::Sender<Attachment>,
+    attached: watch::Sender<bool>,
+}
+
+impl Attacher {
+    async fn run(mut self) {
+        let mut pause = Pause::default();
+        let mut complaint = String::new();
+        for serial in 1_u64.. {
+            let Some(live) = self.link.live().await else { return };
+            match self.attach(&live, serial).await {
+                Ok(attachment) => {
+                    (pause, complaint) = (Pause::default(), String::new());
+                    self.stand(attachment).await;
+                }
+                Err(error) => self.complain(&live, &error, &mut complaint),
+            }
+            tokio::time::sleep(pause.next()).await;
+        }
+    }
+
+    async fn attach(&self, live: &Arc<Live>, serial: u64) -> Result<Attachment, TopologyError> {
+        let channel = live.channel().await?;
+        self.topology.declare_queue(&channel, &self.queue).await?;
+        // Per consumer: a global limit is refused by quorum queues.
+        in_time("basic.qos", channel.basic_qos(self.prefetch, BasicQosOptions { global: false })).await?;
+        let tag = format!("{}#{}.{serial}", self.queue, live.incarnation);
+        let (options, arguments) = (BasicConsumeOptions::default(), FieldTable::default());
+        let consuming = channel.basic_consume(short(&self.queue), short(&tag), options, arguments);
+        let consumer = in_time("basic.consume", consuming).await?;
+
+        let over = CancellationToken::new();
+        let (acks, writer) =
+            acks_task::writer(live.clone(), channel.clone(), self.prefetch, self.stale.clone(), over.clone());
+        self.ackers.spawn(writer);
+        Ok(Attachment { consumer, channel, acks: Arc::new(acks), over })
+    }
+
+    /// Hands the attachment over and waits for its end.
+    async fn stand(&self, attachment: Attachment) {
+        let over = attachment.over.clone();
+        if self.hand_over.send(attachment).await.is_ok() {
+            self.attached.send_replace(true);
+            over.cancelled().await;
+            self.attached.send_replace(false);
+        }
+    }
+
+    /// A refusal concerns this queue only; anything else condemns the connection.
+    fn complain(&self, live: &Live, failure: &TopologyError, last: &mut String) {
+        let text = failure.to_string();
+        let queue = self.queue.as_str();
+        if !failure.needs_a_person() {
+            debug!(queue, why = text, "cannot consume");
+            live.condemn(failure);
+        } else if *last == text {
+            debug!(queue, why = text, "still cannot consume");
+        } else {
+            error!(queue, why = text, "cannot consume");
+        }
+        *last = text;
+    }
+}

@@ -1,0 +1,329 @@
+//! One supervised connection: built, watched, torn down as a whole at the first oddity, built again.
+
+use std::future::Future;
+use std::pin::pin;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use futures_util::StreamExt;
+use lapin::tcp::OwnedTLSConfig;
+use lapin::uri::AMQPUri;
+use lapin::{Channel, Connection, ConnectionProperties, ErrorKind, Event};
+use tokio::sync::watch;
+use tokio::time::{Instant, MissedTickBehavior};
+use tokio_util::sync::CancellationToken;
+use tracing::{debug, error, info, warn};
+
+use super::broker::LinkHealth;
+use super::topology::{Topology, TopologyError};
+
+/// lapin ignores a timeout in the URI; without this one a firewall that swallows packets holds us for minutes.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(15);
+/// One question to the broker. A quorum queue on a busy disk takes its time; a dead broker takes for ever.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
+/// Saying goodbye is a courtesy.
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(3);
+/// lapin does not announce every way a connection can end, so its status is looked at too.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
+/// First and longest pause before connecting again. Shorter would storm a broker that is starting.
+const FIRST_PAUSE: Duration = Duration::from_millis(200);
+const LONGEST_PAUSE: Duration = Duration::from_secs(30);
+/// A connection that lived this long was a good one: the next pause is short again. Sooner, flapping would be a storm.
+const PROVEN_AFTER: Duration = Duration::from_secs(10);
+
+/// What lapin, or time, said against a request of ours.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum LinkError {
+    #[error("no connection to the broker")]
+    Away,
+    #[error("{step} took longer than {}s", .after.as_secs())]
+    Timeout { step: &'static str, after: Duration },
+    #[error("{step}: {source}")]
+    Amqp { step: &'static str, source: Box<lapin::Error> },
+}
+
+impl LinkError {
+    /// The broker's text where it closed only the channel: it does not like the request, the connection is fine.
+    pub(super) fn refusal(&self) -> Option<String> {
+        match self {
+            Self::Amqp { source, .. } if source.is_amqp_soft_error() => match source.kind() {
+                ErrorKind::ProtocolError(error) => Some(error.get_message().to_string()),
+                _ => None,
+            },
+            _ => None,
+        }
+    }
+}
+
+/// Runs one request to the broker, bounded in time.
+pub(super) async fn in_time<T>(
+    step: &'static str,
+    request: impl Future<Output = lapin::Result<T>>,
+) -> Result<T, LinkError> {
+    within(ANSWER_TIMEOUT, step, request).await
+}
+
+async fn within<T>(
+    after: Duration,
+    step: &'static str,
+    request: impl Future<Output = lapin::Result<T>>,
+) -> Result<T, LinkError> {
+    match tokio::time::timeout(after, request).await {
+        Ok(Ok(answer)) => Ok(answer),
+        Ok(Err(source)) => Err(LinkError::Amqp { step, source: Box::new(source) }),
+        Err(_) => Err(LinkError::Timeout { step, after }),
+    }
+}
+
+/// Where to connect, and as whom.
+pub(super) struct Address {
+    pub uri: AMQPUri,
+    /// PEM of an extra certificate authority.
+    pub authority: Option<String>,
+}
+
+/// Everything one incarnation of a connection needs from outside.
+pub(super) struct Blueprint {
+    pub address: Address,
+    pub topology: Arc<Topology>,
+    /// Two links of a process must not declare the same queue at the same instant.
+    pub declaring: Arc<tokio::sync::Mutex<()>>,
+}
+
+/// One incarnation of the connection. Whoever meets an oddity condemns it; the supervisor builds the next one.
+pub(super) struct Live {
+    connection: Connection,
+    /// Counts connections of this link, from 1.
+    pub incarnation: u64,
+    over: CancellationToken,
+    verdict: Mutex<Option<String>>,
+}
+
+impl Live {
+    /// Opens a channel.
+    pub async fn channel(&self) -> Result<Channel, LinkError> {
+        in_time("channel.open", self.connection.create_channel()).await
+    }
+
+    /// Whether the broker refuses to read what is published here (memory or disk alarm).
+    pub fn blocked(&self) -> bool {
+        self.connection.status().blocked()
+    }
+
+    /// Ends this incarnation. The first reason counts.
+    pub fn condemn(&self, why: impl std::fmt::Display) {
+        let mut verdict = self.verdict.lock().unwrap_or_else(PoisonError::into_inner);
+        verdict.get_or_insert_with(|| why.to_string());
+        self.over.cancel();
+    }
+
+    /// Cancelled when this incarnation is over.
+    pub fn over(&self) -> &CancellationToken {
+        &self.over
+    }
+
+    fn verdict(&self) -> String {
+        let verdict = self.verdict.lock().unwrap_or_else(PoisonError::into_inner);
+        verdict.clone().unwrap_or_else(|| "closed".to_owned())
+    }
+}
+
+/// The handle of a supervised connection: gives out the incarnation that currently lives.
+#[derive(Clone)]
+pub(super) struct Link {
+    live: watch::Receiver<Option<Arc<Live>>>,
+}
+
+impl Link {
+    /// Starts supervising; connects at once and keeps trying until `stop`. `name` is for the log and the broker's list.
+    pub fn start(
+        name: &'static str,
+        blueprint: Arc<Blueprint>,
+        health: impl Fn(LinkHealth) + Send + Sync + 'static,
+        stop: CancellationToken,
+    ) -> (Self, impl Future<Output = ()> + Send + 'static) {
+        let (live_in, live) = watch::channel(None);
+        let supervisor = Supervisor { name, blueprint, health: Box::new(health), live: live_in, stop };
+        (Self { live }, supervisor.run())
+    }
+
+    /// The incarnation that lives now, if any.
+    pub fn now(&self) -> Option<Arc<Live>> {
+        self.live.borrow().clone()
+    }
+
+    /// Waits until there is one; `None` once the link has stopped for good.
+    pub async fn live(&mut self) -> Option<Arc<Live>> {
+        let living = |live: &Option<Arc<Live>>| live.as_ref().is_some_and(|live| !live.over.is_cancelled());
+        self.live.wait_for(living).await.ok()?.clone()
+    }
+}
+
+struct Supervisor {
+    name: &'static str,
+    blueprint: Arc<Blueprint>,
+    health: Box<dyn Fn(LinkHealth) + Send + Sync>,
+    live: watch::Sender<Option<Arc<Live>>>,
+    stop: CancellationToken,
+}
+
+impl Supervisor {
+    async fn run(self) {
+        let stop = self.stop.clone();
+        let mut pause = Pause::default();
+        let mut complaint = String::new();
+        for incarnation in 1.. {
+            let built = tokio::select! {
+                built = self.build(incarnation) => built,
+                () = stop.cancelled() => return,
+            };
+            match built {
+                Ok(live) => {
+                    complaint.clear();
+                    let born = Instant::now();
+                    self.live_through(live).await;
+                    if born.elapsed() >= PROVEN_AFTER {
+                        pause = Pause::default();
+                    }
+                }
+                Err(error) => self.complain(&error, &mut complaint),
+            }
+            tokio::select! {
+                () = tokio::time::sleep(pause.next()) => {}
+                () = stop.cancelled() => return,
+            }
+        }
+    }
+
+    /// Connects and declares: an incarnation is worth having only with the topology in place.
+    async fn build(&self, incarnation: u64) -> Result<Arc<Live>, TopologyError> {
+        let connection = self.connect().await?;
+        let live =
+            Live { connection, incarnation, over: CancellationToken::new(), verdict: Mutex::new(None) };
+        let declared = self.declare(&live).await;
+        if let Err(error) = declared {
+            close(&live).await;
+            return Err(error);
+        }
+        Ok(Arc::new(live))
+    }
+
+    async fn connect(&self) -> Result<Connection, LinkError> {
+        let Address { uri, authority } = &self.blueprint.address;
+        let properties = ConnectionProperties::default()
+            .with_connection_name(format!("wechat-notifier {}", self.name).into());
+        let tls = OwnedTLSConfig { identity: None, cert_chain: authority.clone() };
+        let connecting = async {
+            let runtime = lapin::runtime::default_runtime()?;
+            Connection::connect_uri_with_config(uri.clone(), properties, tls, runtime).await
+        };
+        within(CONNECT_TIMEOUT, "connect", connecting).await
+    }
+
+    /// On a channel of its own, because a mismatch closes it.
+    async fn declare(&self, live: &Live) -> Result<(), TopologyError> {
+        let _alone = self.blueprint.declaring.lock().await;
+        let channel = live.channel().await?;
+        self.blueprint.topology.declare(&channel).await?;
+        farewell(channel).await;
+        Ok(())
+    }
+
+    /// Offers the incarnation until it is over, then takes it down.
+    async fn live_through(&self, live: Arc<Live>) {
+        info!(connection = self.name, incarnation = live.incarnation, "connected to the broker");
+        self.live.send_replace(Some(live.clone()));
+        self.report(&live);
+        self.watch(&live).await;
+        self.live.send_replace(None);
+        let why = live.verdict();
+        (self.health)(LinkHealth { trouble: Some(why.clone()), ..LinkHealth::default() });
+        if self.stop.is_cancelled() {
+            info!(connection = self.name, "closing the connection to the broker");
+        } else {
+            warn!(
+                connection = self.name,
+                incarnation = live.incarnation,
+                why,
+                "lost the connection to the broker"
+            );
+        }
+        close(&live).await;
+    }
+
+    /// Returns when the incarnation is over, with its verdict spoken.
+    async fn watch(&self, live: &Live) {
+        let mut events = pin!(live.connection.events_listener());
+        // The first look is at once: an end before anybody listened left no event.
+        let mut look = tokio::time::interval(LOOK_EVERY);
+        look.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            tokio::select! {
+                () = live.over.cancelled() => return,
+                () = self.stop.cancelled() => live.condemn("stopped"),
+                event = events.next() => match event {
+                    Some(Event::Error(error)) => live.condemn(error),
+                    Some(_) => self.report(live),
+                    None => live.condemn("lapin went silent"),
+                },
+                _ = look.tick() => {
+                    if !live.connection.status().connected() {
+                        live.condemn("closed without a word");
+                    }
+                    self.report(live);
+                }
+            }
+        }
+    }
+
+    fn report(&self, live: &Live) {
+        (self.health)(LinkHealth { up: true, blocked: live.blocked(), trouble: None });
+    }
+
+    /// Says why there is no connection: loudly when the reason is new, softly while it stays.
+    fn complain(&self, error: &TopologyError, last: &mut String) {
+        let text = error.to_string();
+        (self.health)(LinkHealth { trouble: Some(text.clone()), ..LinkHealth::default() });
+        let connection = self.name;
+        match (*last == text, error.needs_a_person()) {
+            (true, _) => debug!(connection, why = text, "still no connection to the broker"),
+            (false, true) => error!(connection, why = text, "the broker's topology is not ours"),
+            (false, false) => warn!(connection, why = text, "cannot connect to the broker; trying on"),
+        }
+        *last = text;
+    }
+}
+
+/// Closes a channel that has done its work. It ends either way; the broker only frees it sooner.
+pub(super) async fn farewell(channel: Channel) {
+    let closing = channel.close(200, "done".into());
+    if let Err(error) = within(CLOSE_TIMEOUT, "channel.close", closing).await {
+        debug!(%error, "a channel was not closed in order");
+    }
+}
+
+async fn close(live: &Live) {
+    if live.connection.status().connected() {
+        let closing = live.connection.close(200, "bye".into());
+        if let Err(error) = within(CLOSE_TIMEOUT, "connection.close", closing).await {
+            debug!(%error, "the broker did not say goodbye");
+        }
+    }
+}
+
+/// Full jitter: anything between nothing and a doubling bound, so that a fleet does not come back in step.
+pub(super) struct Pause(Duration);
+
+impl Default for Pause {
+    fn default() -> Self {
+        Self(FIRST_PAUSE)
+    }
+}
+
+impl Pause {
+    pub fn next(&mut self) -> Duration {
+        let bound = self.0;
+        self.0 = (bound * 2).min(LONGEST_PAUSE);
+        bound.mul_f64(fastrand::f64())
+    }
+}

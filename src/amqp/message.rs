@@ -1,0 +1,31 @@
+//! A message as we hold it: body, headers and the properties that mean something to us.
+
+use bytes::Bytes;
+
+use super::header::Headers;
+
+/// What one AMQP message says. Published messages are always persistent, and their headers are cleaned on the way out.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Message {
+    /// The payload, untouched.
+    pub body: Bytes,
+    pub headers: Headers,
+    /// Falls in for a missing `event_id`.
+    pub message_id: Option<String>,
+    pub correlation_id: Option<String>,
+    /// `application/json` for events.
+    pub content_type: Option<String>,
+    /// AMQP's `type` property.
+    pub kind: Option<String>,
+    /// The publishing application's name (not WeChat's appid).
+    pub app_id: Option<String>,
+    /// When the publisher made it, Unix seconds.
+    pub timestamp: Option<u64>,
+}
+
+impl Message {
+    /// A JSON message without headers.
+    pub fn json(body: impl Into<Bytes>) -> Self {
+        Self { body: body.into(), content_type: Some("application/json".to_owned()), ..Self::default() }
+    }
+}

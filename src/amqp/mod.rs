@@ -1,0 +1,31 @@
+//! All that knows lapin: the broker's connections, what is declared there, consuming, acking and publishing.
+//!
+//! ```text
+//! Broker ─┬─ consuming link ──► Subscription ──► Incoming { message, receipt } ──► ack task (prefixes)
+//!         └─ publishing link ─► publisher task (confirms in batches) ◄── Publisher
+//! ```
+//!
+//! Two connections, because lapin writes nothing at all (no ack, no heartbeat) on one that the broker has blocked, and
+//! the broker blocks only connections that publish. lapin's own recovery stays off: a consumer recovered by it can fall
+//! silent for ever on a healthy connection, and its stale delivery tags ack messages of the new channel (facts: stack
+//! 1.1, rows f to h). A [`link`] rebuilds everything instead, and an ack can only ever reach the channel it came from.
+
+mod acks;
+mod acks_task;
+mod broker;
+mod confirm;
+mod consumer;
+mod header;
+mod link;
+mod message;
+mod publisher;
+mod topology;
+mod wire;
+
+pub use broker::{Broker, Health, LinkHealth, NotReady, SetupError};
+pub use consumer::{Incoming, Receipt, Subscription};
+pub use header::{HeaderValue, Headers, TRACEPARENT, own};
+pub use link::LinkError;
+pub use message::Message;
+pub use publisher::{PublishError, Publisher, Route};
+pub use topology::{Topology, TopologyError};

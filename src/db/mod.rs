@@ -1,0 +1,20 @@
+//! All that knows PostgreSQL: one function a query, SQL named by its leading comment.
+
+pub mod apps;
+pub mod batch;
+pub mod claim;
+pub mod error;
+pub mod letters;
+pub mod listen;
+pub mod migrate;
+pub mod plan;
+pub mod pool;
+mod query;
+pub mod record;
+pub mod registry;
+pub mod settle;
+pub mod story;
+pub mod tokens;
+
+pub use error::Error;
+pub use pool::Database;

@@ -1,0 +1,127 @@
+//! Connections to PostgreSQL: two small pools and the way to a single one.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use deadpool_postgres::{Manager, ManagerConfig, Pool, PoolConfig, RecyclingMethod, Runtime, Timeouts};
+use rustls::pki_types::CertificateDer;
+use rustls::pki_types::pem::PemObject;
+use secrecy::ExposeSecret;
+use tokio_postgres_rustls::MakeRustlsConnect;
+
+use super::Error;
+use crate::config;
+
+/// Long enough for a loaded server, short enough that a dead one is noticed while a claim's lease still runs.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+/// A connection taken from the pool answers within this or counts as away.
+const WAIT_TIMEOUT: Duration = Duration::from_secs(5);
+/// A batch takes milliseconds; a statement this slow is stuck, and its batch is better tried again.
+const STATEMENT_TIMEOUT_MS: u32 = 10_000;
+/// Unacknowledged bytes for this long mean the peer is gone (a cut cable says nothing).
+const TCP_USER_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Both pools of the daemon.
+#[derive(Clone)]
+pub struct Database {
+    durable: Pool,
+    quick: Pool,
+}
+
+/// Why there can be no pool: a fault of the configuration, not of the server.
+#[derive(Debug, thiserror::Error)]
+pub enum SetupError {
+    #[error("database.url is not a PostgreSQL URL: {0}")]
+    Url(String),
+    #[error("database.ca_file {path}: {what}")]
+    CaFile { path: String, what: String },
+    #[error("the pool cannot be built: {0}")]
+    Pool(#[from] deadpool_postgres::BuildError),
+}
+
+impl Database {
+    /// Prepares the pools; connects to nothing yet.
+    pub fn new(config: &config::Database) -> Result<Self, SetupError> {
+        Ok(Self {
+            durable: pool(config, "on", config.pool_size)?,
+            // Claims come from one batcher with one statement at a time; a second connection covers its slow path.
+            quick: pool(config, "off", QUICK_POOL_SIZE)?,
+        })
+    }
+
+    /// A connection whose commits wait for the disk.
+    pub async fn durable(&self) -> Result<deadpool_postgres::Object, Error> {
+        Ok(self.durable.get().await?)
+    }
+
+    /// A connection whose commits survive a crash of ours, but not one of PostgreSQL: good for claims.
+    pub async fn quick(&self) -> Result<deadpool_postgres::Object, Error> {
+        Ok(self.quick.get().await?)
+    }
+}
+
+/// Claims run two statements at once at most.
+const QUICK_POOL_SIZE: usize = 2;
+
+fn pool(config: &config::Database, synchronous_commit: &str, size: usize) -> Result<Pool, SetupError> {
+    let client = client_config(config, synchronous_commit)?;
+    let manager = Manager::from_config(
+        client,
+        tls(config.ca_file.as_deref())?,
+        ManagerConfig { recycling_method: RecyclingMethod::Fast },
+    );
+    let timeouts =
+        Timeouts { wait: Some(WAIT_TIMEOUT), create: Some(CONNECT_TIMEOUT), recycle: Some(WAIT_TIMEOUT) };
+    let pool_config = PoolConfig { max_size: size, timeouts, ..PoolConfig::default() };
+    Ok(Pool::builder(manager).config(pool_config).runtime(Runtime::Tokio1).build()?)
+}
+
+/// The client settings that every connection of ours shares.
+pub(crate) fn client_config(
+    config: &config::Database,
+    synchronous_commit: &str,
+) -> Result<tokio_postgres::Config, SetupError> {
+    let mut client: tokio_postgres::Config =
+        config.url.expose_secret().parse().map_err(|error: tokio_postgres::Error| {
+            // The parse error names the faulty part, never the password.
+            SetupError::Url(error.to_string())
+        })?;
+    let options = session_options(client.get_options(), synchronous_commit);
+    client
+        .application_name("wechat-notifier")
+        .connect_timeout(CONNECT_TIMEOUT)
+        .tcp_user_timeout(TCP_USER_TIMEOUT)
+        .keepalives_idle(Duration::from_secs(30))
+        .options(options);
+    Ok(client)
+}
+
+/// Keeps what the URL asks for (a search path, say) and adds ours.
+fn session_options(own: Option<&str>, synchronous_commit: &str) -> String {
+    format!(
+        "{} -c synchronous_commit={synchronous_commit} -c statement_timeout={STATEMENT_TIMEOUT_MS} -c timezone=UTC",
+        own.unwrap_or_default()
+    )
+}
+
+/// TLS with the system's authorities and, where given, one more; used when the URL's `sslmode` asks for it.
+pub(crate) fn tls(ca_file: Option<&Path>) -> Result<MakeRustlsConnect, SetupError> {
+    let mut roots = rustls::RootCertStore::empty();
+    // A broken certificate of the system's store is the system's matter; the rest still works.
+    roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
+    if let Some(path) = ca_file {
+        let fault = |what: String| SetupError::CaFile { path: path.display().to_string(), what };
+        for certificate in CertificateDer::pem_file_iter(path).map_err(|error| fault(error.to_string()))? {
+            let certificate = certificate.map_err(|error| fault(error.to_string()))?;
+            roots.add(certificate).map_err(|error| fault(error.to_string()))?;
+        }
+    }
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let config = rustls::ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .map_err(|error| SetupError::Url(error.to_string()))?
+        .with_root_certificates(roots)
+        .with_no_client_auth();
+    Ok(MakeRustlsConnect::new(config))
+}
