@@ -6,7 +6,6 @@ mod migrate;
 mod output;
 mod rule;
 mod run;
-mod settings;
 mod span;
 mod user;
 
@@ -18,7 +17,7 @@ use clap::{Parser, Subcommand};
 
 pub use exit::Exit;
 
-use crate::config::Config;
+use crate::config::{self, Config};
 use crate::db::Database;
 
 /// Turns business events from RabbitMQ into WeChat subscribe messages.
@@ -51,7 +50,7 @@ enum Command {
 
 /// Does what the command line asks for. An error is a fault worth telling; "found nothing" is not one.
 pub async fn execute(cli: Cli) -> Result<ExitCode> {
-    let config = settings::load(cli.config.as_deref())?;
+    let config = Config::load(cli.config.as_deref(), config::environment())?;
     let exit = match cli.command {
         Command::Run => return run::run(config).await,
         Command::Migrate(command) => command.execute(&config).await,

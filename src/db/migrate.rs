@@ -69,11 +69,11 @@ pub async fn apply(db: &Database) -> Result<Vec<State>, MigrateError> {
     let mut applied = Vec::new();
     for migration in MIGRATIONS {
         let transaction =
-            client.transaction().await.map_err(|error| Error::of_query("migrate.begin", &error))?;
+            client.transaction().await.map_err(|error| Error::of_query("migrate::begin", &error))?;
         if let Some(at) = apply_one(&transaction, migration).await? {
             applied.push(State { version: migration.version, name: migration.name, applied_at: Some(at) });
         }
-        transaction.commit().await.map_err(|error| Error::of_query("migrate.commit", &error))?;
+        transaction.commit().await.map_err(|error| Error::of_query("migrate::commit", &error))?;
     }
     Ok(applied)
 }
@@ -81,7 +81,8 @@ pub async fn apply(db: &Database) -> Result<Vec<State>, MigrateError> {
 /// What was applied and what was not; changes nothing. A changed or unknown migration is the same error as in [`apply`].
 pub async fn status(db: &Database) -> Result<Vec<State>, MigrateError> {
     let mut client = db.durable().await?;
-    let transaction = client.transaction().await.map_err(|error| Error::of_query("migrate.begin", &error))?;
+    let transaction =
+        client.transaction().await.map_err(|error| Error::of_query("migrate::begin", &error))?;
     let recorded = if is_recorded(&transaction).await? { recorded(&transaction).await? } else { Vec::new() };
     verify(&recorded)?;
     Ok(MIGRATIONS
@@ -104,9 +105,9 @@ async fn apply_one(
     transaction: &Transaction<'_>,
     migration: &Migration,
 ) -> Result<Option<Timestamp>, MigrateError> {
-    execute(transaction, "migrate.session", SESSION).await?;
+    execute(transaction, "migrate::session", SESSION).await?;
     lock(transaction).await?;
-    execute(transaction, "migrate.record_table", RECORD_TABLE).await?;
+    execute(transaction, "migrate::record_table", RECORD_TABLE).await?;
     let recorded = recorded(transaction).await?;
     verify(&recorded)?;
     if find(&recorded, migration.version).is_some() {
@@ -161,22 +162,24 @@ fn checksum(sql: &str) -> String {
 
 /// Waits until no other process migrates; the transaction's end lets the next one in.
 async fn lock(transaction: &Transaction<'_>) -> Result<(), Error> {
-    const SQL: &str = "/* migrate.lock */ SELECT pg_advisory_xact_lock($1)";
-    transaction.execute(SQL, &[&LOCK_KEY]).await.map_err(|error| Error::of_query("migrate.lock", &error))?;
+    const SQL: &str = "-- migrate::lock
+        SELECT pg_advisory_xact_lock($1)";
+    transaction.execute(SQL, &[&LOCK_KEY]).await.map_err(|error| Error::of_query("migrate::lock", &error))?;
     Ok(())
 }
 
 async fn is_recorded(transaction: &Transaction<'_>) -> Result<bool, Error> {
-    const SQL: &str = "/* migrate.is_recorded */ SELECT to_regclass('t_wechat_migration') IS NOT NULL";
+    const SQL: &str = "-- migrate::is_recorded
+        SELECT to_regclass('t_wechat_migration') IS NOT NULL";
     let row = transaction.query_one(SQL, &[]).await;
-    Ok(row.map_err(|error| Error::of_query("migrate.is_recorded", &error))?.get(0))
+    Ok(row.map_err(|error| Error::of_query("migrate::is_recorded", &error))?.get(0))
 }
 
 async fn recorded(transaction: &Transaction<'_>) -> Result<Vec<Record>, Error> {
-    const SQL: &str = "/* migrate.recorded */
+    const SQL: &str = "-- migrate::recorded
         SELECT version, name, checksum, applied_at FROM t_wechat_migration ORDER BY version";
     let rows = transaction.query(SQL, &[]).await;
-    let rows = rows.map_err(|error| Error::of_query("migrate.recorded", &error))?;
+    let rows = rows.map_err(|error| Error::of_query("migrate::recorded", &error))?;
     Ok(rows
         .iter()
         .map(|row| Record {
@@ -189,12 +192,12 @@ async fn recorded(transaction: &Transaction<'_>) -> Result<Vec<Record>, Error> {
 }
 
 async fn record(transaction: &Transaction<'_>, migration: &Migration) -> Result<Timestamp, Error> {
-    const SQL: &str = "/* migrate.record */
+    const SQL: &str = "-- migrate::record
         INSERT INTO t_wechat_migration (version, name, checksum) VALUES ($1, $2, $3) RETURNING applied_at";
     let row = transaction
         .query_one(SQL, &[&migration.version, &migration.name, &checksum(migration.sql)])
         .await
-        .map_err(|error| Error::of_query("migrate.record", &error))?;
+        .map_err(|error| Error::of_query("migrate::record", &error))?;
     Ok(row.get("applied_at"))
 }
 

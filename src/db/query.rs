@@ -1,4 +1,4 @@
-//! Runs one statement that is named by its leading comment: `/* registry.add_app */ INSERT …`.
+//! Runs one statement that is named by its leading comment: `-- registry::add_app`.
 
 use deadpool_postgres::GenericClient;
 use tokio_postgres::Row;
@@ -32,8 +32,8 @@ pub(super) fn failed(sql: &'static str, error: &tokio_postgres::Error) -> Error 
 }
 
 fn name_of(sql: &'static str) -> &'static str {
-    let comment = sql.trim_start().strip_prefix("/*").and_then(|rest| rest.split_once("*/"));
-    comment.map_or("a statement without a name", |(name, _)| name.trim())
+    let comment = sql.lines().next().and_then(|line| line.strip_prefix("-- "));
+    comment.unwrap_or("a statement without a name")
 }
 
 #[cfg(test)]
@@ -42,7 +42,7 @@ mod tests {
 
     #[test]
     fn the_leading_comment_is_the_name() {
-        assert_eq!(name_of("/* registry.add_app */ INSERT"), "registry.add_app");
+        assert_eq!(name_of("-- registry::add_app\nINSERT"), "registry::add_app");
         assert_eq!(name_of("SELECT 1"), "a statement without a name");
     }
 }

@@ -10,6 +10,7 @@ use serde_json::{Map, Value};
 
 use self::facts::Facts;
 use self::plain::{plain_headers, plain_text};
+use crate::amqp::{Message, TRACEPARENT, own};
 use crate::db::letters::Letter;
 use crate::domain::letter::{self, DeliveryKey};
 use crate::domain::outcome::DeadReason;
@@ -24,23 +25,19 @@ pub struct Arrived {
     pub message_id: Option<String>,
 }
 
-/// Headers that our letters carry.
-mod header {
-    pub const LETTER: &str = "x-wn-letter";
-    pub const REASON: &str = "x-wn-reason";
-    pub const ERRCODE: &str = "x-wn-errcode";
-    pub const ERRMSG: &str = "x-wn-errmsg";
-    pub const DETAIL: &str = "x-wn-detail";
-    pub const FIELD: &str = "x-wn-field";
-    pub const RID: &str = "x-wn-rid";
-    pub const TURN: &str = "x-wn-turn";
-    pub const ATTEMPTS: &str = "x-wn-attempts";
-    /// Unix milliseconds.
-    pub const DIED_AT: &str = "x-wn-died-at";
-    pub const TRACEPARENT: &str = "traceparent";
-    /// Set by the broker on what it dead-letters; our own letters never carry it.
-    pub const X_DEATH: &str = "x-death";
+impl From<Message> for Arrived {
+    fn from(message: Message) -> Self {
+        // Headers serialise as an object; they have no key or number that JSON lacks.
+        let headers = match serde_json::to_value(message.headers) {
+            Ok(Value::Object(headers)) => headers,
+            _ => Map::new(),
+        };
+        Self { body: message.body, headers, message_id: message.message_id }
+    }
 }
+
+/// Set by the broker on what it dead-letters; our own letters never carry it.
+const X_DEATH: &str = "x-death";
 
 /// The broker counts these up on each redelivery; they say nothing about which message it is.
 const CHANGING_HEADERS: [&str; 2] = ["x-delivery-count", "x-acquired-count"];
@@ -49,9 +46,9 @@ const CHANGING_HEADERS: [&str; 2] = ["x-delivery-count", "x-acquired-count"];
 pub fn read(arrived: Arrived) -> Letter {
     let facts = Facts::of_body(&arrived.body, arrived.message_id.as_deref());
     let story = Story::of_headers(&arrived.headers);
-    let turn = number(&arrived.headers, header::TURN).and_then(|turn| i32::try_from(turn).ok());
-    let errcode = number(&arrived.headers, header::ERRCODE);
-    let field = text(&arrived.headers, header::FIELD);
+    let turn = number(&arrived.headers, own::TURN).and_then(|turn| i32::try_from(turn).ok());
+    let errcode = number(&arrived.headers, own::ERRCODE);
+    let field = text(&arrived.headers, own::FIELD);
     Letter {
         letter: identity(&arrived, &facts, turn),
         reason: story.reason,
@@ -74,12 +71,11 @@ pub fn read(arrived: Arrived) -> Letter {
         openid: facts.openid,
         sys_user_id: facts.sys_user_id,
         turn,
-        attempts: number(&arrived.headers, header::ATTEMPTS)
-            .map_or(0, |n| i32::try_from(n).unwrap_or(i32::MAX)),
+        attempts: number(&arrived.headers, own::ATTEMPTS).map_or(0, |n| i32::try_from(n).unwrap_or(i32::MAX)),
         first_failed_at: None,
         last_failed_at: story.died_at,
         trace_id: trace_id(&arrived.headers),
-        rid: text(&arrived.headers, header::RID),
+        rid: text(&arrived.headers, own::RID),
         token_generation: None,
         body: arrived.body,
         headers: plain_headers(arrived.headers),
@@ -95,10 +91,10 @@ struct Story {
 
 impl Story {
     fn of_headers(headers: &Map<String, Value>) -> Self {
-        if let Some(death) = headers.get(header::X_DEATH).and_then(|deaths| deaths.get(0)) {
+        if let Some(death) = headers.get(X_DEATH).and_then(|deaths| deaths.get(0)) {
             return Self::by_broker(death);
         }
-        match text(headers, header::REASON).and_then(|word| DeadReason::parse(&word)) {
+        match text(headers, own::REASON).and_then(|word| DeadReason::parse(&word)) {
             Some(reason) => Self::by_us(reason, headers),
             None => Self::by_nobody(),
         }
@@ -117,11 +113,10 @@ impl Story {
     }
 
     fn by_us(reason: DeadReason, headers: &Map<String, Value>) -> Self {
-        let died_at = number(headers, header::DIED_AT);
         Self {
             reason,
-            errmsg: text(headers, header::ERRMSG).or_else(|| text(headers, header::DETAIL)),
-            died_at: died_at.and_then(|milliseconds| Timestamp::from_millisecond(milliseconds).ok()),
+            errmsg: text(headers, own::ERRMSG).or_else(|| text(headers, own::DETAIL)),
+            died_at: died_at(headers),
         }
     }
 
@@ -137,8 +132,8 @@ impl Story {
 /// Ours carry their identity. The broker's get the one that we would have given them, so that a delivery given up by both
 /// has one letter; an unreadable one is known by its bytes.
 fn identity(arrived: &Arrived, facts: &Facts, turn: Option<i32>) -> String {
-    let is_ours = !arrived.headers.contains_key(header::X_DEATH);
-    if let Some(own) = text(&arrived.headers, header::LETTER).filter(|own| is_ours && !own.is_empty()) {
+    let is_ours = !arrived.headers.contains_key(X_DEATH);
+    if let Some(own) = text(&arrived.headers, own::LETTER).filter(|own| is_ours && !own.is_empty()) {
         return own;
     }
     match facts.key() {
@@ -167,6 +162,14 @@ impl Facts {
     }
 }
 
+/// RFC 3339, or Unix milliseconds.
+fn died_at(headers: &Map<String, Value>) -> Option<Timestamp> {
+    match headers.get(own::DIED_AT)? {
+        Value::String(text) => text.parse().ok(),
+        other => Timestamp::from_millisecond(other.as_i64()?).ok(),
+    }
+}
+
 fn text(headers: &Map<String, Value>, name: &str) -> Option<String> {
     headers.get(name).and_then(Value::as_str).map(plain_text)
 }
@@ -179,7 +182,7 @@ fn number(headers: &Map<String, Value>, name: &str) -> Option<i64> {
 
 /// The trace's id out of W3C's `version-trace-span-flags`.
 fn trace_id(headers: &Map<String, Value>) -> Option<String> {
-    text(headers, header::TRACEPARENT)?.split('-').nth(1).filter(|id| id.len() == 32).map(str::to_owned)
+    text(headers, TRACEPARENT)?.split('-').nth(1).filter(|id| id.len() == 32).map(str::to_owned)
 }
 
 #[cfg(test)]

@@ -24,9 +24,11 @@ impl Origin {
     /// Reads the headers. Whatever is missing or strange counts as zero: the ledger decides in the end.
     pub fn of(message: Message, first_seen: Timestamp) -> Self {
         let headers = &message.headers;
-        let number = |name| headers.number(name).unwrap_or_default();
+        let is_carrier = headers.number(own::VERSION).is_some();
+        // An event as published stands at the beginning, whatever its headers say.
+        let number = |name| headers.number(name).filter(|_| is_carrier).unwrap_or_default();
         Self {
-            is_carrier: headers.number(own::VERSION).is_some(),
+            is_carrier,
             progress: Progress {
                 turn: i32::try_from(number(own::TURN)).unwrap_or_default().max(0),
                 step: usize::try_from(number(own::STEP)).unwrap_or_default(),

@@ -50,7 +50,8 @@ impl Archive {
 
     /// The recipients of all letters, in order of arrival; `None` is a letter about a whole message.
     async fn recipients(&self) -> Vec<Option<String>> {
-        let mut found = letters::list(&self.db, &Filter { limit: 10_000, ..Filter::default() }).await.unwrap();
+        let mut found =
+            letters::list(&self.db, &Filter { limit: 10_000, ..Filter::default() }).await.unwrap();
         found.reverse();
         found.into_iter().map(|letter| letter.recipient).collect()
     }

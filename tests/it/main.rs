@@ -9,3 +9,4 @@ mod letters;
 mod main_story;
 mod migrations;
 mod token;
+mod wechat_client;

@@ -52,7 +52,7 @@ pub async fn archive(db: &Database, letters: &[Letter]) -> Result<(), Error> {
 
 /// As [`archive`], on a connection or in a transaction.
 pub(super) async fn archive_on(client: &impl GenericClient, letters: &[Letter]) -> Result<(), Error> {
-    const SQL: &str = "/* letters.archive */
+    const SQL: &str = "-- letters::archive
         INSERT INTO t_wechat_dead_letter
                (letter, reason, class, errcode, errmsg, field, app_id, template_id, company_no, event_id, recipient,
                 openid, sys_user_id, turn, attempts, first_failed_at, last_failed_at, trace_id, rid,

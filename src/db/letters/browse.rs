@@ -58,7 +58,7 @@ pub struct Whole {
 
 /// The newest letters that match, newest first.
 pub async fn list(db: &Database, filter: &Filter) -> Result<Vec<Found>, Error> {
-    const SQL: &str = "/* letters.list */
+    const SQL: &str = "-- letters::list
         SELECT id, letter, reason, errcode, errmsg, field, company_no, app_id, template_id, event_id, recipient,
                openid, sys_user_id, turn, attempts, fingerprint, state, last_failed_at, archived_at
           FROM t_wechat_dead_letter
@@ -93,7 +93,7 @@ pub async fn list(db: &Database, filter: &Filter) -> Result<Vec<Found>, Error> {
 
 /// One letter, whole; `None` where there is none of that id.
 pub async fn show(db: &Database, id: i64) -> Result<Option<Whole>, Error> {
-    const SQL: &str = "/* letters.show */
+    const SQL: &str = "-- letters::show
         SELECT id, letter, reason, errcode, errmsg, field, company_no, app_id, template_id, event_id, recipient,
                openid, sys_user_id, turn, attempts, fingerprint, state, last_failed_at, archived_at,
                trace_id, rid, headers, body

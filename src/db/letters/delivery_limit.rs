@@ -35,8 +35,8 @@ pub async fn settle_delivery_limit(db: &Database, letter: &Letter) -> Result<boo
     Ok(!is_claimed(&client, &key).await?)
 }
 
-const BEGIN: &str = "/* letters.settle_begin */";
-const COMMIT: &str = "/* letters.settle_commit */";
+const BEGIN: &str = "-- letters::settle_begin";
+const COMMIT: &str = "-- letters::settle_commit";
 
 /// What the message carried.
 struct Key<'a> {
@@ -65,7 +65,7 @@ impl<'a> Key<'a> {
 
 async fn settle_page(client: &deadpool_postgres::Transaction<'_>, key: &Key<'_>) -> Result<Vec<Row>, Error> {
     // A row of a later turn has a later carrier; this message was only its echo.
-    const SQL: &str = "/* letters.settle_delivery_limit */
+    const SQL: &str = "-- letters::settle_delivery_limit
         WITH carried AS (
             SELECT id FROM t_wechat_delivery
              WHERE company_no = $1 AND app_id = $2 AND template_id = $3 AND event_id = $4
@@ -86,7 +86,7 @@ async fn settle_page(client: &deadpool_postgres::Transaction<'_>, key: &Key<'_>)
 
 /// Is somebody still at one of the rows?
 async fn is_claimed(client: &deadpool_postgres::Object, key: &Key<'_>) -> Result<bool, Error> {
-    const SQL: &str = "/* letters.is_claimed */
+    const SQL: &str = "-- letters::is_claimed
         SELECT EXISTS (
             SELECT FROM t_wechat_delivery
              WHERE company_no = $1 AND app_id = $2 AND template_id = $3 AND event_id = $4

@@ -50,7 +50,7 @@ impl AppChanges {
 
 /// Registers an app. False where one of that id exists; it is left as it is.
 pub async fn add(db: &Database, app_id: &AppId, new: &AppChanges) -> Result<bool, Error> {
-    const SQL: &str = "/* registry.add_app */
+    const SQL: &str = "-- registry::add_app
         INSERT INTO t_wechat_app (app_id, app_name, app_secret, company_no, token_api, miniprogram_state, lang,
                                   rate_per_second, daily_quota, status, create_by, update_by)
         VALUES ($1, $2, $3, nullif($4, ''), coalesce($5, 'stable'), coalesce($6, 'formal'), coalesce($7, 'zh_CN'),
@@ -80,7 +80,7 @@ pub async fn add(db: &Database, app_id: &AppId, new: &AppChanges) -> Result<bool
 
 /// Changes an app. False where there is none of that id. A running daemon notices by itself.
 pub async fn set(db: &Database, app_id: &AppId, changes: &AppChanges) -> Result<bool, Error> {
-    const SQL: &str = "/* registry.set_app */
+    const SQL: &str = "-- registry::set_app
         UPDATE t_wechat_app
            SET app_name          = coalesce($2, app_name),
                app_secret        = coalesce($3, app_secret),
@@ -116,7 +116,7 @@ pub async fn set(db: &Database, app_id: &AppId, changes: &AppChanges) -> Result<
 
 /// All apps, by id. There are dozens at most; each costs the daemon a lane and a token.
 pub async fn list(db: &Database) -> Result<Vec<App>, Error> {
-    const SQL: &str = "/* registry.list_apps */
+    const SQL: &str = "-- registry::list_apps
         SELECT app_id, app_name, company_no, token_api, miniprogram_state, lang, rate_per_second, daily_quota,
                coalesce(app_secret, '') <> '' AS has_secret, status = 1 AS active, update_time
           FROM t_wechat_app

@@ -48,7 +48,7 @@ pub struct RuleFilter {
 
 /// Adds a rule and returns its id. Rules may overlap: a person named twice still gets one message.
 pub async fn add(db: &Database, rule: &NewRule) -> Result<i64, Error> {
-    const SQL: &str = "/* registry.add_rule */
+    const SQL: &str = "-- registry::add_rule
         INSERT INTO t_wechat_message_user (company_no, app_id, template_id, customer_id, sys_user_ids, openids,
                                            create_by, update_by)
         VALUES ($1, $2, $3, $4, $5, $6, $7, $7)
@@ -74,7 +74,7 @@ pub async fn add(db: &Database, rule: &NewRule) -> Result<i64, Error> {
 
 /// The rules, oldest first.
 pub async fn list(db: &Database, filter: &RuleFilter) -> Result<Vec<Rule>, Error> {
-    const SQL: &str = "/* registry.list_rules */
+    const SQL: &str = "-- registry::list_rules
         SELECT id::bigint AS id, company_no, app_id, template_id, customer_id,
                array_remove(coalesce(sys_user_ids, '{}'), NULL) AS sys_user_ids,
                array_remove(coalesce(openids, '{}'), NULL) AS openids,
@@ -97,7 +97,8 @@ pub async fn list(db: &Database, filter: &RuleFilter) -> Result<Vec<Rule>, Error
 
 /// Removes a rule. False where there is none of that id.
 pub async fn remove(db: &Database, id: i64) -> Result<bool, Error> {
-    const SQL: &str = "/* registry.remove_rule */ DELETE FROM t_wechat_message_user WHERE id = $1::bigint";
+    const SQL: &str = "-- registry::remove_rule
+        DELETE FROM t_wechat_message_user WHERE id = $1::bigint";
     Ok(query::count(&db.durable().await?, SQL, &[&id]).await? == 1)
 }
 

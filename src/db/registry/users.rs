@@ -56,7 +56,7 @@ pub struct NewConsent {
 
 /// Binds a user, or changes his row; switches it on. True where the row is new.
 pub async fn bind(db: &Database, binding: &Binding) -> Result<bool, Error> {
-    const SQL: &str = "/* registry.bind_user */
+    const SQL: &str = "-- registry::bind_user
         INSERT INTO t_wechat_user AS u (app_id, openid, sys_user_id, username, subscribe_template, create_by, update_by)
         SELECT $1, $2, $3, $4, given.consents, $8, $8
           FROM (SELECT coalesce(jsonb_object_agg(c.template_id, jsonb_build_object(
@@ -95,7 +95,7 @@ pub async fn bind(db: &Database, binding: &Binding) -> Result<bool, Error> {
 
 /// The rows of one person, whom the text names as a business user or as an openid; of one app or of all.
 pub async fn find(db: &Database, app_id: Option<&str>, user: &str) -> Result<Vec<User>, Error> {
-    const SQL: &str = "/* registry.find_users */
+    const SQL: &str = "-- registry::find_users
         SELECT app_id, openid, sys_user_id, username, coalesce(subscribe_template, '{}') AS subscribe_template,
                status = 1 AS active, update_time
           FROM t_wechat_user
