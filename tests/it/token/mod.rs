@@ -70,6 +70,31 @@ async fn a_lost_notification_is_made_good_by_the_poll() {
 }
 
 #[tokio::test]
+async fn what_was_announced_while_nobody_listened_is_read_on_reconnecting() {
+    let world = World::new("stable", SECRET).await;
+    let process = world.start_with(Timing { poll: NEVER, ..Timing::default() });
+    process.sees_generation(1).await;
+
+    world
+        .set("access_token = 'unheard', token_version = 2, token_exp_time = now() + interval '1 hour'")
+        .await;
+    // Everybody's listeners: the other tests must live with that, too.
+    let cut = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE query = 'SELECT current_schema()::text'";
+    assert!(!world.sql.query(cut, &[]).await.unwrap().is_empty());
+
+    process.sees_generation(2).await;
+}
+
+#[tokio::test]
+async fn a_nonsensical_row_spoils_no_other() {
+    let world = World::new("stable", SECRET).await;
+    let rows = "INSERT INTO t_wechat_app (app_id, access_token, token_exp_time, status) VALUES \
+                ('wxforever', 'x', 'infinity', 0), ('wxnever', 'x', '-infinity', 0), ('', '', NULL, 0)";
+    world.sql.execute(rows, &[]).await.unwrap();
+    world.start().sees_generation(1).await;
+}
+
+#[tokio::test]
 async fn who_finds_the_lease_taken_waits_for_the_holder() {
     let world = World::new("stable", SECRET).await;
     world.set("token_lease_owner = gen_random_uuid(), token_lease_until = now() + interval '1 hour'").await;
