@@ -4,6 +4,7 @@ mod world;
 
 use std::time::Duration;
 
+use tokio::time::Instant;
 use uuid::Uuid;
 use wechat_notifier::db::tokens;
 use wechat_notifier::domain::ids::AppId;
@@ -11,6 +12,8 @@ use wechat_notifier::token::{FaultReason, Lookup, RefreshResult, Timing, TokenSt
 
 use world::{SECRET, Says, World, app, eventually};
 
+/// How soon after a refusal the refresher tries again by itself, less the time until the test has seen the refusal.
+const OWN_RETRY: Duration = Duration::from_secs(4);
 /// Longer than any test: what this would do, something else has to do.
 const NEVER: Duration = Duration::from_secs(3_600);
 
@@ -159,10 +162,12 @@ async fn a_wrong_secret_pauses_the_app_until_its_row_is_mended() {
     let TokenState::Faulty { reason, errmsg, .. } = state.token else { unreachable!() };
     assert_eq!((reason, errmsg.as_str()), (FaultReason::TokenRefused, "invalid appsecret rid: 1-2"));
 
-    // By hand, without an announcement; its next own try may be a minute away.
+    // By hand, without an announcement.
     world.set("app_secret = 'right'").await;
 
+    let mended_at = Instant::now();
     process.sees_generation(1).await;
+    assert!(mended_at.elapsed() < OWN_RETRY, "it waited for its own next try");
 }
 
 #[tokio::test]
@@ -176,7 +181,9 @@ async fn an_announced_change_is_tried_at_once() {
     world.wechat().says = Says::Fresh;
     tokens::announce(&world.scratch.database(), &app()).await.unwrap();
 
+    let announced_at = Instant::now();
     process.sees_generation(1).await;
+    assert!(announced_at.elapsed() < OWN_RETRY, "it waited for its own next try");
 }
 
 #[tokio::test]
@@ -268,7 +275,7 @@ async fn without_the_table_no_classic_token_is_fetched() {
 #[tokio::test]
 async fn an_app_is_looked_up_before_it_is_called_unknown() {
     let world = World::new("stable", SECRET).await;
-    let process = world.start_with(Timing { poll: NEVER, ..Timing::default() });
+    let process = world.start_with(Timing { poll: NEVER, unknown_for: NEVER, ..Timing::default() });
     process.sees_generation(1).await;
     let other = AppId::parse("wxother").unwrap();
     assert!(matches!(process.book.app(&other).await, Ok(Lookup::Unknown)));
