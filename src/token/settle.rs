@@ -146,7 +146,9 @@ mod tests {
     }
 
     fn entry(row: AppRow, now: Instant) -> Entry {
-        Entry::new(row, now, now, &Timing::default())
+        let mut entry = Entry::new(&row.app, now, now);
+        entry.learn(row, now, now, &Timing::default());
+        entry
     }
 
     #[tokio::test]

@@ -150,7 +150,9 @@ async fn a_stored_token_outlives_a_restart() {
     process.sees_generation(1).await;
     process.stop().await;
 
-    world.start().sees_generation(1).await;
+    let process = world.start();
+    process.sees_generation(1).await;
+    assert!(matches!(process.results.lock().unwrap()[..], [RefreshResult::Adopted { .. }]));
     assert_eq!(world.fetches(), 1);
 }
 
