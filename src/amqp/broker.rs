@@ -62,7 +62,7 @@ impl Health {
 pub enum SetupError {
     /// The URL itself holds the password, so it is not repeated.
     #[error("amqp.url is not an AMQP URL: {0}")]
-    Url(String),
+    Url(&'static str),
     #[error("amqp.ca_file {path} cannot be read")]
     CaFile { path: String, source: std::io::Error },
 }
@@ -197,13 +197,38 @@ fn update(health: &watch::Sender<Health>, side: fn(&mut Health) -> &mut LinkHeal
 }
 
 fn address(config: &config::Amqp) -> Result<Address, SetupError> {
-    let mut uri: AMQPUri = config.url.expose_secret().parse().map_err(SetupError::Url)?;
+    let mut uri = parse(config.url.expose_secret()).map_err(SetupError::Url)?;
     uri.query.heartbeat.get_or_insert(HEARTBEAT_SECONDS);
     let authority = config.ca_file.as_deref().map(read_authority).transpose()?;
     Ok(Address { uri, authority })
 }
 
+fn parse(url: &str) -> Result<AMQPUri, &'static str> {
+    // The library's own words may repeat the URL, password and all. And it takes `[::1]` for no host: localhost.
+    match url.split_once("://") {
+        Some(("amqp" | "amqps", rest)) if rest.contains("@[") || rest.starts_with('[') => {
+            Err("an IPv6 address needs a host name")
+        }
+        Some(("amqp" | "amqps", _)) => url.parse().map_err(|_| "see amqp://user:password@host:5672/%2f"),
+        _ => Err("it starts with amqp:// or amqps://"),
+    }
+}
+
 fn read_authority(path: &Path) -> Result<String, SetupError> {
     std::fs::read_to_string(path)
         .map_err(|source| SetupError::CaFile { path: path.display().to_string(), source })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_url_is_refused_without_being_repeated() {
+        for url in ["http://me:secret@host", "amqp:me:secret@host", "amqp://me:secret@[::1]/", "secret"] {
+            let error = SetupError::Url(parse(url).unwrap_err()).to_string();
+            assert!(!error.contains("secret"), "{error}");
+        }
+        assert_eq!(parse("amqps://me:secret@broker/%2f").unwrap().authority.port, 5671);
+    }
 }

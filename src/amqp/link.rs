@@ -170,7 +170,7 @@ struct Supervisor {
 impl Supervisor {
     async fn run(self) {
         let stop = self.stop.clone();
-        let mut pause = Pause::default();
+        let mut pause = Pause::reconnect();
         let mut complaint = String::new();
         for incarnation in 1.. {
             let built = tokio::select! {
@@ -183,7 +183,7 @@ impl Supervisor {
                     let born = Instant::now();
                     self.live_through(live).await;
                     if born.elapsed() >= PROVEN_AFTER {
-                        pause = Pause::default();
+                        pause = Pause::reconnect();
                     }
                 }
                 Err(error) => self.complain(&error, &mut complaint),
@@ -262,6 +262,8 @@ impl Supervisor {
                 () = live.over.cancelled() => return,
                 () = self.stop.cancelled() => live.condemn("stopped"),
                 event = events.next() => match event {
+                    // lapin reports the end of a single channel here too; that is its user's matter.
+                    Some(Event::Error(error)) if error.is_amqp_soft_error() => {}
                     Some(Event::Error(error)) => live.condemn(error),
                     Some(_) => self.report(live),
                     None => live.condemn("lapin went silent"),
@@ -312,18 +314,24 @@ async fn close(live: &Live) {
 }
 
 /// Full jitter: anything between nothing and a doubling bound, so that a fleet does not come back in step.
-pub(super) struct Pause(Duration);
-
-impl Default for Pause {
-    fn default() -> Self {
-        Self(FIRST_PAUSE)
-    }
+pub(super) struct Pause {
+    bound: Duration,
+    longest: Duration,
 }
 
 impl Pause {
+    pub fn new(first: Duration, longest: Duration) -> Self {
+        Self { bound: first, longest }
+    }
+
+    /// For everything that needs a new connection or channel.
+    pub fn reconnect() -> Self {
+        Self::new(FIRST_PAUSE, LONGEST_PAUSE)
+    }
+
     pub fn next(&mut self) -> Duration {
-        let bound = self.0;
-        self.0 = (bound * 2).min(LONGEST_PAUSE);
+        let bound = self.bound;
+        self.bound = (bound * 2).min(self.longest);
         bound.mul_f64(fastrand::f64())
     }
 }

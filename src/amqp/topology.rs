@@ -47,7 +47,10 @@ pub enum TopologyError {
 impl TopologyError {
     /// Only a person can mend it: trying again will not help.
     pub fn needs_a_person(&self) -> bool {
-        !matches!(self, Self::Link(_))
+        match self {
+            Self::Mismatch { .. } | Self::Refused { .. } => true,
+            Self::Link(error) => error.refusal().is_some(),
+        }
     }
 }
 

@@ -4,6 +4,7 @@
 mod scratch;
 mod support;
 
+mod broker;
 mod cli;
 mod letters;
 mod main_story;
