@@ -9,5 +9,6 @@ mod cli;
 mod letters;
 mod main_story;
 mod migrations;
+mod tidy;
 mod token;
 mod wechat_client;
