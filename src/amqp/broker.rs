@@ -15,8 +15,10 @@ use tokio_util::task::TaskTracker;
 use tracing::warn;
 
 use super::consumer::Subscription;
-use super::link::{Address, Blueprint, Link, LinkError, farewell, in_time};
+use super::health::{Health, LinkHealth, update};
+use super::link::{Address, Blueprint, Link};
 use super::publisher::Publisher;
+use super::request::{LinkError, farewell, in_time};
 use super::topology::Topology;
 use super::wire::short;
 use crate::config;
@@ -25,37 +27,6 @@ use crate::config;
 const HEARTBEAT_SECONDS: u16 = 20;
 /// Acks still to be written when we close get this long. What is not written comes again and meets the ledger.
 const FLUSH_TIMEOUT: Duration = Duration::from_secs(5);
-
-/// How both connections are.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Health {
-    pub consuming: LinkHealth,
-    pub publishing: LinkHealth,
-}
-
-/// How one connection is.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct LinkHealth {
-    /// Connected, with the topology in place.
-    pub up: bool,
-    /// The broker reads nothing that is published (memory or disk alarm).
-    pub blocked: bool,
-    /// Why it is not up, for people; none before the first try ended.
-    pub trouble: Option<String>,
-}
-
-impl Health {
-    /// Both connections are up.
-    pub fn is_up(&self) -> bool {
-        self.consuming.up && self.publishing.up
-    }
-
-    /// What is wrong, in one line.
-    pub fn trouble(&self) -> Option<&str> {
-        let troubles = [&self.consuming, &self.publishing].into_iter().filter(|link| !link.up);
-        troubles.map(|link| link.trouble.as_deref().unwrap_or("connecting")).next()
-    }
-}
 
 /// Why there can be no broker: a fault of the configuration.
 #[derive(Debug, thiserror::Error)]
@@ -185,15 +156,6 @@ impl Broker {
         self.supervisors.close();
         self.supervisors.wait().await;
     }
-}
-
-fn update(health: &watch::Sender<Health>, side: fn(&mut Health) -> &mut LinkHealth, link: LinkHealth) {
-    health.send_if_modified(|health| {
-        let side = side(health);
-        let changed = *side != link;
-        *side = link;
-        changed
-    });
 }
 
 fn address(config: &config::Amqp) -> Result<Address, SetupError> {

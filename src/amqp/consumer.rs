@@ -16,9 +16,12 @@ use tokio_util::task::TaskTracker;
 use tracing::{debug, error, info};
 
 use super::acks_task::{self, Acks};
-use super::link::{Link, Live, Pause, in_time};
+use super::declare::TopologyError;
+use super::link::{Link, Live};
 use super::message::Message;
-use super::topology::{Topology, TopologyError};
+use super::pause::Pause;
+use super::request::in_time;
+use super::topology::Topology;
 use super::wire::{self, short};
 
 /// What was prefetched comes right behind the broker's answer to a cancel; longer means it never comes.

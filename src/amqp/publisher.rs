@@ -13,8 +13,9 @@ use tokio_util::task::TaskTracker;
 use tracing::{debug, warn};
 
 use super::confirm::ConfirmChannel;
-use super::link::{Link, Live, Pause};
+use super::link::{Link, Live};
 use super::message::Message;
+use super::pause::Pause;
 use super::topology::Topology;
 
 /// Requests that may wait for the task before `publish` itself waits.

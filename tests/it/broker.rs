@@ -72,6 +72,7 @@ async fn a_retried_message_comes_back_with_its_headers_and_without_the_brokers()
     assert_eq!(twice.message.headers.text("traceparent"), message.headers.text("traceparent"));
     assert_eq!(twice.message.body, message.body);
     twice.receipt.ack();
+    drop(deliveries);
     world.end().await;
 }
 
@@ -103,6 +104,7 @@ async fn an_event_goes_through_the_exchange_whatever_its_key() {
     let incoming = next(&mut events).await;
     assert_eq!((incoming.routing_key.as_str(), incoming.redelivered), ("payment.paid", false));
     incoming.receipt.ack();
+    drop(events);
     world.end().await;
 }
 
@@ -177,6 +179,7 @@ async fn a_queue_deleted_under_us_is_declared_again() {
     let incoming = next(&mut deliveries).await;
     assert_eq!(number(&incoming), 1);
     incoming.receipt.ack();
+    drop(deliveries);
     world.end().await;
 }
 
@@ -223,6 +226,7 @@ async fn prefetch_bounds_what_is_in_hand() {
     in_hand.push(next(&mut deliveries).await);
     world.depth_becomes(&world.topology.deliveries(), 6).await;
     in_hand.into_iter().for_each(|incoming| incoming.receipt.give_back());
+    drop(deliveries);
     world.end().await;
 }
 
