@@ -15,6 +15,8 @@ broker_begin() {
     [ "$attempt" -lt 3 ] || return 1
   done
   echo "WN_TEST_AMQP_URL=amqp://guest:guest@127.0.0.1:$(<"$folder/broker/port")/%2f" >"$folder/broker/url"
+  [ ! -d "$folder/tls" ] ||
+    echo "WN_TEST_AMQPS_URL=amqps://guest:guest@127.0.0.1:$(<"$folder/broker/port.tls")/%2f" >>"$folder/broker/url"
 }
 
 # Memory and disk limits are absolute: a share of the machine would differ from one machine to the next. The write-ahead
@@ -33,6 +35,18 @@ disk_free_limit.absolute = 50MB
 raft.wal_max_size_bytes = 67108864
 log.console = false
 log.file = broker.log
+CONF
+  [ ! -d "$folder/tls" ] || broker_configure_tls
+}
+
+broker_configure_tls() {
+  free_port >"$folder/broker/port.tls"
+  cat >>"$folder/broker/rabbitmq.conf" <<CONF
+listeners.ssl.1 = 127.0.0.1:$(<"$folder/broker/port.tls")
+ssl_options.cacertfile = $folder/tls/ca.pem
+ssl_options.certfile = $folder/tls/server.pem
+ssl_options.keyfile = $folder/tls/server.key
+ssl_options.verify = verify_none
 CONF
 }
 
