@@ -106,10 +106,7 @@ pub async fn claim(db: &Database, lease: Lease, batch: &[Request]) -> Result<Vec
     if !met.is_empty() {
         answers.extend(meet_rows(&mut client, lease, &met).await?);
     }
-    batch
-        .iter()
-        .map(|request| answers.remove(&request.carrier.claim).ok_or_else(row_vanished))
-        .collect()
+    batch.iter().map(|request| answers.remove(&request.carrier.claim).ok_or_else(row_vanished)).collect()
 }
 
 /// Between the insert and the lock the row was deleted (retention, an operator). The next try inserts it.
@@ -267,8 +264,10 @@ fn met<'a>(row: &SqlRow, batch: &[&'a Request]) -> Result<Met<'a>, Error> {
 pub(super) fn protocol_row(row: &SqlRow) -> Result<protocol::Row, Error> {
     let status: &str = row.get("status");
     Ok(protocol::Row {
-        status: Status::parse(status)
-            .ok_or_else(|| Error::Unreadable { table: "t_wechat_delivery", what: format!("status {status}") })?,
+        status: Status::parse(status).ok_or_else(|| Error::Unreadable {
+            table: "t_wechat_delivery",
+            what: format!("status {status}"),
+        })?,
         turn: row.get("turn"),
         claim: row.get("claim"),
         leased: row.get("leased"),
@@ -316,7 +315,8 @@ const fn takes_over(meeting: Meeting) -> bool {
 }
 
 fn answer(met: &Met<'_>) -> Answer {
-    let is_ours = !met.reused && (grants(met.meeting) || matches!(met.meeting, Meeting::Ours | Meeting::GiveUp));
+    let is_ours =
+        !met.reused && (grants(met.meeting) || matches!(met.meeting, Meeting::Ours | Meeting::GiveUp));
     let claim = is_ours.then(|| Claim {
         row_id: met.row_id,
         claim: met.request.carrier.claim,

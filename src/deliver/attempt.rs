@@ -7,15 +7,15 @@ use std::time::Duration;
 use futures_util::FutureExt;
 use tokio::time::Instant;
 
+use super::Pipeline;
 use super::claim::Claim;
 use super::ready::Ready;
-use super::Pipeline;
+use crate::db::apps::App;
 use crate::delays::{self, Delays};
 use crate::domain::answer::{Class, SendAnswer, classify_send};
 use crate::domain::decide::{self, Situation};
 use crate::domain::delivery::Delivery;
 use crate::domain::outcome::{AnswerFacts, DeadReason, Outcome};
-use crate::db::apps::App;
 use crate::failpoint::crash_point;
 use crate::wechat::{AccessToken, Message};
 
@@ -77,7 +77,8 @@ impl Pipeline {
             let answer = self.request(delivery, &token, &ready.app.app()).await;
             let class = classify_send(&answer);
             tries.charged += i32::from(is_charged(class));
-            let again = answer.retry_after().is_none() && self.try_again(class, &token, claim, &mut tries, &mut ready).await;
+            let again = answer.retry_after().is_none()
+                && self.try_again(class, &token, claim, &mut tries, &mut ready).await;
             if !again {
                 return self.decide(delivery, claim, &answer, &tries, &token, ready);
             }

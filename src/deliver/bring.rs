@@ -26,7 +26,12 @@ impl Pipeline {
     }
 
     /// A delivery whose app has gone, or now belongs to another company: nothing to wait for, but a row to close.
-    async fn give_up(&self, delivery: &Delivery, origin: &Arc<Origin>, reason: DeadReason) -> Result<(), Left> {
+    async fn give_up(
+        &self,
+        delivery: &Delivery,
+        origin: &Arc<Origin>,
+        reason: DeadReason,
+    ) -> Result<(), Left> {
         match self.claim(delivery, origin).await? {
             Claimed::Granted(claim) => {
                 let attempted = Attempted::without_request(Outcome::Dead(reason));
@@ -58,7 +63,12 @@ impl Pipeline {
     }
 
     /// A delivery for later: its row says so, and its message goes round the ladder until then. Charges nothing.
-    async fn wait_until(&self, delivery: &Delivery, origin: &Arc<Origin>, due: Timestamp) -> Result<(), Left> {
+    async fn wait_until(
+        &self,
+        delivery: &Delivery,
+        origin: &Arc<Origin>,
+        due: Timestamp,
+    ) -> Result<(), Left> {
         if delivery.progress.turn == 0 && !matches!(delivery.recipient, Recipient::Nobody) {
             let planned = record::Request {
                 event: Arc::clone(&delivery.event),

@@ -153,7 +153,10 @@ fn consent_change(claim: &Claim, attempted: &Attempted) -> ConsentChange {
     match attempted.outcome {
         Outcome::Sent { .. } if counted => ConsentChange::Used,
         Outcome::Skipped(
-            SkipReason::Rejected | SkipReason::QuotaUsed | SkipReason::BadOpenid | SkipReason::RefusedAfterUnknown,
+            SkipReason::Rejected
+            | SkipReason::QuotaUsed
+            | SkipReason::BadOpenid
+            | SkipReason::RefusedAfterUnknown,
         ) if attempted.facts.errcode.is_some() => ConsentChange::Refused,
         _ => ConsentChange::Nothing,
     }

@@ -32,7 +32,8 @@ async fn everybody_who_gets_nothing_is_in_the_ledger_with_a_reason() {
     world.publish_all([event("skip-1"), event("skip-2").with("template_id", "another")]).await;
 
     world.all_ended(6).await;
-    let ends: Vec<_> = world.ledger().await.into_iter().map(|row| (row.recipient.clone(), row.end())).collect();
+    let ends: Vec<_> =
+        world.ledger().await.into_iter().map(|row| (row.recipient.clone(), row.end())).collect();
     let expected = [
         ("@stranger", "skipped:not_bound"),
         ("o-banned", "skipped:banned"),
@@ -42,7 +43,11 @@ async fn everybody_who_gets_nothing_is_in_the_ledger_with_a_reason() {
         ("", "skipped:no_recipients"),
     ];
     assert_eq!(ends, expected.map(|(recipient, end)| (recipient.to_owned(), end.to_owned())));
-    assert_eq!(world.wechat.send_requests().await, 0, "WeChat was asked for somebody who must not be sent to");
+    assert_eq!(
+        world.wechat.send_requests().await,
+        0,
+        "WeChat was asked for somebody who must not be sent to"
+    );
 }
 
 #[tokio::test]
@@ -50,7 +55,13 @@ async fn consent_is_counted_down_and_closed_when_wechat_refuses() {
     let world = World::new().await;
     world.user_with("once", "o-once", &json!({"status": "accept", "remaining": 1})).await;
     world.user("closed", "o-closed").await;
-    world.wechat.tell("consent", json!({"openid": "o-closed", "template_id": crate::support::TEMPLATE, "remaining": 0})).await;
+    world
+        .wechat
+        .tell(
+            "consent",
+            json!({"openid": "o-closed", "template_id": crate::support::TEMPLATE, "remaining": 0}),
+        )
+        .await;
     let _daemon = world.daemon().await;
 
     world.publish(event("count-1").to(&["once"])).await;

@@ -21,7 +21,8 @@ impl WeChat {
             .unwrap();
         let mut line = String::new();
         BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
-        let base = line.trim().strip_prefix("listening on ").expect("the simulator names its address").to_owned();
+        let base =
+            line.trim().strip_prefix("listening on ").expect("the simulator names its address").to_owned();
         Self { child, base }
     }
 
