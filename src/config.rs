@@ -3,14 +3,29 @@
 //! The shipped `deploy/wechat-notifier.example.toml` *is* the default; the file named by `--config` and then the
 //! environment (`WECHAT_NOTIFIER_<SECTION>__<KEY>`) are laid over it.
 
+mod build;
+mod document;
+mod error;
+mod settings;
+mod suggest;
+mod values;
+mod warnings;
+
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use secrecy::SecretString;
 
 use crate::domain::ladder::Ladder;
 use crate::domain::protocol::OnUnknown;
+pub use error::{Advice, ConfigError, Origin};
+use settings::Settings;
+
+/// The shipped example, which is the default of every key.
+const DEFAULTS: &str = include_str!("../deploy/wechat-notifier.example.toml");
+/// Read when it is there and no other file is named.
+const DEFAULT_PATH: &str = "wechat-notifier.toml";
 
 /// Everything the daemon can be told.
 #[derive(Debug, Clone)]
@@ -25,6 +40,36 @@ pub struct Config {
     pub shutdown: Shutdown,
     pub security: Security,
     pub log: Log,
+}
+
+impl Config {
+    /// Lays the file at `path` and then the environment over the defaults, and checks the whole.
+    ///
+    /// Without a `path` the file `wechat-notifier.toml` in the current folder is read, if it is there. The environment is
+    /// an argument (see [`environment`]) so that a test can bring its own.
+    ///
+    /// # Errors
+    /// The first fault found, with its place and what to do about it.
+    pub fn load(
+        path: Option<&Path>,
+        environment: impl Iterator<Item = (String, String)>,
+    ) -> Result<Self, ConfigError> {
+        let mut settings = Settings::defaults(DEFAULTS)?;
+        let by_habit = Some(Path::new(DEFAULT_PATH)).filter(|path| path.exists());
+        if let Some(path) = path.or(by_habit) {
+            settings.lay_file(path)?;
+        }
+        settings.lay_environment(environment)?;
+        build::config(&settings)
+    }
+}
+
+/// This process's environment, without what is not Unicode: no variable of ours is.
+pub fn environment() -> impl Iterator<Item = (String, String)> {
+    let unicode = |(name, text): (std::ffi::OsString, std::ffi::OsString)| {
+        Some((name.into_string().ok()?, text.into_string().ok()?))
+    };
+    std::env::vars_os().filter_map(unicode)
 }
 
 /// The broker.
@@ -129,3 +174,6 @@ pub enum LogFormat {
     Text,
     Json,
 }
+
+#[cfg(test)]
+mod tests;

@@ -21,6 +21,7 @@ pub mod clock;
 pub mod config;
 pub mod delays;
 pub mod failpoint;
+pub mod lifecycle;
 pub mod metrics;
 pub mod telemetry;
 
@@ -38,7 +39,5 @@ pub mod dead_letters;
 
 // Its faces.
 pub mod http;
-
-pub mod lifecycle;
 
 pub mod cli;

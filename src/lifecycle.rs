@@ -1,1 +1,178 @@
-//! lifecycle
+//! From the first task to the exit code: soft stop, hard stop, and who is still alive.
+//!
+//! ```text
+//! running ──signal, or a task died──► soft stop: take no more, finish what is in flight
+//!                                        │ the workers have ended, or
+//!                                        │ a second signal, or `shutdown.drain` is over
+//!                                        ▼
+//!                                     hard stop: end now ──all ended, or a second later──► exit
+//! ```
+//!
+//! Workers (consumers, the pipeline) end on the soft stop; what they need until then (connections, batchers, listeners) is
+//! support and ends on the hard stop, so that nobody drains into a closed door.
+
+mod group;
+mod heartbeats;
+mod readiness;
+
+use std::future::Future;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+use tracing::{info, warn};
+
+use group::Group;
+pub use heartbeats::{Beat, Heartbeats, Stalled};
+pub use readiness::{Missing, Part, Readiness};
+
+/// How long tasks may take to notice a hard stop. Claims survive us, so there is nothing worth waiting for.
+const HARD_STOP_GRACE: Duration = Duration::from_secs(1);
+
+/// The tasks of a process and its two stops. Stops are sticky: once cancelled, a token stays so.
+pub struct Lifecycle {
+    soft: CancellationToken,
+    hard: CancellationToken,
+    workers: Group,
+    support: Group,
+    signals: mpsc::Receiver<SignalKind>,
+    drain: Duration,
+}
+
+/// How a process ended; its exit code tells whoever started it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Ending {
+    /// Asked to stop, and did: exit code 0. That holds as well where the drain ran out of time and cut work off, since
+    /// nothing is lost by it; a warning names what was cut.
+    Clean,
+    /// A task ended by itself or panicked: exit code 1, so that a supervisor starts us anew.
+    TaskDied,
+    /// A second signal cut the drain off: exit code 128 + the signal's number, as shells do it (130, 143).
+    Interrupted(u8),
+}
+
+impl Ending {
+    /// The number for the operating system.
+    pub const fn code(self) -> u8 {
+        match self {
+            Self::Clean => 0,
+            Self::TaskDied => 1,
+            Self::Interrupted(signal) => 128 + signal,
+        }
+    }
+}
+
+impl From<Ending> for ExitCode {
+    fn from(ending: Ending) -> Self {
+        Self::from(ending.code())
+    }
+}
+
+impl Lifecycle {
+    /// Listens for SIGTERM and SIGINT from now on. `drain` is how long a soft stop may take.
+    ///
+    /// # Errors
+    /// When the operating system gives no signal handler.
+    pub fn new(drain: Duration) -> std::io::Result<Self> {
+        Ok(Self::with_signals(drain, listen_for_signals()?))
+    }
+
+    fn with_signals(drain: Duration, signals: mpsc::Receiver<SignalKind>) -> Self {
+        let hard = CancellationToken::new();
+        // A hard stop is a soft stop as well.
+        let soft = hard.child_token();
+        let (workers, support) = (Group::new(soft.clone()), Group::new(hard.clone()));
+        Self { soft, hard, workers, support, signals, drain }
+    }
+
+    /// Cancelled when no new work may start.
+    pub fn soft(&self) -> CancellationToken {
+        self.soft.clone()
+    }
+
+    /// Cancelled when everything must end now: the drain has ended, or was cut off.
+    pub fn hard(&self) -> CancellationToken {
+        self.hard.clone()
+    }
+
+    /// Runs a worker: it must live until the soft stop and then end by itself, after finishing what it has begun. One that
+    /// ends before, or panics at any time, stops the process and makes its exit code a failing one.
+    pub fn supervise(&self, name: &'static str, worker: impl Future<Output = ()> + Send + 'static) {
+        self.workers.spawn(name, worker, self.soft.clone());
+    }
+
+    /// As [`Self::supervise`], for what the workers need while they drain: it must live until the hard stop.
+    pub fn support(&self, name: &'static str, task: impl Future<Output = ()> + Send + 'static) {
+        self.support.spawn(name, task, self.soft.clone());
+    }
+
+    /// Waits for the first reason to stop, stops, and says how it ended.
+    pub async fn wait(mut self) -> Ending {
+        self.until_soft_stop().await;
+        self.soft.cancel();
+        let interrupted = self.until_drained().await;
+        self.hard.cancel();
+        let all = async { tokio::join!(self.workers.ended(), self.support.ended()) };
+        if tokio::time::timeout(HARD_STOP_GRACE, all).await.is_err() {
+            let tasks = [self.workers.running(), self.support.running()].concat();
+            warn!(?tasks, "some tasks did not end in time; leaving without them");
+        }
+        self.ending(interrupted)
+    }
+
+    async fn until_soft_stop(&mut self) {
+        tokio::select! {
+            () = self.soft.cancelled() => {}
+            Some(signal) = self.signals.recv() => {
+                info!("{} received: taking no more work, finishing what is in flight", name_of(signal));
+            }
+        }
+    }
+
+    /// Ends when all workers have; else on a second signal, which it answers with, or when the drain is over.
+    async fn until_drained(&mut self) -> Option<SignalKind> {
+        tokio::select! {
+            () = self.workers.ended() => None,
+            Some(signal) = self.signals.recv() => {
+                warn!(tasks = ?self.workers.running(), "second signal ({}): ending now", name_of(signal));
+                Some(signal)
+            }
+            () = tokio::time::sleep(self.drain) => {
+                warn!(tasks = ?self.workers.running(), "shutdown.drain ({:?}) is over: ending now", self.drain);
+                None
+            }
+        }
+    }
+
+    fn ending(&self, interrupted: Option<SignalKind>) -> Ending {
+        match interrupted.map(|signal| u8::try_from(signal.as_raw_value())) {
+            _ if self.workers.any_died() || self.support.any_died() => Ending::TaskDied,
+            Some(signal) => Ending::Interrupted(signal.unwrap_or_default()),
+            None => Ending::Clean,
+        }
+    }
+}
+
+/// The signals that ask us to stop, in the order they come.
+fn listen_for_signals() -> std::io::Result<mpsc::Receiver<SignalKind>> {
+    // Two are told apart; a third changes nothing.
+    let (heard, signals) = mpsc::channel(2);
+    for kind in [SignalKind::terminate(), SignalKind::interrupt()] {
+        let (mut source, heard) = (signal(kind)?, heard.clone());
+        tokio::spawn(async move {
+            while source.recv().await.is_some() {
+                let _full = heard.try_send(kind);
+            }
+        });
+    }
+    Ok(signals)
+}
+
+fn name_of(signal: SignalKind) -> &'static str {
+    if signal == SignalKind::interrupt() { "SIGINT" } else { "SIGTERM" }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,1 +1,21 @@
-fn main() {}
+//! The daemon and its tools: parse, call [`wechat_notifier::cli`], turn the result into an exit code.
+
+use std::process::ExitCode;
+
+use clap::Parser;
+use wechat_notifier::cli::{self, Cli};
+
+/// Under many small allocations from two threads it halves what the system's allocator costs, and gives memory back.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    // One TLS provider for every client. It fails only where one is installed already, which is as good.
+    let _ = rustls::crypto::ring::default_provider().install_default();
+
+    cli::execute(Cli::parse()).await.unwrap_or_else(|error| {
+        eprintln!("error: {error:#}");
+        cli::Exit::Failed.into()
+    })
+}

@@ -12,6 +12,8 @@ pub const VERSION: &str = "x-wn-version";
 pub const LETTER: &str = "x-wn-letter";
 /// The replay that brought a letter back (text).
 pub const REPLAY: &str = "x-wn-replay";
+/// The replay no longer asks for freshness.
+pub const EVEN_EXPIRED: &str = "x-wn-even-expired";
 /// Why the message was given up: the spelling of `DeadReason` (text).
 pub const REASON: &str = "x-wn-reason";
 /// WeChat's code (number).

@@ -1,1 +1,67 @@
-//! cli
+//! The command line: one file a command. The only place that sees every module.
+
+mod app;
+mod exit;
+mod migrate;
+mod output;
+mod rule;
+mod run;
+mod span;
+mod user;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use anyhow::{Context, Result};
+use clap::{Parser, Subcommand};
+
+pub use exit::Exit;
+
+use crate::config::{self, Config};
+use crate::db::Database;
+
+/// Turns business events from RabbitMQ into WeChat subscribe messages.
+#[derive(Debug, Parser)]
+#[command(name = "wechat-notifier", version, propagate_version = true, after_help = exit::HELP)]
+pub struct Cli {
+    /// Configuration file [default: wechat-notifier.toml, if present]
+    #[arg(long, global = true, value_name = "FILE", env = "WECHAT_NOTIFIER_CONFIG")]
+    config: Option<PathBuf>,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run the daemon
+    Run,
+    /// Bring the database's tables to what this release expects
+    Migrate(migrate::Migrate),
+    /// Mini programs that messages are sent through
+    #[command(subcommand)]
+    App(app::App),
+    /// Rules: who hears of a template
+    #[command(subcommand)]
+    Rule(rule::Rule),
+    /// Recipients: WeChat users bound to business users, and what they consented to
+    #[command(subcommand)]
+    User(user::User),
+}
+
+/// Does what the command line asks for. An error is a fault worth telling; "found nothing" is not one.
+pub async fn execute(cli: Cli) -> Result<ExitCode> {
+    let config = Config::load(cli.config.as_deref(), config::environment())?;
+    let exit = match cli.command {
+        Command::Run => return run::run(config).await,
+        Command::Migrate(command) => command.execute(&config).await,
+        Command::App(command) => command.execute(&config).await,
+        Command::Rule(command) => command.execute(&config).await,
+        Command::User(command) => command.execute(&config).await,
+    }?;
+    Ok(exit.into())
+}
+
+/// The database of the configuration. Connects on first use.
+fn database(config: &Config) -> Result<Database> {
+    Database::new(&config.database).context("cannot use the configured database")
+}

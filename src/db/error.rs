@@ -25,7 +25,7 @@ impl Error {
     /// Sorts a client error: conditions that pass by themselves are `Away`, the rest is `Refused`.
     pub(crate) fn of_query(query: &'static str, error: &tokio_postgres::Error) -> Self {
         match error.as_db_error() {
-            None => Self::Away(error.to_string()),
+            None => Self::Away(with_causes(error)),
             Some(db) if passes_by_itself(db.code()) => {
                 Self::Away(format!("{}: {}", db.code().code(), db.message()))
             }
@@ -38,8 +38,18 @@ impl Error {
 
 impl From<deadpool_postgres::PoolError> for Error {
     fn from(error: deadpool_postgres::PoolError) -> Self {
-        Self::Away(error.to_string())
+        Self::Away(with_causes(&error))
     }
+}
+
+/// The whole chain in one line: "error connecting to server" alone tells an operator nothing.
+fn with_causes(error: &dyn std::error::Error) -> String {
+    let causes = std::iter::successors(error.source(), |cause| cause.source());
+    causes.fold(error.to_string(), |line, cause| {
+        let cause = cause.to_string();
+        // Wrappers like to repeat what they wrap.
+        if line.contains(&cause) { line } else { format!("{line}: {cause}") }
+    })
 }
 
 /// Restart, failover, overload, a deadlock's victim: the statement was fine.

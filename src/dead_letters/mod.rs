@@ -1,1 +1,8 @@
-//! dead_letters
+//! What the daemon gave up on: archived so that a person can look, and bring it back.
+
+pub mod archive;
+pub mod archiver;
+mod reading;
+
+pub use archive::{Verdict, archive_batch};
+pub use reading::{Arrived, read};

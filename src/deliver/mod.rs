@@ -1,1 +1,120 @@
-//! deliver
+//! The pipeline: from an incoming message to its ack. **Read this first.**
+//!
+//! ```text
+//! intake ─► plan ─► bring ─┬─► ready     the openid's turn, an open app, a token, a slot: all waiting is here
+//!                          ├─► claim     the ledger grants the attempt, or says why not
+//!                          ├─► attempt   the request, and what its answer means
+//!                          └─► settle    publish onward, record in the ledger; only then ack
+//! ```
+//!
+//! Each step takes what the one before made: `Incoming → Event → Plan → Delivery → Ready → Claim → Attempted → settled`.
+//! Nothing waits between claim and request, and nothing is acked because somebody else is working on it.
+
+mod apps;
+mod attempt;
+mod bring;
+mod claim;
+mod gates;
+mod hand_on;
+mod intake;
+mod ledger;
+mod origin;
+mod plan;
+mod ready;
+mod settle;
+mod turns;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::Semaphore;
+use tokio_util::sync::CancellationToken;
+
+use crate::amqp::{Publisher, Topology};
+use crate::db::{Database, claim::Lease};
+use crate::domain::ladder::Ladder;
+use crate::domain::protocol::OnUnknown;
+use crate::metrics::Metrics;
+use crate::token::TokenBook;
+use crate::wechat;
+
+pub use gates::Gates;
+pub use intake::Intake;
+use ledger::Ledger;
+use turns::Turns;
+
+/// The pipeline's own settings, taken from the configuration.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    pub ladder: Ladder,
+    pub on_unknown: OnUnknown,
+    pub default_ttl: Duration,
+    pub request_timeout: Duration,
+    pub lease: Lease,
+    pub max_hold: Duration,
+    pub max_body_bytes: usize,
+    pub concurrency: usize,
+}
+
+/// Whom the pipeline works with.
+pub struct Partners {
+    pub db: Database,
+    pub publisher: Publisher,
+    pub topology: Topology,
+    pub wechat: wechat::Client,
+    pub tokens: TokenBook,
+    pub metrics: Arc<Metrics>,
+}
+
+/// When to stop.
+#[derive(Debug, Clone)]
+pub struct Stops {
+    /// Take no more, start no request.
+    pub soft: CancellationToken,
+    /// End now.
+    pub hard: CancellationToken,
+}
+
+/// Everything a delivery meets on its way; shared by all tasks of a process.
+pub struct Pipeline {
+    settings: Settings,
+    ledger: Ledger,
+    publisher: Publisher,
+    topology: Topology,
+    wechat: wechat::Client,
+    tokens: TokenBook,
+    gates: Gates,
+    turns: Turns,
+    /// Requests in flight over all apps.
+    slots: Arc<Semaphore>,
+    metrics: Arc<Metrics>,
+    stops: Stops,
+}
+
+impl Pipeline {
+    /// Starts the ledger's batchers; takes in nothing yet (see [`Intake`]).
+    pub fn start(settings: Settings, partners: Partners, stops: Stops) -> Arc<Self> {
+        Arc::new(Self {
+            ledger: Ledger::start(&partners.db, settings.lease, &partners.metrics),
+            gates: Gates::new(Arc::clone(&partners.metrics)),
+            turns: Turns::new(),
+            slots: Arc::new(Semaphore::new(settings.concurrency)),
+            publisher: partners.publisher,
+            topology: partners.topology,
+            wechat: partners.wechat,
+            tokens: partners.tokens,
+            metrics: partners.metrics,
+            settings,
+            stops,
+        })
+    }
+}
+
+/// Why a delivery, or a whole event, was left before its end. Its message is not acked, so it comes again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Left {
+    /// A soft stop came before its attempt: given back to the broker at once, uncharged.
+    Unstarted,
+    /// A hard stop came in the middle: the broker finds out by itself.
+    Midway,
+}

@@ -1,1 +1,287 @@
 //! What WeChat's answer means.
+//!
+//! The table of codes is data ([`ERROR_CODES`]); the functions here only look things up and keep apart what a code means
+//! after a send ([`classify_send`]) and at the token endpoints ([`classify_token`]).
+
+mod codes;
+mod errmsg;
+
+use std::time::Duration;
+
+use super::outcome::AnswerFacts;
+pub use codes::{ERROR_CODES, ErrorCode, explain};
+pub use errmsg::{MAX_ERRMSG_CHARS, blocked_ip, bounded, field_of, rid_of};
+
+/// What came back from `subscribe/send`, as far as the adapter could read it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum SendAnswer {
+    /// HTTP 200 with a readable body.
+    Read {
+        errcode: i64,
+        errmsg: String,
+        /// Trace id of the request, where the body has one (see [`rid_of`]).
+        rid: Option<String>,
+        /// WeChat's id of the message; often above 2^53, not always there (facts: wechat-api 3.2).
+        msgid: Option<u64>,
+    },
+    /// Another HTTP status. WeChat itself answers errors with 200, so this is a gateway, or something on the way.
+    Http { status: u16, retry_after: Option<Duration> },
+    /// No connection came about, so no request left.
+    NotConnected,
+    /// The request left; no answer in time.
+    TimedOut,
+    /// The request left; the connection broke before a whole answer.
+    Broken,
+    /// HTTP 200, but the body is not what the API returns.
+    Unreadable,
+}
+
+impl SendAnswer {
+    /// How long WeChat asks us to wait at least.
+    pub fn retry_after(&self) -> Option<Duration> {
+        match self {
+            Self::Http { retry_after, .. } => *retry_after,
+            _ => None,
+        }
+    }
+
+    /// WeChat's code, where it answered with one.
+    pub fn errcode(&self) -> Option<i64> {
+        match self {
+            Self::Read { errcode, .. } => Some(*errcode),
+            _ => None,
+        }
+    }
+
+    /// WeChat's id of the message, where it gave one.
+    pub fn msgid(&self) -> Option<u64> {
+        match self {
+            Self::Read { msgid, .. } => *msgid,
+            _ => None,
+        }
+    }
+
+    /// What is worth keeping in the ledger.
+    pub fn facts(&self) -> AnswerFacts {
+        match self {
+            Self::Read { errcode, errmsg, rid, .. } => AnswerFacts {
+                errcode: Some(*errcode),
+                errmsg: Some(bounded(errmsg)),
+                rid: rid.clone().or_else(|| rid_of(errmsg)),
+                field: field_of(errmsg).filter(|_| *errcode == codes::BAD_DATA),
+            },
+            Self::Http { status, .. } => said(format!("HTTP {status}")),
+            Self::NotConnected => said("not connected"),
+            Self::TimedOut => said("timed out"),
+            Self::Broken => said("connection broke"),
+            Self::Unreadable => said("unreadable answer"),
+        }
+    }
+}
+
+fn said(words: impl Into<String>) -> AnswerFacts {
+    AnswerFacts { errmsg: Some(words.into()), ..AnswerFacts::default() }
+}
+
+/// What an answer to a send means.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Class {
+    /// WeChat took the message.
+    Sent,
+    /// The token is not, or no longer, good: report its generation, wait for a newer one. Uncharged.
+    Token,
+    /// Something is wrong with the app or its account, not with the delivery: pause the app. Uncharged.
+    AppFault(PauseReason),
+    /// The day's number of calls is used up: pause until the next day, Asia/Shanghai. Uncharged.
+    Quota,
+    /// Too many calls this minute: pause until the next. Uncharged.
+    Throttled,
+    /// Another send to the same openid is under way (43108). Nothing was sent, nothing is charged.
+    Conflict,
+    /// Not sent, and may well succeed a little later.
+    Transient,
+    /// As [`Self::Transient`], but with a code that no source lists: at most [`MAX_UNLISTED_ATTEMPTS`], and logged once
+    /// per code.
+    Unlisted,
+    /// Nobody can know whether the message went out.
+    Unknown,
+    /// The user cannot be reached this way. A normal end.
+    Recipient(Refusal),
+    /// WeChat will never take this content.
+    Content,
+    /// WeChat will not take this template from this app.
+    Template,
+}
+
+/// Attempts at an answer that no source lists. It may be permanent: the whole ladder would be pestering; one attempt
+/// would lose what a new word for "busy" only delays.
+pub const MAX_UNLISTED_ATTEMPTS: i32 = 3;
+
+/// Why a user cannot be reached.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Refusal {
+    /// 43101: never accepted, said no, or all one-time sends are used up; WeChat does not say which.
+    NotSubscribed,
+    /// 40003: no such openid in this app.
+    BadOpenid,
+}
+
+impl Class {
+    /// The word in metrics.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Sent => "sent",
+            Self::Token => "token",
+            Self::AppFault(_) => "app_fault",
+            Self::Quota => "quota",
+            Self::Throttled => "throttled",
+            Self::Conflict => "conflict",
+            Self::Transient | Self::Unlisted => "transient",
+            Self::Unknown => "unknown",
+            Self::Recipient(_) => "recipient",
+            Self::Content => "content",
+            Self::Template => "template",
+        }
+    }
+
+    /// Why the app should be paused, where this answer alone is a reason to.
+    pub const fn pause_reason(self) -> Option<PauseReason> {
+        match self {
+            Self::AppFault(reason) => Some(reason),
+            Self::Quota => Some(PauseReason::Quota),
+            Self::Throttled => Some(PauseReason::Throttled),
+            _ => None,
+        }
+    }
+}
+
+/// Why an app is not sent to for a while. A closed list: it is a label of `wechat_notifier_app_paused`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum PauseReason {
+    /// WeChat knows no such appid.
+    AppidWrong,
+    SecretWrong,
+    /// The secret was frozen in the console; thawing takes ten minutes to act.
+    SecretFrozen,
+    /// Our address is not on the app's whitelist, or its administrator has yet to allow it.
+    IpNotAllowed,
+    /// The account lacks the ability, or has not granted it.
+    NotAuthorised,
+    /// The account, or this API for it, is banned, restricted or frozen.
+    AppBanned,
+    /// What reaches WeChat is not what we sent: a proxy or a wrong `wechat.api_base`.
+    ApiMisrouted,
+    /// Good tokens, as far as the token endpoint knows, are refused again and again.
+    TokenRejected,
+    /// No token can be had.
+    NoToken,
+    /// The day's calls are used up.
+    Quota,
+    /// The minute's calls are used up.
+    Throttled,
+    /// No good answer for a while, whoever the message was for.
+    Away,
+}
+
+impl PauseReason {
+    /// Every reason.
+    pub const ALL: &[Self] = &[
+        Self::AppidWrong,
+        Self::SecretWrong,
+        Self::SecretFrozen,
+        Self::IpNotAllowed,
+        Self::NotAuthorised,
+        Self::AppBanned,
+        Self::ApiMisrouted,
+        Self::TokenRejected,
+        Self::NoToken,
+        Self::Quota,
+        Self::Throttled,
+        Self::Away,
+    ];
+
+    /// The word in metrics and logs.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::AppidWrong => "appid_wrong",
+            Self::SecretWrong => "secret_wrong",
+            Self::SecretFrozen => "secret_frozen",
+            Self::IpNotAllowed => "ip_not_allowed",
+            Self::NotAuthorised => "not_authorised",
+            Self::AppBanned => "app_banned",
+            Self::ApiMisrouted => "api_misrouted",
+            Self::TokenRejected => "token_rejected",
+            Self::NoToken => "no_token",
+            Self::Quota => "quota",
+            Self::Throttled => "throttled",
+            Self::Away => "away",
+        }
+    }
+}
+
+impl std::fmt::Display for PauseReason {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// What an answer to `subscribe/send` means.
+pub fn classify_send(answer: &SendAnswer) -> Class {
+    match answer {
+        SendAnswer::Read { errcode, .. } => class_of(*errcode),
+        SendAnswer::Http { status, .. } => class_of_status(*status),
+        SendAnswer::NotConnected => Class::Transient,
+        SendAnswer::TimedOut | SendAnswer::Broken | SendAnswer::Unreadable => Class::Unknown,
+    }
+}
+
+/// What `errcode` means after a send.
+pub fn class_of(errcode: i64) -> Class {
+    match explain(errcode) {
+        Some(listed) => listed.class,
+        None if codes::IP_CONFIRMATION.contains(&errcode) => Class::AppFault(PauseReason::IpNotAllowed),
+        None => Class::Unlisted,
+    }
+}
+
+fn class_of_status(status: u16) -> Class {
+    match status {
+        // The server says that it did not do it.
+        429 | 500 | 503 => Class::Transient,
+        // Redirects are not followed, and a 4xx is a refusal by something before WeChat, which answers its own errors
+        // with 200. Either way the request was not acted on.
+        300..=499 => Class::Transient,
+        // 502 and 504 come from gateways that may have passed the request on. So may any other 5xx, and any other 2xx
+        // says that something was accepted.
+        _ => Class::Unknown,
+    }
+}
+
+/// What an error of a token endpoint means to the refresher.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum TokenFault {
+    /// The app's credentials, address or account are at fault: pause it until they are mended.
+    App(PauseReason),
+    /// No more tokens today.
+    Quota,
+    /// No more tokens this minute.
+    Throttled,
+    /// Back off and ask again, while the old token lasts.
+    Transient,
+}
+
+/// What `errcode` means when a token endpoint returns it (facts: wechat-api 1.4).
+pub fn classify_token(errcode: i64) -> TokenFault {
+    match class_of(errcode) {
+        // Nothing but appid and secret was sent: "invalid credential" (40001) means the secret.
+        Class::Token => TokenFault::App(PauseReason::SecretWrong),
+        Class::AppFault(reason) => TokenFault::App(reason),
+        Class::Quota => TokenFault::Quota,
+        Class::Throttled => TokenFault::Throttled,
+        // A code of another endpoint, or a new one: nothing is lost by asking again later.
+        _ => TokenFault::Transient,
+    }
+}
+
+#[cfg(test)]
+mod tests;

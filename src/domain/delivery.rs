@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use jiff::Timestamp;
+
 use super::event::Event;
 use super::recipient::Recipient;
 
@@ -10,17 +12,31 @@ use super::recipient::Recipient;
 pub struct Delivery {
     pub event: Arc<Event>,
     pub recipient: Recipient,
-    /// Where this delivery's carrier stands; zero for a fresh event.
     pub progress: Progress,
 }
 
-/// What a carrier message knows beyond event and recipient; travels in its `x-wn-…` headers.
+impl Delivery {
+    /// The time before which it must not be attempted, if that is still ahead.
+    pub fn due_later(&self, now: Timestamp) -> Option<Timestamp> {
+        let due = self.progress.due.max(self.event.deliver_after)?;
+        (due > now).then_some(due)
+    }
+
+    /// Is it too old to be of use?
+    pub fn is_expired(&self, now: Timestamp) -> bool {
+        self.event.expires_at <= now && !self.progress.even_expired
+    }
+}
+
+/// What a carrier message knows beyond event and recipient; travels in its `x-wn-…` headers. All zero for a fresh event.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Progress {
     /// How often the delivery was handed on. A message of an older turn is an echo.
     pub turn: i32,
     /// Charged steps of the ladder already used.
     pub step: usize,
+    /// Not to be attempted before (quota used until tomorrow, say).
+    pub due: Option<Timestamp>,
     /// Brought back by an operator: may claim a dead row.
     pub replay: bool,
     /// An operator said that freshness does not matter (`--even-expired`).

@@ -1,10 +1,25 @@
 //! What one message from a business system says.
+//!
+//! [`Event::decode`] is the border: text from outside comes in, and what comes out is trusted. The body is split into
+//! raw fields in one pass ([`wire`]), each field is read by its own small reader ([`read`]), and what a publisher got
+//! wrong is told by the name of the field ([`Malformed`]).
+
+mod content;
+mod malformed;
+mod read;
+mod wire;
+
+use std::time::Duration;
 
 use jiff::Timestamp;
 use serde_json::value::RawValue;
 
 use super::ids::{AppId, CompanyNo, CustomerId, EventId, Openid, SysUserId, TemplateId};
 use super::protocol::OnUnknown;
+pub use malformed::Malformed;
+pub(super) use read::{id, instant, optional, required};
+use wire::Wire;
+pub(super) use wire::{not_split, object};
 
 /// A checked event. Everything inside is trusted from here on.
 #[derive(Debug)]
@@ -39,3 +54,67 @@ pub struct Event {
 
 /// First 16 bytes of a SHA-256: enough to tell two contents apart, small enough for five million rows.
 pub type ContentHash = [u8; 16];
+
+/// What is known about a message besides its body.
+#[derive(Debug, Clone, Copy)]
+pub struct Arrival<'a> {
+    /// AMQP's `message_id`: stands in for a missing `event_id`.
+    pub message_id: Option<&'a str>,
+    /// AMQP's `timestamp`.
+    pub timestamp: Option<Timestamp>,
+    /// When this message was first seen by a process of ours.
+    pub first_seen: Timestamp,
+    /// How long an event that names no end stays worth sending.
+    pub default_ttl: Duration,
+}
+
+impl Arrival<'_> {
+    /// The end of an event that names none: counted from when it happened, as near as anybody can tell.
+    fn default_expiry(&self, occurred_at: Option<Timestamp>) -> Timestamp {
+        let start = occurred_at.or(self.timestamp).unwrap_or(self.first_seen);
+        start.checked_add(self.default_ttl).unwrap_or(Timestamp::MAX)
+    }
+}
+
+impl Event {
+    /// Reads and checks a message body. Unknown fields are tolerated; `null` counts as absent.
+    pub fn decode(body: &[u8], arrival: &Arrival<'_>) -> Result<Self, Malformed> {
+        let wire = Wire::split(body)?;
+        let content = required(wire.data, "data", content::normalised)?;
+        let page = optional(wire.page, "page", read::page)?.filter(|page| !page.is_empty());
+        let occurred_at = optional(wire.occurred_at, "occurred_at", instant)?;
+        let expires_at = optional(wire.expires_at, "expires_at", instant)?;
+
+        Ok(Self {
+            event_id: event_id(wire.event_id, arrival.message_id)?,
+            company_no: required(wire.company_no, "company_no", id)?,
+            app_id: required(wire.app_id, "app_id", id)?,
+            template_id: required(wire.template_id, "template_id", id)?,
+            customer_id: optional(wire.customer_id, "customer_id", id)?,
+            sys_user_ids: optional(wire.sys_user_ids, "sys_user_ids", read::ids)?.unwrap_or_default(),
+            openids: optional(wire.openids, "openids", read::ids)?.unwrap_or_default(),
+            content_hash: content::hash(&content, page.as_deref()),
+            page,
+            data: content,
+            miniprogram_state: optional(wire.miniprogram_state, "miniprogram_state", read::state)?,
+            lang: optional(wire.lang, "lang", read::lang)?,
+            occurred_at,
+            deliver_after: optional(wire.deliver_after, "deliver_after", instant)?,
+            expires_at: expires_at.unwrap_or_else(|| arrival.default_expiry(occurred_at)),
+            on_unknown: optional(wire.on_unknown, "on_unknown", read::on_unknown)?,
+        })
+    }
+}
+
+fn event_id(raw: Option<&RawValue>, message_id: Option<&str>) -> Result<EventId, Malformed> {
+    match (optional(raw, "event_id", id)?, message_id) {
+        (Some(event_id), _) => Ok(event_id),
+        (None, None) => Err(Malformed::at("event_id", "is missing, and so is the message_id")),
+        (None, Some(message_id)) => EventId::parse(message_id).map_err(|invalid| {
+            Malformed::at("event_id", format!("is missing, and the message_id {invalid}"))
+        }),
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use jiff::Timestamp;
+
 macro_rules! reasons {
     ($(#[$doc:meta])* $name:ident { $($(#[$vdoc:meta])* $variant:ident => $word:literal,)* }) => {
         $(#[$doc])*
@@ -109,12 +111,12 @@ pub enum Outcome {
     Sent { msgid: Option<u64> },
     /// A normal end without a message.
     Skipped(SkipReason),
-    /// Try again after this delay, on this step of the ladder; the attempt is charged.
-    Retry { step: usize, at_least: Option<Duration> },
-    /// Nobody can know; goes once more by policy.
+    /// Try again after this long; the ladder's steps up to `step` are then used.
+    Retry { step: usize, after: Duration },
+    /// Nobody can know whether it went out; goes once more by policy.
     Unknown,
-    /// Hand on without charging anything: the fault is the app's, not the delivery's.
-    Uncharged,
+    /// Hand on without charging anything: the fault is the app's, not the delivery's. Not before `due`, where known.
+    Uncharged { due: Option<Timestamp> },
     /// Give up and keep a letter.
     Dead(DeadReason),
 }

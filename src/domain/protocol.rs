@@ -123,6 +123,8 @@ pub enum Meeting {
     TakeOver,
     /// As [`Self::TakeOver`], but policy forbids another attempt: claim, count, and give up as `unknown_outcome`.
     TakeOverAndGiveUp,
+    /// As [`Self::TakeOverAndGiveUp`], and ours already; only the answer to our claim was lost.
+    GiveUp,
     /// Somebody is at it: hand the message on unchanged, uncharged, and only then ack.
     Busy,
     /// A message of an earlier turn: ack.
@@ -139,12 +141,21 @@ pub fn meet(row: Option<&Row>, carrier: &Carrier) -> Meeting {
         Status::Sent | Status::Skipped | Status::Dead => Meeting::Finished(row.status),
         _ if carrier.turn < row.turn => Meeting::Echo,
         Status::Planned | Status::Retrying => Meeting::Claim,
-        Status::Attempting if row.claim == Some(carrier.claim) => Meeting::Ours,
+        Status::Attempting if row.claim == Some(carrier.claim) => ours(row, carrier),
         Status::Attempting if row.leased => Meeting::Busy,
         Status::Attempting if carrier.on_unknown.resends_after_take_overs(row.take_overs + 1) => {
             Meeting::TakeOver
         }
         Status::Attempting => Meeting::TakeOverAndGiveUp,
+    }
+}
+
+/// A claim of ours whose answer was lost: the attempt is still to come, unless it was taken over only to be given up.
+const fn ours(row: &Row, carrier: &Carrier) -> Meeting {
+    if row.take_overs == 0 || carrier.on_unknown.resends_after_take_overs(row.take_overs) {
+        Meeting::Ours
+    } else {
+        Meeting::GiveUp
     }
 }
 

@@ -1,0 +1,187 @@
+//! `app add|list|set`: mini programs that messages are sent through.
+
+mod secret;
+
+use anyhow::{Context, Result};
+use clap::{Args, Subcommand, ValueEnum};
+
+use self::secret::SecretSource;
+use super::output::{Format, line, or_dash, time};
+use super::{Exit, database};
+use crate::config::Config;
+use crate::db::registry::apps::{self, AppChanges};
+use crate::domain::ids::{AppId, CompanyNo};
+
+#[derive(Debug, Subcommand)]
+pub enum App {
+    /// Register a mini program
+    Add(Add),
+    /// List the registered ones
+    List(List),
+    /// Change one; what is not given stays as it is. A running daemon notices within seconds
+    Set(Set),
+}
+
+impl App {
+    pub async fn execute(self, config: &Config) -> Result<Exit> {
+        match self {
+            Self::Add(command) => command.execute(config).await,
+            Self::List(command) => command.execute(config).await,
+            Self::Set(command) => command.execute(config).await,
+        }
+    }
+}
+
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Example:\n  wechat-notifier app add --app-id wx0123456789abcdef --name Shop --secret-file shop.secret"
+)]
+pub struct Add {
+    #[command(flatten)]
+    settings: Settings,
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = "Example:\n  wechat-notifier app list --json")]
+pub struct List {
+    #[command(flatten)]
+    format: Format,
+}
+
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Example:\n  printf %s \"$SECRET\" | wechat-notifier app set --app-id wx0123456789abcdef --secret-stdin"
+)]
+pub struct Set {
+    #[command(flatten)]
+    settings: Settings,
+    /// Switch the app on: its deliveries are sent
+    #[arg(long, conflicts_with = "disable")]
+    enable: bool,
+    /// Switch the app off: its deliveries are skipped as app_disabled
+    #[arg(long)]
+    disable: bool,
+}
+
+#[derive(Debug, Args)]
+struct Settings {
+    /// The mini program's appid
+    #[arg(long, value_name = "APPID")]
+    app_id: AppId,
+    /// What people call it
+    #[arg(long)]
+    name: Option<String>,
+    /// The only company that may use it; without one any may ("" lifts the restriction)
+    #[arg(long, value_name = "COMPANY_NO", value_parser = company)]
+    company: Option<String>,
+    #[command(flatten)]
+    secret: SecretSource,
+    /// Which endpoint its access token comes from
+    #[arg(long)]
+    token_api: Option<TokenApi>,
+    /// Requests a second at most (0 lifts the limit)
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(i32).range(0..))]
+    rate_per_second: Option<i32>,
+    /// Messages a day at most, as WeChat allows the account (0 lifts the limit)
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(i64).range(0..))]
+    daily_quota: Option<i64>,
+    /// The build that a tap opens, where the event does not say
+    #[arg(long, value_name = "STATE", value_parser = ["formal", "trial", "developer"])]
+    miniprogram_state: Option<String>,
+    /// The language of the message's frame, where the event does not say
+    #[arg(long, value_parser = ["zh_CN", "en_US", "zh_HK", "zh_TW"])]
+    lang: Option<String>,
+}
+
+/// WeChat's two token endpoints.
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum TokenApi {
+    /// The usual one: fetching a token twice does not invalidate the first
+    Stable,
+    /// The old one: whoever fetches invalidates everybody else's token
+    Classic,
+}
+
+impl TokenApi {
+    fn as_str(self) -> &'static str {
+        match self {
+            Self::Stable => "stable",
+            Self::Classic => "classic",
+        }
+    }
+}
+
+/// An empty text is no company, but a wish: any company.
+fn company(text: &str) -> Result<String, String> {
+    if text.is_empty() {
+        return Ok(String::new());
+    }
+    CompanyNo::parse(text).map(|company| company.to_string()).map_err(|error| error.to_string())
+}
+
+impl Settings {
+    fn into_changes(self, active: Option<bool>) -> Result<AppChanges> {
+        Ok(AppChanges {
+            app_name: self.name,
+            app_secret: self.secret.read()?,
+            company_no: self.company,
+            token_api: self.token_api.map(|api| api.as_str().to_owned()),
+            miniprogram_state: self.miniprogram_state,
+            lang: self.lang,
+            rate_per_second: self.rate_per_second,
+            daily_quota: self.daily_quota,
+            active,
+        })
+    }
+}
+
+impl Add {
+    async fn execute(self, config: &Config) -> Result<Exit> {
+        let app_id = self.settings.app_id.clone();
+        let new = self.settings.into_changes(None)?;
+        new.app_secret.as_ref().with_context(|| {
+            format!("an app needs its secret: --secret-file, --secret-stdin or {}", secret::VARIABLE)
+        })?;
+        if !apps::add(&database(config)?, &app_id, &new).await? {
+            anyhow::bail!("app {app_id} is registered already; `app set` changes it");
+        }
+        line(&format!("registered app {app_id}"))?;
+        Ok(Exit::Done)
+    }
+}
+
+impl Set {
+    async fn execute(self, config: &Config) -> Result<Exit> {
+        let active = (self.enable || self.disable).then_some(self.enable);
+        let app_id = self.settings.app_id.clone();
+        let changes = self.settings.into_changes(active)?;
+        if !apps::set(&database(config)?, &app_id, &changes).await? {
+            eprintln!("no app {app_id} is registered; `app add` registers it");
+            return Ok(Exit::FoundNothing);
+        }
+        line(&format!("changed app {app_id}"))?;
+        Ok(Exit::Done)
+    }
+}
+
+impl List {
+    async fn execute(self, config: &Config) -> Result<Exit> {
+        let apps = apps::list(&database(config)?).await?;
+        let header =
+            ["app", "name", "company", "state", "secret", "token api", "rate/s", "quota/day", "changed"];
+        self.format.list(&apps, header, |app| {
+            [
+                app.app_id.clone(),
+                or_dash(app.app_name.as_ref()),
+                app.company_no.clone().unwrap_or_else(|| "any".to_owned()),
+                (if app.active { "on" } else { "off" }).to_owned(),
+                (if app.has_secret { "stored" } else { "MISSING" }).to_owned(),
+                app.token_api.clone(),
+                or_dash(app.rate_per_second),
+                or_dash(app.daily_quota),
+                time(app.update_time),
+            ]
+        })?;
+        Ok(Exit::Done)
+    }
+}

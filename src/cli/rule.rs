@@ -1,0 +1,141 @@
+//! `rule add|list|remove`: who hears of a template.
+
+use anyhow::Result;
+use clap::{Args, Subcommand};
+
+use super::output::{Format, Masking, joined, line, or_dash, time};
+use super::{Exit, database};
+use crate::config::Config;
+use crate::db::registry::rules::{self, NewRule, RuleFilter};
+use crate::domain::ids::{AppId, CompanyNo, CustomerId, Openid, SysUserId, TemplateId};
+
+#[derive(Debug, Subcommand)]
+pub enum Rule {
+    /// Let people hear of a company's template
+    Add(Add),
+    /// List rules
+    List(List),
+    /// Remove a rule by its id
+    Remove(Remove),
+}
+
+impl Rule {
+    pub async fn execute(self, config: &Config) -> Result<Exit> {
+        match self {
+            Self::Add(command) => command.execute(config).await,
+            Self::List(command) => command.execute(config).await,
+            Self::Remove(command) => command.execute(config).await,
+        }
+    }
+}
+
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Example:\n  wechat-notifier rule add --company C001 --app-id wx0123456789abcdef --template-id TEMPLATE --sys-users zhangsan,lisi"
+)]
+#[command(group(clap::ArgGroup::new("people").required(true).multiple(true)))]
+pub struct Add {
+    /// Company whose events count
+    #[arg(long, value_name = "COMPANY_NO")]
+    company: CompanyNo,
+    #[arg(long, value_name = "APPID")]
+    app_id: AppId,
+    #[arg(long, value_name = "TEMPLATE")]
+    template_id: TemplateId,
+    /// Only events of this customer; without it, of all
+    #[arg(long, value_name = "CUSTOMER_ID")]
+    customer: Option<CustomerId>,
+    /// Business users, reached through their bindings
+    #[arg(long, alias = "sys-user", value_name = "USERS", value_delimiter = ',', group = "people")]
+    sys_users: Vec<SysUserId>,
+    /// WeChat users, named directly
+    #[arg(long, alias = "openid", value_name = "OPENIDS", value_delimiter = ',', group = "people")]
+    openids: Vec<Openid>,
+}
+
+impl Add {
+    async fn execute(self, config: &Config) -> Result<Exit> {
+        let rule = NewRule {
+            company_no: self.company,
+            app_id: self.app_id,
+            template_id: self.template_id,
+            customer_id: self.customer,
+            sys_user_ids: self.sys_users,
+            openids: self.openids,
+        };
+        let id = rules::add(&database(config)?, &rule).await?;
+        line(&format!("added rule {id}"))?;
+        Ok(Exit::Done)
+    }
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = "Example:\n  wechat-notifier rule list --company C001 --user zhangsan")]
+pub struct List {
+    #[arg(long, value_name = "COMPANY_NO")]
+    company: Option<String>,
+    #[arg(long, value_name = "APPID")]
+    app_id: Option<String>,
+    #[arg(long, value_name = "TEMPLATE")]
+    template_id: Option<String>,
+    /// Only rules that name this business user or openid
+    #[arg(long)]
+    user: Option<String>,
+    /// At most this many
+    #[arg(long, default_value_t = 1000, value_parser = clap::value_parser!(i64).range(1..=100_000))]
+    limit: i64,
+    #[command(flatten)]
+    masking: Masking,
+    #[command(flatten)]
+    format: Format,
+}
+
+impl List {
+    async fn execute(self, config: &Config) -> Result<Exit> {
+        let filter = RuleFilter {
+            company_no: self.company,
+            app_id: self.app_id,
+            template_id: self.template_id,
+            user: self.user,
+            limit: self.limit,
+        };
+        let mut rules = rules::list(&database(config)?, &filter).await?;
+        for openid in rules.iter_mut().flat_map(|rule| &mut rule.openids) {
+            *openid = self.masking.openid(openid);
+        }
+        let header =
+            ["id", "company", "app", "template", "customer", "business users", "openids", "state", "changed"];
+        self.format.list(&rules, header, |rule| {
+            [
+                rule.id.to_string(),
+                rule.company_no.clone(),
+                rule.app_id.clone(),
+                rule.template_id.clone(),
+                or_dash(rule.customer_id.as_ref()),
+                joined(&rule.sys_user_ids),
+                joined(&rule.openids),
+                (if rule.active { "on" } else { "off" }).to_owned(),
+                time(rule.update_time),
+            ]
+        })?;
+        Ok(Exit::Done)
+    }
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = "Example:\n  wechat-notifier rule remove 17")]
+pub struct Remove {
+    /// The id that `rule list` shows
+    id: i64,
+}
+
+impl Remove {
+    async fn execute(self, config: &Config) -> Result<Exit> {
+        if !rules::remove(&database(config)?, self.id).await? {
+            eprintln!("there is no rule {}", self.id);
+            return Ok(Exit::FoundNothing);
+        }
+        line(&format!("removed rule {}", self.id))?;
+        Ok(Exit::Done)
+    }
+}

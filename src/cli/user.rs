@@ -1,0 +1,182 @@
+//! `user bind|show`: WeChat users bound to business users, and what they consented to.
+
+use std::str::FromStr;
+
+use anyhow::Result;
+use clap::{Args, Subcommand};
+use serde_json::Value;
+
+use super::output::{Format, Masking, line, or_dash, time};
+use super::{Exit, database};
+use crate::config::Config;
+use crate::db::registry::users::{self, Binding, NewConsent};
+use crate::domain::ids::{AppId, Openid, SysUserId, TemplateId};
+
+#[derive(Debug, Subcommand)]
+pub enum User {
+    /// Bind a WeChat user to a business user and record consent; what is not given stays as it is
+    Bind(Bind),
+    /// Show a person's bindings and consents
+    Show(Show),
+}
+
+impl User {
+    pub async fn execute(self, config: &Config) -> Result<Exit> {
+        match self {
+            Self::Bind(command) => command.execute(config).await,
+            Self::Show(command) => command.execute(config).await,
+        }
+    }
+}
+
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Example:\n  wechat-notifier user bind --app-id wx0123456789abcdef --openid oABC --sys-user zhangsan --accept TEMPLATE:2"
+)]
+pub struct Bind {
+    #[arg(long, value_name = "APPID")]
+    app_id: AppId,
+    /// The WeChat user in that app
+    #[arg(long)]
+    openid: Openid,
+    /// The business user he is
+    #[arg(long, value_name = "USER")]
+    sys_user: Option<SysUserId>,
+    /// What people call him
+    #[arg(long, value_name = "NAME")]
+    username: Option<String>,
+    /// He accepts a template: N more sends (one-time template), or uncounted (long-term)
+    #[arg(long, value_name = "TEMPLATE[:N]")]
+    accept: Vec<Accepted>,
+    /// He refuses a template
+    #[arg(long, value_name = "TEMPLATE")]
+    reject: Vec<TemplateId>,
+}
+
+/// `TEMPLATE[:N]`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Accepted {
+    template_id: TemplateId,
+    remaining: Option<i64>,
+}
+
+impl FromStr for Accepted {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let (template, count) =
+            text.rsplit_once(':').map_or((text, None), |(name, count)| (name, Some(count)));
+        let remaining = count.map(|count| count.parse::<u32>().map(i64::from)).transpose();
+        Ok(Self {
+            template_id: TemplateId::parse(template).map_err(|error| format!("the template {error}"))?,
+            remaining: remaining.map_err(|_| "what follows the colon is not a number of sends".to_owned())?,
+        })
+    }
+}
+
+impl Bind {
+    async fn execute(self, config: &Config) -> Result<Exit> {
+        let binding = self.into_binding();
+        let is_new = users::bind(&database(config)?, &binding).await?;
+        let verb = if is_new { "bound" } else { "changed the binding of" };
+        line(&format!("{verb} {} in app {}", binding.openid, binding.app_id))?;
+        Ok(Exit::Done)
+    }
+
+    fn into_binding(self) -> Binding {
+        let accepted = self.accept.into_iter().map(|accepted| NewConsent {
+            template_id: accepted.template_id,
+            accepts: true,
+            remaining: accepted.remaining,
+        });
+        let rejected = self.reject.into_iter().map(|template_id| NewConsent {
+            template_id,
+            accepts: false,
+            remaining: None,
+        });
+        Binding {
+            consents: accepted.chain(rejected).collect(),
+            app_id: self.app_id,
+            openid: self.openid,
+            sys_user_id: self.sys_user,
+            username: self.username,
+        }
+    }
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = "Example:\n  wechat-notifier user show zhangsan --json")]
+#[command(group(clap::ArgGroup::new("who").required(true)))]
+pub struct Show {
+    /// A business user or an openid
+    #[arg(group = "who")]
+    user: Option<String>,
+    /// A WeChat user
+    #[arg(long, group = "who")]
+    openid: Option<String>,
+    /// A business user
+    #[arg(long, value_name = "USER", group = "who")]
+    sys_user: Option<String>,
+    /// Only in this app
+    #[arg(long, value_name = "APPID")]
+    app_id: Option<String>,
+    #[command(flatten)]
+    masking: Masking,
+    #[command(flatten)]
+    format: Format,
+}
+
+impl Show {
+    async fn execute(self, config: &Config) -> Result<Exit> {
+        let who = self.user.or(self.openid).or(self.sys_user).unwrap_or_default();
+        let mut users = users::find(&database(config)?, self.app_id.as_deref(), &who).await?;
+        for user in &mut users {
+            user.openid = self.masking.openid(&user.openid);
+        }
+        self.format.list(
+            &users,
+            ["app", "openid", "business user", "name", "state", "consents", "changed"],
+            |user| {
+                [
+                    user.app_id.clone(),
+                    user.openid.clone(),
+                    or_dash(user.sys_user_id.as_ref()),
+                    or_dash(user.username.as_ref()),
+                    (if user.active { "on" } else { "off" }).to_owned(),
+                    consents(&user.subscribe_template),
+                    time(user.update_time),
+                ]
+            },
+        )?;
+        Ok(if users.is_empty() { Exit::FoundNothing } else { Exit::Done })
+    }
+}
+
+/// One line a template: what he said and how many sends remain.
+fn consents(record: &Value) -> String {
+    let one = |(template, consent): (&String, &Value)| {
+        let status = consent.get("status").and_then(Value::as_str).unwrap_or("?");
+        match consent.get("remaining").and_then(Value::as_i64) {
+            Some(left) => format!("{template}: {status}, {left} left"),
+            None => format!("{template}: {status}"),
+        }
+    };
+    record.as_object().map(|record| record.iter().map(one).collect::<Vec<_>>().join("\n")).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_template_may_carry_a_number_of_sends() {
+        let read = |text: &str| text.parse::<Accepted>();
+        assert_eq!(read("T1:2").unwrap().remaining, Some(2));
+        assert_eq!(
+            read("T1").unwrap(),
+            Accepted { template_id: TemplateId::parse("T1").unwrap(), remaining: None }
+        );
+        assert!(read("T1:many").is_err());
+        assert!(read(":2").is_err());
+    }
+}

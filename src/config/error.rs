@@ -1,0 +1,64 @@
+//! What can be wrong with a configuration; each text says where, what, and how to mend it.
+
+use std::fmt;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+/// Why there is no configuration to start with.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    /// A file we were told to read cannot be read.
+    #[error("cannot read {what} {path}: {source}", path = path.display())]
+    Unreadable { what: &'static str, path: PathBuf, source: std::io::Error },
+    /// The text is not TOML. Quotes nothing of the file, which may hold a password.
+    #[error("{origin} is not TOML: {problem}")]
+    Syntax { origin: Origin, problem: String },
+    /// A key nobody knows: most likely a slip of the pen, so it must not pass in silence.
+    #[error("unknown key `{key}` in {origin}; {advice}")]
+    UnknownKey { key: String, origin: Origin, advice: Advice },
+    /// A variable of ours that nobody knows.
+    #[error("unknown environment variable {name}; {advice}")]
+    UnknownVariable { name: String, advice: Advice },
+    /// A value of the wrong kind or out of range.
+    #[error("`{key}` in {origin} {problem}")]
+    Value { key: String, origin: Origin, problem: String },
+}
+
+/// Where a value was given.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Origin {
+    /// The shipped example file.
+    Default,
+    /// A line of the configuration file.
+    File { path: Arc<PathBuf>, line: usize },
+    /// An environment variable.
+    Variable(String),
+}
+
+impl fmt::Display for Origin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Default => f.write_str("the built-in defaults"),
+            Self::File { path, line } => write!(f, "{}:{line}", path.display()),
+            Self::Variable(name) => write!(f, "environment variable {name}"),
+        }
+    }
+}
+
+/// What to do about an unknown name.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Advice {
+    /// Something that exists looks like it.
+    DidYouMean(String),
+    /// Nothing does.
+    ReadTheList,
+}
+
+impl fmt::Display for Advice {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::DidYouMean(name) => write!(f, "did you mean `{name}`?"),
+            Self::ReadTheList => f.write_str("docs/CONFIGURATION.md lists all of them"),
+        }
+    }
+}

@@ -1,0 +1,192 @@
+//! A connection of its own that hears what other processes announce.
+//!
+//! Not one of the pool: the pool drops notifications. What is heard is a hint; whoever listens also reads now and then.
+
+use std::time::Duration;
+
+use futures_util::future::poll_fn;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::sync::mpsc;
+use tokio::time::timeout;
+use tokio_postgres::{AsyncMessage, Client, Connection};
+use tokio_postgres_rustls::MakeRustlsConnect;
+use tokio_util::task::AbortOnDropHandle;
+use tracing::{info, warn};
+
+use super::Error;
+use super::pool::{SetupError, client_config, tls};
+use super::tokens::CHANNEL;
+use crate::config;
+use crate::delays::Delays;
+use crate::domain::ids::AppId;
+
+/// A listening connection is silent; only a question now and then shows that the peer is still there.
+const KEEP_ALIVE: Duration = Duration::from_secs(20);
+/// An empty statement that takes longer was asked of nobody.
+const KEEP_ALIVE_TIMEOUT: Duration = Duration::from_secs(10);
+/// Notifications between the connection and the listener. A full buffer only delays reading the next ones.
+const BUFFER: usize = 256;
+
+/// What was heard about the apps.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Heard {
+    /// Listening from here on. What was announced before may have been missed: read everything.
+    Listening,
+    /// A token was stored under this version.
+    Stored { app_id: AppId, version: i64 },
+    /// The row was changed by hand.
+    Changed { app_id: AppId },
+}
+
+/// Hears what other processes announce.
+pub struct Listener {
+    client: tokio_postgres::Config,
+    tls: MakeRustlsConnect,
+}
+
+/// One connection that listens.
+struct Line {
+    client: Client,
+    /// Our own schema: a database may hold the tables of several installations.
+    schema: String,
+    payloads: mpsc::Receiver<String>,
+    /// Drives the connection; ends with the line.
+    _driver: AbortOnDropHandle<()>,
+}
+
+impl Listener {
+    /// Prepares the connection; connects to nothing yet.
+    pub fn new(config: &config::Database) -> Result<Self, SetupError> {
+        Ok(Self { client: client_config(config, "on")?, tls: tls(config.ca_file.as_deref())? })
+    }
+
+    /// Listens for ever, reconnecting as often as it takes; ends when nobody hears any more.
+    pub async fn run(self, heard: mpsc::Sender<Heard>) {
+        let mut delays = Delays::reconnect();
+        let mut up = true;
+        loop {
+            let error = match self.connect().await {
+                Ok(line) => {
+                    if !std::mem::replace(&mut up, true) {
+                        info!("hearing of new tokens again");
+                    }
+                    delays.reset();
+                    let Err(error) = follow(line, &heard).await else { return };
+                    error
+                }
+                Err(error) => error,
+            };
+            if std::mem::replace(&mut up, false) {
+                warn!(%error, "not hearing of new tokens: reading by the clock until the connection is back");
+            }
+            let Some(delay) = delays.next() else { return };
+            tokio::select! {
+                () = tokio::time::sleep(delay) => {}
+                () = heard.closed() => return,
+            }
+        }
+    }
+
+    async fn connect(&self) -> Result<Line, Error> {
+        let (client, connection) = self.client.connect(self.tls.clone()).await.map_err(away)?;
+        let (sender, payloads) = mpsc::channel(BUFFER);
+        let driver = AbortOnDropHandle::new(tokio::spawn(drive(connection, sender)));
+        client.execute(&format!("LISTEN {CHANNEL}"), &[]).await.map_err(away)?;
+        let schema: Option<String> =
+            client.query_one("SELECT current_schema()::text", &[]).await.map_err(away)?.get(0);
+        Ok(Line { client, schema: schema.unwrap_or_default(), payloads, _driver: driver })
+    }
+}
+
+/// Passes on what one connection hears. Ends well only when nobody listens any more.
+async fn follow(mut line: Line, heard: &mpsc::Sender<Heard>) -> Result<(), Error> {
+    if heard.send(Heard::Listening).await.is_err() {
+        return Ok(());
+    }
+    loop {
+        tokio::select! {
+            news = line.next() => {
+                if heard.send(news?).await.is_err() {
+                    return Ok(());
+                }
+            }
+            () = heard.closed() => return Ok(()),
+        }
+    }
+}
+
+impl Line {
+    /// The next announcement that is meant for us. Safe to drop and to call again.
+    async fn next(&mut self) -> Result<Heard, Error> {
+        loop {
+            match timeout(KEEP_ALIVE, self.payloads.recv()).await {
+                Ok(Some(payload)) => {
+                    if let Some(news) = read(&payload, &self.schema) {
+                        return Ok(news);
+                    }
+                }
+                Ok(None) => return Err(Error::Away("the connection ended".to_owned())),
+                Err(_silence) => self.ask_nothing().await?,
+            }
+        }
+    }
+
+    /// Is the peer still there? Without a question a cut line is never noticed.
+    async fn ask_nothing(&self) -> Result<(), Error> {
+        match timeout(KEEP_ALIVE_TIMEOUT, self.client.simple_query("")).await {
+            Ok(answer) => answer.map(drop).map_err(away),
+            Err(_silence) => Err(Error::Away("the connection does not answer".to_owned())),
+        }
+    }
+}
+
+fn away(error: tokio_postgres::Error) -> Error {
+    Error::of_query("listen", &error)
+}
+
+/// The client makes progress only while somebody polls the connection. What goes wrong here ends the channel.
+async fn drive<S, T>(mut connection: Connection<S, T>, payloads: mpsc::Sender<String>)
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+    T: AsyncRead + AsyncWrite + Unpin,
+{
+    while let Some(Ok(message)) = poll_fn(|context| connection.poll_message(context)).await {
+        if let AsyncMessage::Notification(notification) = message
+            && payloads.send(notification.payload().to_owned()).await.is_err()
+        {
+            return;
+        }
+    }
+}
+
+/// Reads `<schema>:<app_id>:<version>`; an empty version means a change by hand. `None` = not for us.
+fn read(payload: &str, schema: &str) -> Option<Heard> {
+    let (app_id, version) = payload.strip_prefix(schema)?.strip_prefix(':')?.rsplit_once(':')?;
+    let app_id = AppId::parse(app_id).ok()?;
+    if version.is_empty() {
+        return Some(Heard::Changed { app_id });
+    }
+    Some(Heard::Stored { app_id, version: version.parse().ok()? })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn app() -> AppId {
+        AppId::parse("wx1").unwrap()
+    }
+
+    #[test]
+    fn an_announcement_names_app_and_version() {
+        assert_eq!(read("public:wx1:7", "public"), Some(Heard::Stored { app_id: app(), version: 7 }));
+        assert_eq!(read("public:wx1:", "public"), Some(Heard::Changed { app_id: app() }));
+    }
+
+    #[test]
+    fn other_schemas_and_nonsense_are_not_for_us() {
+        for payload in ["other:wx1:7", "public2:wx1:7", "public:wx1:x", "public", "", "public::7"] {
+            assert_eq!(read(payload, "public"), None, "{payload}");
+        }
+    }
+}

@@ -1,0 +1,143 @@
+//! Registering mini programs.
+
+use jiff::Timestamp;
+use secrecy::{ExposeSecret, SecretString};
+use serde::Serialize;
+use tokio_postgres::Row;
+
+use super::WRITTEN_BY;
+use crate::db::{Database, Error, query};
+use crate::domain::ids::AppId;
+
+/// A mini program as operators may see it: without its secret and its token.
+#[derive(Debug, Serialize)]
+pub struct App {
+    pub app_id: String,
+    pub app_name: Option<String>,
+    /// The only company that may use it; `None` lets any.
+    pub company_no: Option<String>,
+    /// `stable` or `classic`.
+    pub token_api: String,
+    pub miniprogram_state: String,
+    pub lang: String,
+    pub rate_per_second: Option<i32>,
+    pub daily_quota: Option<i64>,
+    pub has_secret: bool,
+    pub active: bool,
+    pub update_time: Timestamp,
+}
+
+/// What to write into an app's row. `None` leaves a column as it is (on adding: at its default); an empty text and a zero
+/// take a limit or an owner away.
+#[derive(Debug, Default)]
+pub struct AppChanges {
+    pub app_name: Option<String>,
+    pub app_secret: Option<SecretString>,
+    pub company_no: Option<String>,
+    pub token_api: Option<String>,
+    pub miniprogram_state: Option<String>,
+    pub lang: Option<String>,
+    pub rate_per_second: Option<i32>,
+    pub daily_quota: Option<i64>,
+    pub active: Option<bool>,
+}
+
+impl AppChanges {
+    fn secret(&self) -> Option<&str> {
+        self.app_secret.as_ref().map(ExposeSecret::expose_secret)
+    }
+}
+
+/// Registers an app. False where one of that id exists; it is left as it is.
+pub async fn add(db: &Database, app_id: &AppId, new: &AppChanges) -> Result<bool, Error> {
+    const SQL: &str = "-- registry::add_app
+        INSERT INTO t_wechat_app (app_id, app_name, app_secret, company_no, token_api, miniprogram_state, lang,
+                                  rate_per_second, daily_quota, status, create_by, update_by)
+        VALUES ($1, $2, $3, nullif($4, ''), coalesce($5, 'stable'), coalesce($6, 'formal'), coalesce($7, 'zh_CN'),
+                nullif($8::integer, 0), nullif($9::bigint, 0), CASE WHEN $10::boolean THEN 1 ELSE 0 END, $11, $11)
+        ON CONFLICT (app_id) DO NOTHING";
+    let active = new.active.unwrap_or(true);
+    let added = query::count(
+        &db.durable().await?,
+        SQL,
+        &[
+            &app_id.as_str(),
+            &new.app_name,
+            &new.secret(),
+            &new.company_no,
+            &new.token_api,
+            &new.miniprogram_state,
+            &new.lang,
+            &new.rate_per_second,
+            &new.daily_quota,
+            &active,
+            &WRITTEN_BY,
+        ],
+    )
+    .await?;
+    Ok(added == 1)
+}
+
+/// Changes an app. False where there is none of that id. A running daemon notices by itself.
+pub async fn set(db: &Database, app_id: &AppId, changes: &AppChanges) -> Result<bool, Error> {
+    const SQL: &str = "-- registry::set_app
+        UPDATE t_wechat_app
+           SET app_name          = coalesce($2, app_name),
+               app_secret        = coalesce($3, app_secret),
+               company_no        = nullif(coalesce($4, company_no), ''),
+               token_api         = coalesce($5, token_api),
+               miniprogram_state = coalesce($6, miniprogram_state),
+               lang              = coalesce($7, lang),
+               rate_per_second   = nullif(coalesce($8, rate_per_second), 0),
+               daily_quota       = nullif(coalesce($9, daily_quota), 0),
+               status            = CASE $10::boolean WHEN true THEN 1 WHEN false THEN 0 ELSE status END,
+               update_by = $11, update_time = now()
+         WHERE app_id = $1";
+    let changed = query::count(
+        &db.durable().await?,
+        SQL,
+        &[
+            &app_id.as_str(),
+            &changes.app_name,
+            &changes.secret(),
+            &changes.company_no,
+            &changes.token_api,
+            &changes.miniprogram_state,
+            &changes.lang,
+            &changes.rate_per_second,
+            &changes.daily_quota,
+            &changes.active,
+            &WRITTEN_BY,
+        ],
+    )
+    .await?;
+    Ok(changed == 1)
+}
+
+/// All apps, by id. There are dozens at most; each costs the daemon a lane and a token.
+pub async fn list(db: &Database) -> Result<Vec<App>, Error> {
+    const SQL: &str = "-- registry::list_apps
+        SELECT app_id, app_name, company_no, token_api, miniprogram_state, lang, rate_per_second, daily_quota,
+               coalesce(app_secret, '') <> '' AS has_secret, status = 1 AS active, update_time
+          FROM t_wechat_app
+         ORDER BY app_id
+         LIMIT 10000";
+    let rows = query::rows(&db.durable().await?, SQL, &[]).await?;
+    Ok(rows.iter().map(app).collect())
+}
+
+fn app(row: &Row) -> App {
+    App {
+        app_id: row.get("app_id"),
+        app_name: row.get("app_name"),
+        company_no: row.get("company_no"),
+        token_api: row.get("token_api"),
+        miniprogram_state: row.get("miniprogram_state"),
+        lang: row.get("lang"),
+        rate_per_second: row.get("rate_per_second"),
+        daily_quota: row.get("daily_quota"),
+        has_secret: row.get("has_secret"),
+        active: row.get("active"),
+        update_time: row.get("update_time"),
+    }
+}

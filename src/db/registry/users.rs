@@ -1,0 +1,119 @@
+//! Binding WeChat users to business users, and what they consented to.
+
+use jiff::Timestamp;
+use serde::Serialize;
+use serde_json::Value;
+use tokio_postgres::Row;
+
+use super::WRITTEN_BY;
+use crate::db::{Database, Error, query};
+use crate::domain::consent::{Answer, Consent};
+use crate::domain::ids::{AppId, Openid, SysUserId, TemplateId};
+
+/// A row of `t_wechat_user`, without its session key.
+#[derive(Debug, Clone, Serialize)]
+pub struct User {
+    pub app_id: String,
+    pub openid: String,
+    pub sys_user_id: Option<String>,
+    pub username: Option<String>,
+    /// The record of consents as it stands, by template.
+    pub subscribe_template: Value,
+    pub active: bool,
+    pub update_time: Timestamp,
+}
+
+impl User {
+    /// What the user said to a template.
+    pub fn consent(&self, template_id: &str) -> Consent {
+        let record = self.subscribe_template.get(template_id);
+        let field = |name| record.and_then(|record| record.get(name));
+        Consent {
+            answer: Answer::parse(field("status").and_then(Value::as_str)),
+            remaining: field("remaining").and_then(Value::as_i64),
+        }
+    }
+}
+
+/// A binding to be written; existing rows keep what is not given.
+#[derive(Debug)]
+pub struct Binding {
+    pub app_id: AppId,
+    pub openid: Openid,
+    pub sys_user_id: Option<SysUserId>,
+    pub username: Option<String>,
+    pub consents: Vec<NewConsent>,
+}
+
+/// What a user says to a template.
+#[derive(Debug, Clone)]
+pub struct NewConsent {
+    pub template_id: TemplateId,
+    pub accepts: bool,
+    /// Sends allowed; `None` where they are not counted (long-term template).
+    pub remaining: Option<i64>,
+}
+
+/// Binds a user, or changes his row; switches it on. True where the row is new.
+pub async fn bind(db: &Database, binding: &Binding) -> Result<bool, Error> {
+    const SQL: &str = "-- registry::bind_user
+        INSERT INTO t_wechat_user AS u (app_id, openid, sys_user_id, username, subscribe_template, create_by, update_by)
+        SELECT $1, $2, $3, $4, given.consents, $8, $8
+          FROM (SELECT coalesce(jsonb_object_agg(c.template_id, jsonb_build_object(
+                           'status', c.answer, 'remaining', c.remaining, 'updated_at', now())), '{}') AS consents
+                  FROM unnest($5::text[], $6::text[], $7::bigint[]) AS c (template_id, answer, remaining)) AS given
+        ON CONFLICT (app_id, openid) DO UPDATE
+           SET sys_user_id = coalesce(excluded.sys_user_id, u.sys_user_id),
+               username    = coalesce(excluded.username, u.username),
+               subscribe_template =
+                   CASE jsonb_typeof(u.subscribe_template) WHEN 'object' THEN u.subscribe_template ELSE '{}' END
+                   || excluded.subscribe_template,
+               status = 1, update_by = excluded.update_by, update_time = now()
+        RETURNING u.xmax = 0 AS is_new";
+    let consents = &binding.consents;
+    let templates: Vec<&str> = consents.iter().map(|consent| consent.template_id.as_str()).collect();
+    let answers: Vec<&str> =
+        consents.iter().map(|consent| if consent.accepts { "accept" } else { "reject" }).collect();
+    let remaining: Vec<Option<i64>> = consents.iter().map(|consent| consent.remaining).collect();
+    let rows = query::rows(
+        &db.durable().await?,
+        SQL,
+        &[
+            &binding.app_id.as_str(),
+            &binding.openid.as_str(),
+            &binding.sys_user_id.as_ref().map(SysUserId::as_str),
+            &binding.username,
+            &templates,
+            &answers,
+            &remaining,
+            &WRITTEN_BY,
+        ],
+    )
+    .await?;
+    Ok(rows[0].get("is_new"))
+}
+
+/// The rows of one person, whom the text names as a business user or as an openid; of one app or of all.
+pub async fn find(db: &Database, app_id: Option<&str>, user: &str) -> Result<Vec<User>, Error> {
+    const SQL: &str = "-- registry::find_users
+        SELECT app_id, openid, sys_user_id, username, coalesce(subscribe_template, '{}') AS subscribe_template,
+               status = 1 AS active, update_time
+          FROM t_wechat_user
+         WHERE ($1::text IS NULL OR app_id = $1) AND (openid = $2 OR sys_user_id = $2)
+         ORDER BY app_id, openid
+         LIMIT 1000";
+    let rows = query::rows(&db.durable().await?, SQL, &[&app_id, &user]).await?;
+    Ok(rows.iter().map(read).collect())
+}
+
+fn read(row: &Row) -> User {
+    User {
+        app_id: row.get("app_id"),
+        openid: row.get("openid"),
+        sys_user_id: row.get("sys_user_id"),
+        username: row.get("username"),
+        subscribe_template: row.get("subscribe_template"),
+        active: row.get("active"),
+        update_time: row.get("update_time"),
+    }
+}

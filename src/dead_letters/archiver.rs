@@ -1,0 +1,116 @@
+//! The task that drains the dead queue into the archive.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::FutureExt;
+use serde_json::{Map, Value};
+use tokio_util::sync::CancellationToken;
+
+use super::archive::{Verdict, archive_batch};
+use super::reading::Arrived;
+use crate::amqp::{Incoming, Receipt, Subscription, own};
+use crate::db::Database;
+use crate::delays::Delays;
+use crate::domain::outcome::DeadReason;
+use crate::metrics::Metrics;
+
+/// Letters in hand at once, and the largest batch. More would only hold memory: bodies can be 256 KiB each.
+pub const PREFETCH: u16 = 256;
+/// How often an idle archiver shows that it lives.
+const BEAT_EVERY: Duration = Duration::from_secs(1);
+/// A letter whose delivery somebody still holds a claim on is looked at again after this: about the shortest lease.
+const COME_AGAIN_AFTER: Duration = Duration::from_secs(5);
+
+/// Drains the dead queue until the soft stop. With PostgreSQL away the letters wait in the queue.
+pub struct Archiver {
+    pub db: Database,
+    pub metrics: Arc<Metrics>,
+    pub stop: CancellationToken,
+}
+
+impl Archiver {
+    /// Runs until the stop; `beat` is called at least once a second while things are well.
+    pub async fn run(self, mut letters: Subscription, beat: impl Fn()) {
+        loop {
+            beat();
+            let first = tokio::select! {
+                biased;
+                () = self.stop.cancelled() => break,
+                first = tokio::time::timeout(BEAT_EVERY, letters.next()) => first,
+            };
+            match first {
+                Ok(Some(first)) => {
+                    let batch = with_what_is_here(first, &mut letters);
+                    self.archive(batch, &beat).await;
+                }
+                Ok(None) => break,
+                Err(_nothing_came) => {}
+            }
+        }
+        letters.cancel().await;
+    }
+
+    /// Archives one batch, however long PostgreSQL takes to be back; left unacked at a stop.
+    async fn archive(&self, batch: Vec<Incoming>, beat: &impl Fn()) {
+        let (arrived, receipts): (Vec<Arrived>, Vec<Receipt>) = batch.into_iter().map(arrived).unzip();
+        let reasons: Vec<Option<DeadReason>> = arrived.iter().map(reason).collect();
+        let mut delays = Delays::reconnect();
+        let verdicts = loop {
+            beat();
+            match archive_batch(&self.db, arrived.clone()).await {
+                Ok(verdicts) => break verdicts,
+                Err(error) if error.is_away() => tracing::debug!(%error, "letters wait for PostgreSQL"),
+                Err(error) => {
+                    tracing::error!(%error, "letters cannot be archived; they wait in the dead queue")
+                }
+            }
+            tokio::select! {
+                () = self.stop.cancelled() => return,
+                () = tokio::time::sleep(delays.next().unwrap_or(COME_AGAIN_AFTER)) => {}
+            }
+        };
+        for ((verdict, receipt), reason) in verdicts.into_iter().zip(receipts).zip(reasons) {
+            match verdict {
+                Verdict::Kept => {
+                    receipt.ack();
+                    self.metrics.letter_archived(reason.unwrap_or(DeadReason::DeliveryLimit));
+                }
+                Verdict::ComeAgain => come_again(receipt),
+            }
+        }
+    }
+}
+
+/// The letter just received and those already here: what arrives during a statement forms the next batch.
+fn with_what_is_here(first: Incoming, letters: &mut Subscription) -> Vec<Incoming> {
+    let mut batch = vec![first];
+    while batch.len() < usize::from(PREFETCH)
+        && let Some(Some(next)) = letters.next().now_or_never()
+    {
+        batch.push(next);
+    }
+    batch
+}
+
+fn arrived(incoming: Incoming) -> (Arrived, Receipt) {
+    let message = incoming.message;
+    let headers = match serde_json::to_value(&message.headers) {
+        Ok(Value::Object(headers)) => headers,
+        // A map of strings to plain values always is one.
+        _ => Map::new(),
+    };
+    (Arrived { body: message.body, headers, message_id: message.message_id }, incoming.receipt)
+}
+
+fn reason(arrived: &Arrived) -> Option<DeadReason> {
+    arrived.headers.get(own::REASON).and_then(Value::as_str).and_then(DeadReason::parse)
+}
+
+/// Back to the queue, but not at once: a letter that is looked at in a loop helps nobody.
+fn come_again(receipt: Receipt) {
+    tokio::spawn(async move {
+        tokio::time::sleep(COME_AGAIN_AFTER).await;
+        receipt.give_back();
+    });
+}

@@ -1,0 +1,90 @@
+//! One delivery, step by step.
+
+use std::sync::Arc;
+
+use jiff::Timestamp;
+
+use super::attempt::Attempted;
+use super::claim::Claimed;
+use super::origin::Origin;
+use super::ready::{NotReady, Ready};
+use super::{Left, Pipeline};
+use crate::clock;
+use crate::db::record;
+use crate::domain::delivery::{Delivery, Progress};
+use crate::domain::outcome::{DeadReason, Outcome};
+use crate::domain::recipient::Recipient;
+use crate::failpoint::crash_point;
+
+impl Pipeline {
+    /// Brings a delivery whose message came back from the ladder, a lane or an operator.
+    pub(super) async fn bring_carrier(&self, delivery: Delivery, origin: &Arc<Origin>) -> Result<(), Left> {
+        match self.app_of(&delivery.event).await {
+            Ok(_) => self.bring(delivery, origin).await,
+            Err(reason) => self.give_up(&delivery, origin, reason).await,
+        }
+    }
+
+    /// A delivery whose app has gone, or now belongs to another company: nothing to wait for, but a row to close.
+    async fn give_up(
+        &self,
+        delivery: &Delivery,
+        origin: &Arc<Origin>,
+        reason: DeadReason,
+    ) -> Result<(), Left> {
+        match self.claim(delivery, origin).await? {
+            Claimed::Granted(claim) => {
+                let attempted = Attempted::without_request(Outcome::Dead(reason));
+                self.settle(delivery, origin, &claim, attempted).await
+            }
+            Claimed::Elsewhere => Ok(()),
+        }
+    }
+
+    /// Brings one delivery as far as it goes now: sent, skipped, handed on, or buried.
+    pub(super) async fn bring(&self, delivery: Delivery, origin: &Arc<Origin>) -> Result<(), Left> {
+        if let Some(due) = delivery.due_later(clock::now()) {
+            return self.wait_until(&delivery, origin, due).await;
+        }
+        let Ready { turn, go } = match self.make_ready(&delivery).await {
+            Ok(ready) => ready,
+            Err(NotReady::Stopping) => return Err(Left::Unstarted),
+            Err(NotReady::NoOpenid) => return Ok(()),
+            Err(NotReady::Held { wait }) => return self.hand_on_unchanged(&delivery, origin, wait).await,
+        };
+        let claim = match self.claim(&delivery, origin).await? {
+            Claimed::Granted(claim) => claim,
+            Claimed::Elsewhere => return Ok(()),
+        };
+        crash_point("claimed");
+        let attempted = self.attempt(&delivery, &claim, go).await;
+        crash_point("answered");
+        let settled = self.settle(&delivery, origin, &claim, attempted).await;
+        drop(turn);
+        settled
+    }
+
+    /// A delivery for later: its row says so, and its message goes round the ladder until then. Charges nothing.
+    async fn wait_until(
+        &self,
+        delivery: &Delivery,
+        origin: &Arc<Origin>,
+        due: Timestamp,
+    ) -> Result<(), Left> {
+        if delivery.progress.turn == 0 && !matches!(delivery.recipient, Recipient::Nobody) {
+            let planned = record::Request {
+                event: Arc::clone(&delivery.event),
+                recipient: delivery.recipient.clone(),
+                what: record::What::Planned(due),
+                trace_id: origin.trace_id.clone(),
+            };
+            if let Err(refused) = self.ledger.record(&planned).await {
+                return self.bury_refused(origin, &refused).await;
+            }
+        }
+        crash_point("planned");
+        let wait = due.duration_since(clock::now()).unsigned_abs();
+        let progress = Progress { due: Some(due), ..delivery.progress };
+        self.publish_carrier(delivery, origin, progress, self.settings.ladder.towards(wait)).await
+    }
+}

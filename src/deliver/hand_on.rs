@@ -1,0 +1,146 @@
+//! Publishing onward: carriers to the ladder, letters to the dead. Confirmed before anything is recorded or acked.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use uuid::Uuid;
+
+use super::origin::Origin;
+use super::{Left, Pipeline};
+use crate::amqp::{Message, Route, own};
+use crate::clock;
+use crate::db;
+use crate::domain::delivery::{Delivery, Progress};
+use crate::domain::event::Event;
+use crate::domain::letter;
+use crate::domain::outcome::{AnswerFacts, DeadReason};
+use crate::metrics::EventResult;
+
+/// What a letter says beside the message itself.
+pub(super) struct Obituary {
+    pub(super) letter: String,
+    pub(super) reason: DeadReason,
+    pub(super) facts: AnswerFacts,
+    /// Requests charged to the delivery over its life.
+    pub(super) attempts: i32,
+    /// One sentence for people; never a value from the body.
+    pub(super) detail: Option<String>,
+}
+
+impl Pipeline {
+    /// Hands the message on as it is: same turn, same step, uncharged. Its way back takes about `wait`.
+    pub(super) async fn hand_on_unchanged(
+        &self,
+        delivery: &Delivery,
+        origin: &Arc<Origin>,
+        wait: Duration,
+    ) -> Result<(), Left> {
+        let delay = self.settings.ladder.towards(wait);
+        self.publish_carrier(delivery, origin, delivery.progress, delay).await
+    }
+
+    /// Publishes a carrier to the ladder's step of this delay.
+    pub(super) async fn publish_carrier(
+        &self,
+        delivery: &Delivery,
+        origin: &Arc<Origin>,
+        progress: Progress,
+        delay: Duration,
+    ) -> Result<(), Left> {
+        let message = origin.carrier(delivery, progress);
+        self.publish(Route::queue(self.topology.retry(delay)), message).await
+    }
+
+    /// Publishes the letter of one delivery, self-contained: event and recipient.
+    pub(super) async fn publish_letter(
+        &self,
+        delivery: &Delivery,
+        origin: &Arc<Origin>,
+        obituary: &Obituary,
+    ) -> Result<(), Left> {
+        let message = origin.carrier(delivery, delivery.progress);
+        self.publish(Route::exchange(self.topology.dead(), ""), with_obituary(message, obituary)).await
+    }
+
+    /// A whole message that cannot be worked on becomes a letter, body and headers as received.
+    pub(super) async fn bury(
+        &self,
+        origin: &Arc<Origin>,
+        reason: DeadReason,
+        field: Option<&str>,
+        problem: &str,
+    ) -> Result<(), Left> {
+        tracing::warn!(%reason, problem, "message became a dead letter; see `dlq list`");
+        let obituary = Obituary {
+            // Nothing in it can be trusted to name it; two of them are two letters.
+            letter: Uuid::new_v4().simple().to_string(),
+            reason,
+            facts: AnswerFacts { field: field.map(str::to_owned), ..AnswerFacts::default() },
+            attempts: 0,
+            detail: Some(problem.to_owned()),
+        };
+        self.publish_as_received(origin, &obituary).await
+    }
+
+    /// An event that is sound, but cannot be planned.
+    pub(super) async fn bury_event(
+        &self,
+        event: &Event,
+        origin: &Arc<Origin>,
+        reason: DeadReason,
+    ) -> Result<(), Left> {
+        tracing::warn!(%reason, event_id = %event.event_id, app_id = %event.app_id, company_no = %event.company_no,
+            "event became a dead letter; see `dlq list`");
+        let obituary = Obituary {
+            letter: letter::of_event(event),
+            reason,
+            facts: AnswerFacts::default(),
+            attempts: 0,
+            detail: None,
+        };
+        self.publish_as_received(origin, &obituary).await
+    }
+
+    /// PostgreSQL refused the statement for this message and would refuse it again. A fault of ours: kept, not repeated.
+    pub(super) async fn bury_refused(&self, origin: &Arc<Origin>, error: &db::Error) -> Result<(), Left> {
+        tracing::error!(%error, "PostgreSQL refused what a message needs; please report this");
+        self.metrics.event(EventResult::Dead);
+        self.bury(origin, DeadReason::Panicked, None, &error.to_string()).await
+    }
+
+    async fn publish_as_received(&self, origin: &Arc<Origin>, obituary: &Obituary) -> Result<(), Left> {
+        let message = with_obituary(origin.message.clone(), obituary);
+        self.publish(Route::exchange(self.topology.dead(), ""), message).await
+    }
+
+    /// Publishes until confirmed. While the broker is away or full this waits, with the incoming unacked.
+    async fn publish(&self, route: Route, message: Message) -> Result<(), Left> {
+        self.publisher
+            .publish_until_confirmed(&route, &message, &self.stops.hard)
+            .await
+            .map_err(|_stopped| Left::Midway)
+    }
+}
+
+fn with_obituary(mut message: Message, obituary: &Obituary) -> Message {
+    let headers = &mut message.headers;
+    headers.set(own::LETTER, obituary.letter.as_str());
+    headers.set(own::REASON, obituary.reason.as_str());
+    headers.set(own::DIED_AT, clock::now().as_millisecond());
+    headers.set(own::ATTEMPTS, i64::from(obituary.attempts));
+    if let Some(errcode) = obituary.facts.errcode {
+        headers.set(own::ERRCODE, errcode);
+    }
+    let texts = [
+        (own::ERRMSG, &obituary.facts.errmsg),
+        (own::RID, &obituary.facts.rid),
+        (own::FIELD, &obituary.facts.field),
+        (own::DETAIL, &obituary.detail),
+    ];
+    for (name, text) in texts {
+        if let Some(text) = text {
+            headers.set(name, text.as_str());
+        }
+    }
+    message
+}

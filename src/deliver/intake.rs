@@ -1,0 +1,133 @@
+//! Where messages come in, and where they are acked.
+
+use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
+
+use futures_util::FutureExt;
+use tokio_util::task::TaskTracker;
+
+use super::origin::Origin;
+use super::{Left, Pipeline};
+use crate::amqp::{Incoming, Subscription};
+use crate::clock;
+use crate::domain::carrier;
+use crate::domain::delivery::Delivery;
+use crate::domain::event::{Arrival, Event, Malformed};
+use crate::domain::outcome::DeadReason;
+use crate::failpoint::crash_point;
+use crate::metrics::EventResult;
+
+/// Takes in messages and gives each a task of its own.
+pub struct Intake {
+    pipeline: Arc<Pipeline>,
+    tasks: TaskTracker,
+}
+
+impl Intake {
+    /// An intake for one process; several subscriptions may feed it.
+    pub fn new(pipeline: Arc<Pipeline>) -> Self {
+        Self { pipeline, tasks: TaskTracker::new() }
+    }
+
+    /// Feeds from one queue until the soft stop. The subscription's prefetch bounds the tasks.
+    pub async fn feed(&self, mut subscription: Subscription, beat: impl Fn()) {
+        let soft = self.pipeline.stops.soft.clone();
+        loop {
+            beat();
+            let next = tokio::select! {
+                biased;
+                () = soft.cancelled() => break,
+                next = tokio::time::timeout(super::ready::BEAT_EVERY, subscription.next()) => next,
+            };
+            match next {
+                Ok(Some(incoming)) => {
+                    self.tasks.spawn(take_in(Arc::clone(&self.pipeline), incoming));
+                }
+                Ok(None) => break,
+                Err(_nothing_came) => {}
+            }
+        }
+        subscription.cancel().await;
+    }
+
+    /// Waits until everything taken in has ended. The caller bounds it.
+    pub async fn drain(&self) {
+        self.tasks.close();
+        self.tasks.wait().await;
+    }
+
+    /// Incomings in hand.
+    pub fn in_hand(&self) -> usize {
+        self.tasks.len()
+    }
+}
+
+/// One incoming, from its arrival to its ack.
+async fn take_in(pipeline: Arc<Pipeline>, incoming: Incoming) {
+    let Incoming { message, receipt, redelivered, .. } = incoming;
+    let origin = Arc::new(Origin::of(message, clock::now()));
+    crash_point("received");
+    let hard = pipeline.stops.hard.clone();
+    let worked = AssertUnwindSafe(pipeline.work(&origin, redelivered)).catch_unwind();
+    let ended = tokio::select! {
+        biased;
+        () = hard.cancelled() => Ok(Err(Left::Midway)),
+        ended = worked => ended,
+    };
+    let ended = match ended {
+        Ok(ended) => ended,
+        // The panic hook has logged it. The message becomes a letter, so that it cannot kill again.
+        Err(_panic) => pipeline.bury(&origin, DeadReason::Panicked, None, "our own code panicked").await,
+    };
+    crash_point("before_ack");
+    match ended {
+        Ok(()) => receipt.ack(),
+        Err(Left::Unstarted) => receipt.give_back(),
+        Err(Left::Midway) => drop(receipt),
+    }
+}
+
+impl Pipeline {
+    /// The whole work on one message: afterwards it may be acked.
+    async fn work(&self, origin: &Arc<Origin>, redelivered: bool) -> Result<(), Left> {
+        let size = origin.message.body.len();
+        if size > self.settings.max_body_bytes {
+            let problem =
+                format!("{size} bytes, allowed are {} (amqp.max_body)", self.settings.max_body_bytes);
+            return self.bury(origin, DeadReason::Oversized, None, &problem).await;
+        }
+        if origin.is_carrier {
+            return match self.read_carrier(origin) {
+                Ok(delivery) => self.bring_carrier(delivery, origin).await,
+                Err(malformed) => self.bury_malformed(origin, &malformed).await,
+            };
+        }
+        match self.read_event(origin) {
+            Ok(event) => self.spread(Arc::new(event), origin, redelivered).await,
+            Err(malformed) => self.bury_malformed(origin, &malformed).await,
+        }
+    }
+
+    fn read_event(&self, origin: &Origin) -> Result<Event, Malformed> {
+        Event::decode(&origin.message.body, &self.arrival(origin))
+    }
+
+    fn read_carrier(&self, origin: &Origin) -> Result<Delivery, Malformed> {
+        let (event, recipient) = carrier::decode(&origin.message.body)?;
+        Ok(Delivery { event: Arc::new(event), recipient, progress: origin.progress })
+    }
+
+    fn arrival<'a>(&self, origin: &'a Origin) -> Arrival<'a> {
+        Arrival {
+            message_id: origin.message.message_id.as_deref(),
+            timestamp: origin.published_at(),
+            first_seen: origin.first_seen,
+            default_ttl: self.settings.default_ttl,
+        }
+    }
+
+    async fn bury_malformed(&self, origin: &Arc<Origin>, malformed: &Malformed) -> Result<(), Left> {
+        self.metrics.event(EventResult::Dead);
+        self.bury(origin, DeadReason::Malformed, malformed.field.as_deref(), &malformed.to_string()).await
+    }
+}

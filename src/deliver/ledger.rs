@@ -1,0 +1,109 @@
+//! The pipeline's way to the ledger: four batchers, and the patience to wait until PostgreSQL is back.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::db::{self, Database, batch::Batcher, claim, plan, record, settle};
+use crate::delays::Delays;
+use crate::domain::event::Event;
+use crate::domain::protocol::Settling;
+use crate::metrics::Metrics;
+
+/// Rows per statement. More would make one statement's locks and its answer's latency felt; fewer would pay the fixed cost
+/// of a statement too often (measured: the gain flattens beyond a hundred).
+const MAX_BATCH: usize = 256;
+
+/// The four things the pipeline asks of the ledger. Each waits for as long as PostgreSQL is away: the message that asks
+/// is unacked meanwhile, so nothing is lost, and the prefetch bounds how many wait.
+#[derive(Clone)]
+pub struct Ledger {
+    plan: Batcher<Arc<Event>, plan::Findings>,
+    record: Batcher<record::Request, bool>,
+    claim: Batcher<claim::Request, claim::Answer>,
+    settle: Batcher<settle::Request, Settling>,
+}
+
+impl Ledger {
+    /// Starts the batchers.
+    pub fn start(db: &Database, lease: claim::Lease, metrics: &Arc<Metrics>) -> Self {
+        let observe = |statement: &'static str| {
+            let metrics = Arc::clone(metrics);
+            move |rows| metrics.batch(statement, rows)
+        };
+        let (for_plan, for_record, for_claim, for_settle) = (db.clone(), db.clone(), db.clone(), db.clone());
+        Self {
+            plan: Batcher::start(
+                MAX_BATCH,
+                Arc::new(move |batch| {
+                    let db = for_plan.clone();
+                    Box::pin(async move { plan::look_up(&db, batch).await })
+                }),
+                observe("plan"),
+            ),
+            record: Batcher::start(
+                MAX_BATCH,
+                Arc::new(move |batch| {
+                    let db = for_record.clone();
+                    Box::pin(async move { record::record(&db, batch).await })
+                }),
+                observe("record"),
+            ),
+            claim: Batcher::start(
+                MAX_BATCH,
+                Arc::new(move |batch| {
+                    let db = for_claim.clone();
+                    Box::pin(async move { claim::claim(&db, lease, batch).await })
+                }),
+                observe("claim"),
+            ),
+            settle: Batcher::start(
+                MAX_BATCH,
+                Arc::new(move |batch| {
+                    let db = for_settle.clone();
+                    Box::pin(async move { settle::settle(&db, batch).await })
+                }),
+                observe("settle"),
+            ),
+        }
+    }
+
+    /// Who is named for the event, and what is known of it.
+    pub async fn look_up(&self, event: &Arc<Event>) -> Result<plan::Findings, db::Error> {
+        until_back(|| self.plan.submit(Arc::clone(event))).await
+    }
+
+    /// Writes a row without an attempt, unless there is one.
+    pub async fn record(&self, request: &record::Request) -> Result<bool, db::Error> {
+        until_back(|| self.record.submit(request.clone())).await
+    }
+
+    /// Claims one delivery. Repeating the same request after a lost answer finds the claim its own.
+    pub async fn claim(&self, request: &claim::Request) -> Result<claim::Answer, db::Error> {
+        until_back(|| self.claim.submit(request.clone())).await
+    }
+
+    /// Records one outcome.
+    pub async fn settle(&self, request: &settle::Request) -> Result<Settling, db::Error> {
+        until_back(|| self.settle.submit(request.clone())).await
+    }
+}
+
+/// Asks again until PostgreSQL answers; what it refuses is the caller's to handle.
+async fn until_back<T, F: Future<Output = Result<T, db::Error>>>(
+    mut ask: impl FnMut() -> F,
+) -> Result<T, db::Error> {
+    let mut delays: Option<Delays> = None;
+    loop {
+        match ask().await {
+            Err(error) if error.is_away() => {
+                tracing::debug!(%error, "waiting for PostgreSQL");
+                let delay = delays.get_or_insert_with(Delays::reconnect).next().unwrap_or(LONGEST_WAIT);
+                tokio::time::sleep(delay).await;
+            }
+            answer => return answer,
+        }
+    }
+}
+
+/// Between two questions to a database that is away: short enough to resume within seconds of its return.
+const LONGEST_WAIT: Duration = Duration::from_secs(2);

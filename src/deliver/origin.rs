@@ -1,0 +1,97 @@
+//! The message that brought a delivery, kept so that it can be handed on.
+
+use bytes::Bytes;
+use jiff::Timestamp;
+
+use crate::amqp::{Message, TRACEPARENT, own};
+use crate::domain::carrier;
+use crate::domain::delivery::{Delivery, Progress};
+
+/// An incoming's message and what its headers say.
+#[derive(Debug)]
+pub struct Origin {
+    pub message: Message,
+    /// A carrier (event and recipient), or an event as published?
+    pub is_carrier: bool,
+    pub progress: Progress,
+    /// Of the W3C `traceparent`, 32 hex digits.
+    pub trace_id: Option<String>,
+    /// By our clock.
+    pub first_seen: Timestamp,
+}
+
+impl Origin {
+    /// Reads the headers. Whatever is missing or strange counts as zero: the ledger decides in the end.
+    pub fn of(message: Message, first_seen: Timestamp) -> Self {
+        let headers = &message.headers;
+        let is_carrier = headers.number(own::VERSION).is_some();
+        // An event as published stands at the beginning, whatever its headers say.
+        let number = |name| headers.number(name).filter(|_| is_carrier).unwrap_or_default();
+        Self {
+            is_carrier,
+            progress: Progress {
+                turn: i32::try_from(number(own::TURN)).unwrap_or_default().max(0),
+                step: usize::try_from(number(own::STEP)).unwrap_or_default(),
+                due: headers.number(own::DUE).and_then(|seconds| Timestamp::from_second(seconds).ok()),
+                replay: headers.get(own::REPLAY).is_some(),
+                even_expired: headers.get(own::EVEN_EXPIRED).is_some(),
+            },
+            trace_id: headers.text(TRACEPARENT).and_then(trace_id),
+            message,
+            first_seen,
+        }
+    }
+
+    /// When the publisher made it, by the message's own timestamp.
+    pub fn published_at(&self) -> Option<Timestamp> {
+        i64::try_from(self.message.timestamp?).ok().and_then(|seconds| Timestamp::from_second(seconds).ok())
+    }
+
+    /// The message that carries one delivery on, with the given progress.
+    pub fn carrier(&self, delivery: &Delivery, progress: Progress) -> Message {
+        let mut message = Message { body: self.carrier_body(delivery), ..self.message.clone() };
+        let headers = &mut message.headers;
+        for name in [own::DUE, own::REPLAY, own::EVEN_EXPIRED] {
+            headers.remove(name);
+        }
+        headers.set(own::VERSION, carrier::VERSION);
+        headers.set(own::TURN, i64::from(progress.turn));
+        headers.set(own::STEP, i64::try_from(progress.step).unwrap_or(i64::MAX));
+        if let Some(due) = progress.due {
+            headers.set(own::DUE, due.as_second());
+        }
+        if progress.replay {
+            headers.set(own::REPLAY, true);
+        }
+        if progress.even_expired {
+            headers.set(own::EVEN_EXPIRED, true);
+        }
+        message
+    }
+
+    /// Event and recipient; a carrier's body is already that, byte for byte.
+    fn carrier_body(&self, delivery: &Delivery) -> Bytes {
+        if self.is_carrier {
+            return self.message.body.clone();
+        }
+        carrier::encode(&self.message.body, &delivery.event, &delivery.recipient).into()
+    }
+}
+
+/// The trace id of a `traceparent` (W3C Trace Context: version, 32 hex digits, parent, flags).
+fn trace_id(traceparent: &str) -> Option<String> {
+    let id = traceparent.split('-').nth(1)?;
+    (id.len() == 32 && id.bytes().all(|byte| byte.is_ascii_hexdigit())).then(|| id.to_ascii_lowercase())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_trace_is_continued_when_its_header_is_sound() {
+        let parent = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
+        assert_eq!(trace_id(parent).as_deref(), Some("4bf92f3577b34da6a3ce929d0e0e4736"));
+        assert_eq!(trace_id("00-xyz-1-01"), None);
+    }
+}

@@ -1,0 +1,120 @@
+//! From an event to its deliveries.
+
+use std::sync::Arc;
+
+use futures_util::StreamExt;
+use futures_util::stream;
+
+use super::origin::Origin;
+use super::{Left, Pipeline};
+use crate::db::record;
+use crate::domain::delivery::Delivery;
+use crate::domain::event::Event;
+use crate::domain::outcome::{DeadReason, Outcome, SkipReason};
+use crate::domain::plan::{self, Plan, Reused};
+use crate::domain::recipient::Recipient;
+use crate::metrics::EventResult;
+
+/// Deliveries of one event under way at once: enough to keep WeChat busy, too few for one event to take every slot.
+const MAX_AT_ONCE: usize = 64;
+
+impl Pipeline {
+    /// Spreads an event to everybody it is for. When it returns, every recipient is sent to, skipped, handed on or buried.
+    pub(super) async fn spread(
+        &self,
+        event: Arc<Event>,
+        origin: &Arc<Origin>,
+        redelivered: bool,
+    ) -> Result<(), Left> {
+        let plan = match self.plan(&event, origin).await? {
+            Planned::Plan(plan) => plan,
+            Planned::Buried => return Ok(()),
+        };
+        self.count_event(&plan, redelivered);
+        let ends: Vec<Result<(), Left>> =
+            stream::iter(self.steps_of(plan, &event, origin)).buffer_unordered(MAX_AT_ONCE).collect().await;
+        // One delivery that was left keeps the whole message; the ledger knows which ones are done.
+        ends.into_iter().find(Result::is_err).unwrap_or(Ok(()))
+    }
+
+    async fn plan(&self, event: &Arc<Event>, origin: &Arc<Origin>) -> Result<Planned, Left> {
+        let app = match self.app_of(event).await {
+            Ok(app) => app,
+            Err(reason) => {
+                self.metrics.event(EventResult::Dead);
+                return self.bury_event(event, origin, reason).await.map(|()| Planned::Buried);
+            }
+        };
+        let findings = match self.ledger.look_up(event).await {
+            Ok(findings) => findings,
+            Err(refused) => return self.bury_refused(origin, &refused).await.map(|()| Planned::Buried),
+        };
+        if !app.app().active && findings.known.is_empty() {
+            return Ok(Planned::Plan(skip_all(SkipReason::AppDisabled)));
+        }
+        match plan::plan(findings.named, &findings.known) {
+            Ok(plan) => Ok(Planned::Plan(plan)),
+            Err(Reused) => {
+                self.metrics.event(EventResult::Dead);
+                self.bury_event(event, origin, DeadReason::EventIdReused).await.map(|()| Planned::Buried)
+            }
+        }
+    }
+
+    fn count_event(&self, plan: &Plan, redelivered: bool) {
+        // A redelivery is the broker's doing, not a second publication.
+        let duplicate = plan.seen_before && !redelivered;
+        self.metrics.event(if duplicate { EventResult::Duplicate } else { EventResult::Planned });
+    }
+
+    /// One future per recipient: a skip to record, or a delivery to bring.
+    fn steps_of<'a>(
+        &'a self,
+        plan: Plan,
+        event: &'a Arc<Event>,
+        origin: &'a Arc<Origin>,
+    ) -> impl Iterator<Item = impl Future<Output = Result<(), Left>> + 'a> + 'a {
+        let skips = plan.skips.into_iter().map(|(recipient, reason)| (recipient, Some(reason)));
+        let deliveries = plan.deliveries.into_iter().map(|recipient| (recipient, None));
+        skips.chain(deliveries).map(move |(recipient, reason)| async move {
+            match reason {
+                Some(reason) => self.record_skip(event, recipient, origin, reason).await,
+                None => {
+                    let delivery =
+                        Delivery { event: Arc::clone(event), recipient, progress: origin.progress };
+                    self.bring(delivery, origin).await
+                }
+            }
+        })
+    }
+
+    /// Records a skip that needs no claim: nobody has attempted this delivery.
+    pub(super) async fn record_skip(
+        &self,
+        event: &Arc<Event>,
+        recipient: Recipient,
+        origin: &Arc<Origin>,
+        reason: SkipReason,
+    ) -> Result<(), Left> {
+        let what = record::What::Skipped(reason);
+        let request =
+            record::Request { event: Arc::clone(event), recipient, what, trace_id: origin.trace_id.clone() };
+        match self.ledger.record(&request).await {
+            Ok(true) => self.metrics.delivery(&event.app_id, &Outcome::Skipped(reason)),
+            // Somebody else has written the row; it is his to count.
+            Ok(false) => {}
+            Err(refused) => return self.bury_refused(origin, &refused).await,
+        }
+        Ok(())
+    }
+}
+
+enum Planned {
+    Plan(Plan),
+    /// The event became a letter.
+    Buried,
+}
+
+fn skip_all(reason: SkipReason) -> Plan {
+    Plan { skips: vec![(Recipient::Nobody, reason)], ..Plan::default() }
+}

@@ -1,0 +1,173 @@
+//! Acting on an outcome: publish onward, record it in the ledger. The ack follows when both are done.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::attempt::Attempted;
+use super::claim::Claim;
+use super::hand_on::Obituary;
+use super::origin::Origin;
+use super::{Left, Pipeline};
+use crate::clock;
+use crate::db::settle::{self, ConsentChange, Ending};
+use crate::domain::delivery::{Delivery, Progress};
+use crate::domain::letter;
+use crate::domain::outcome::{DeadReason, Outcome, SkipReason};
+use crate::domain::protocol::Settling;
+use crate::failpoint::crash_point;
+
+impl Pipeline {
+    /// Settles one attempt. Afterwards the message that brought it may be acked.
+    pub(super) async fn settle(
+        &self,
+        delivery: &Delivery,
+        origin: &Arc<Origin>,
+        claim: &Claim,
+        attempted: Attempted,
+    ) -> Result<(), Left> {
+        if attempted.unknown {
+            self.metrics.unknown(&delivery.event.app_id);
+        }
+        let ending = self.publish_onward(delivery, origin, claim, &attempted).await?;
+        let request = request(delivery, origin, claim, &attempted, ending);
+        match self.record(&request).await {
+            Settling::Record | Settling::Insert => {
+                crash_point("settled");
+                self.count(delivery, origin, &attempted.outcome);
+                Ok(())
+            }
+            Settling::AlreadySent => Ok(()),
+            Settling::Drop => {
+                self.metrics.dropped_settlement();
+                Ok(())
+            }
+            Settling::DropAndHandOn => {
+                self.metrics.dropped_settlement();
+                self.hand_on_unchanged(delivery, origin, self.settings.ladder.first()).await
+            }
+        }
+    }
+
+    /// Whatever must go on is published, and confirmed, before the ledger says so.
+    async fn publish_onward(
+        &self,
+        delivery: &Delivery,
+        origin: &Arc<Origin>,
+        claim: &Claim,
+        attempted: &Attempted,
+    ) -> Result<Ending, Left> {
+        let first = self.settings.ladder.first();
+        let same = delivery.progress;
+        match attempted.outcome {
+            Outcome::Sent { msgid } => Ok(Ending::Sent { msgid }),
+            Outcome::Skipped(reason) => Ok(Ending::Skipped(reason)),
+            Outcome::Retry { step, after } => {
+                self.next_turn(delivery, origin, Progress { step, ..same }, after).await
+            }
+            Outcome::Unknown => self.next_turn(delivery, origin, same, first).await,
+            Outcome::Uncharged { due } => {
+                let wait = due.map_or(first, |due| due.duration_since(clock::now()).unsigned_abs());
+                let delay = self.settings.ladder.towards(wait);
+                self.next_turn(delivery, origin, Progress { due, ..same }, delay).await
+            }
+            Outcome::Dead(reason) => {
+                let obituary = obituary(delivery, claim, attempted, reason);
+                self.publish_letter(delivery, origin, &obituary).await?;
+                crash_point("letter_published");
+                Ok(Ending::Dead(reason))
+            }
+        }
+    }
+
+    async fn next_turn(
+        &self,
+        delivery: &Delivery,
+        origin: &Arc<Origin>,
+        progress: Progress,
+        delay: Duration,
+    ) -> Result<Ending, Left> {
+        let turn = delivery.progress.turn.saturating_add(1);
+        // The replay has done its work with the claim; from here on it is an ordinary delivery.
+        let progress = Progress { turn, replay: false, ..progress };
+        self.publish_carrier(delivery, origin, progress, delay).await?;
+        crash_point("handed_on");
+        let due_at = clock::now().saturating_add(delay).unwrap_or(jiff::Timestamp::MAX);
+        Ok(Ending::Retrying { turn, due_at })
+    }
+
+    /// Records, for as long as it takes: after WeChat's yes the settlement is repeated, never the message.
+    async fn record(&self, request: &settle::Request) -> Settling {
+        loop {
+            match self.ledger.settle(request).await {
+                Ok(settling) => return settling,
+                Err(refused) => {
+                    tracing::error!(error = %refused, event_id = %request.event.event_id,
+                        "PostgreSQL refuses to record an outcome; it is kept in memory and tried again");
+                    tokio::time::sleep(REFUSED_PAUSE).await;
+                }
+            }
+        }
+    }
+
+    fn count(&self, delivery: &Delivery, origin: &Origin, outcome: &Outcome) {
+        self.metrics.delivery(&delivery.event.app_id, outcome);
+        if matches!(outcome, Outcome::Sent { .. }) {
+            let began = origin.published_at().or(delivery.event.occurred_at).unwrap_or(origin.first_seen);
+            // Clocks differ; nothing arrives before it was published.
+            let took = clock::now().duration_since(began).try_into().unwrap_or_default();
+            self.metrics.end_to_end(took);
+        }
+    }
+}
+
+/// A statement that PostgreSQL refuses needs a person; asking more often only fills its log.
+const REFUSED_PAUSE: Duration = Duration::from_secs(5);
+
+fn request(
+    delivery: &Delivery,
+    origin: &Origin,
+    claim: &Claim,
+    attempted: &Attempted,
+    ending: Ending,
+) -> settle::Request {
+    settle::Request {
+        event: Arc::clone(&delivery.event),
+        recipient: delivery.recipient.clone(),
+        row_id: claim.row.row_id,
+        claim: claim.row.claim,
+        ending,
+        facts: attempted.facts.clone(),
+        attempts: attempted.charged,
+        unknown: attempted.unknown,
+        consent: consent_change(claim, attempted),
+        user_id: claim.row.user_id,
+        token_generation: attempted.token_generation,
+        trace_id: origin.trace_id.clone(),
+        turn: delivery.progress.turn,
+    }
+}
+
+/// Only WeChat's word changes consent: a yes uses a counted send, a refusal closes it.
+fn consent_change(claim: &Claim, attempted: &Attempted) -> ConsentChange {
+    let counted = claim.row.consent.is_some_and(|consent| consent.remaining.is_some());
+    match attempted.outcome {
+        Outcome::Sent { .. } if counted => ConsentChange::Used,
+        Outcome::Skipped(
+            SkipReason::Rejected
+            | SkipReason::QuotaUsed
+            | SkipReason::BadOpenid
+            | SkipReason::RefusedAfterUnknown,
+        ) if attempted.facts.errcode.is_some() => ConsentChange::Refused,
+        _ => ConsentChange::Nothing,
+    }
+}
+
+fn obituary(delivery: &Delivery, claim: &Claim, attempted: &Attempted, reason: DeadReason) -> Obituary {
+    Obituary {
+        letter: letter::of_delivery(&delivery.event, &delivery.recipient, delivery.progress.turn),
+        reason,
+        facts: attempted.facts.clone(),
+        attempts: claim.row.attempts + attempted.charged,
+        detail: None,
+    }
+}

@@ -1,0 +1,216 @@
+//! Every code that `subscribe/send` or a token endpoint is known to return (facts: wechat-api 3.3 and 1.4).
+
+use std::ops::RangeInclusive;
+
+use super::PauseReason::{
+    ApiMisrouted, AppBanned, AppidWrong, IpNotAllowed, NotAuthorised, SecretFrozen, SecretWrong,
+};
+use super::{Class, Refusal};
+
+/// One code of WeChat's.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ErrorCode {
+    pub errcode: i64,
+    /// What it means after a send.
+    pub class: Class,
+    /// What happened, in a few words.
+    pub meaning: &'static str,
+    /// What a person can do about it.
+    pub advice: &'static str,
+}
+
+/// `data` was refused; the text names the field.
+pub(super) const BAD_DATA: i64 = 47003;
+
+/// Codes about the confirmation of our address by the app's administrator. Not all of them are listed anywhere.
+pub(super) const IP_CONFIRMATION: RangeInclusive<i64> = 89_500..=89_599;
+
+/// What is known about `errcode`.
+pub fn explain(errcode: i64) -> Option<&'static ErrorCode> {
+    ERROR_CODES.binary_search_by_key(&errcode, |listed| listed.errcode).ok().map(|index| &ERROR_CODES[index])
+}
+
+/// The codes, in rising order.
+pub const ERROR_CODES: &[ErrorCode] = &[
+    code(-1, Class::Transient, "system busy", "nothing: it is tried again"),
+    code(0, Class::Sent, "accepted", "nothing"),
+    code(
+        40001,
+        Class::Token,
+        "the token is not valid, or not the newest; from a token endpoint: the secret is wrong",
+        "look for a second system that refreshes this app's classic token; compare the secret with the console's",
+    ),
+    code(
+        40002,
+        Class::AppFault(ApiMisrouted),
+        "wrong grant_type",
+        "check wechat.api_base and any proxy on the way: we always send a right one",
+    ),
+    code(
+        40003,
+        Class::Recipient(Refusal::BadOpenid),
+        "no such openid in this app",
+        "check which app the user was bound through",
+    ),
+    code(40013, Class::AppFault(AppidWrong), "wrong appid", "compare the appid with the console's"),
+    code(
+        40014,
+        Class::Token,
+        "malformed or invalid token",
+        "look for a second system that refreshes this app's classic token",
+    ),
+    code(
+        40037,
+        Class::Template,
+        "no such template in this app, or one of another kind",
+        "compare the template id with `template list`",
+    ),
+    code(40125, Class::AppFault(SecretWrong), "wrong secret", "set the secret anew with `app set`"),
+    code(
+        40164,
+        Class::AppFault(IpNotAllowed),
+        "our address is not on the whitelist",
+        "add the address that the text names to the app's IP whitelist",
+    ),
+    code(40165, Class::Content, "invalid page", "publish with a page that the mini program has"),
+    code(
+        40243,
+        Class::AppFault(SecretFrozen),
+        "the secret is frozen",
+        "thaw it in the console; that takes ten minutes to act",
+    ),
+    code(41001, Class::Token, "no token was sent", "nothing: it is sent again with a token"),
+    code(
+        41002,
+        Class::AppFault(AppidWrong),
+        "no appid was sent",
+        "check the app's row and any proxy on the way",
+    ),
+    code(41004, Class::AppFault(SecretWrong), "no secret was sent", "set the secret with `app set`"),
+    code(
+        41030,
+        Class::Content,
+        "the released version has no such page",
+        "release the page, or publish with another",
+    ),
+    code(42001, Class::Token, "the token is past its end", "nothing: a newer one is fetched"),
+    code(
+        43002,
+        Class::AppFault(ApiMisrouted),
+        "POST required",
+        "check wechat.api_base for a redirect, and any proxy on the way",
+    ),
+    code(43003, Class::AppFault(ApiMisrouted), "HTTPS required", "set wechat.api_base to an https address"),
+    code(
+        43101,
+        Class::Recipient(Refusal::NotSubscribed),
+        "the user has no open subscription to the template",
+        "nothing: only the user can subscribe again",
+    ),
+    code(
+        43107,
+        Class::Template,
+        "subscribe messages, or this template, are banned for the app",
+        "look for a notice in the console",
+    ),
+    code(43108, Class::Conflict, "another send to the same user is under way", "nothing: it is tried again"),
+    code(44002, Class::Content, "the body arrived empty", "check any proxy on the way, then replay"),
+    code(
+        45009,
+        Class::Quota,
+        "the day's calls are used up",
+        "wait for the next day, or clear the quota in the console",
+    ),
+    code(
+        45011,
+        Class::Throttled,
+        "too many calls this minute",
+        "nothing: sending goes on next minute; lower rate_per_second if it comes often",
+    ),
+    code(
+        45168,
+        Class::Content,
+        "the text hits a list of sensitive words",
+        "change the text and publish a new event",
+    ),
+    code(47001, Class::Content, "the body is not JSON to WeChat", "report it with the letter's body"),
+    code(47002, Class::Content, "the body holds escaped text", "report it with the letter's body"),
+    code(
+        47003,
+        Class::Content,
+        "a parameter's value is not allowed",
+        "change the field that the text names; see `template list` for what it takes",
+    ),
+    code(
+        48001,
+        Class::AppFault(NotAuthorised),
+        "the app has no right to this API",
+        "check the app's abilities in the console; test accounts have none",
+    ),
+    code(
+        48004,
+        Class::AppFault(AppBanned),
+        "this API is banned for the app",
+        "look for a notice in the console",
+    ),
+    code(50002, Class::AppFault(AppBanned), "the account is restricted", "look for a notice in the console"),
+    code(
+        50004,
+        Class::AppFault(AppBanned),
+        "the token API is forbidden to the account",
+        "look for a notice in the console",
+    ),
+    code(50007, Class::AppFault(AppBanned), "the account is frozen", "look for a notice in the console"),
+    code(
+        61003,
+        Class::AppFault(NotAuthorised),
+        "the app is not authorised to the platform",
+        "let the app's owner authorise it again",
+    ),
+    code(
+        61004,
+        Class::AppFault(IpNotAllowed),
+        "our address is not on the platform's whitelist",
+        "add our address to the whitelist",
+    ),
+    code(
+        61007,
+        Class::AppFault(NotAuthorised),
+        "the platform lacks permission for this API",
+        "let the app's owner grant permission set 18",
+    ),
+    code(
+        85107,
+        Class::Content,
+        "listed once without a text; taken as permanent",
+        "look at the text and replay if it passed",
+    ),
+    code(
+        89501,
+        Class::AppFault(IpNotAllowed),
+        "a confirmation of our address is still open",
+        "ask the app's administrator to confirm it",
+    ),
+    code(
+        89503,
+        Class::AppFault(IpNotAllowed),
+        "our address needs the administrator's confirmation",
+        "ask the app's administrator to confirm it",
+    ),
+    code(
+        89506,
+        Class::AppFault(IpNotAllowed),
+        "the administrator refused our address for 24 hours",
+        "talk to the app's administrator",
+    ),
+    code(
+        89507,
+        Class::AppFault(IpNotAllowed),
+        "the administrator refused our address for an hour",
+        "talk to the app's administrator",
+    ),
+];
+
+const fn code(errcode: i64, class: Class, meaning: &'static str, advice: &'static str) -> ErrorCode {
+    ErrorCode { errcode, class, meaning, advice }
+}

@@ -1,0 +1,138 @@
+//! What follows from WeChat's last answer.
+
+use std::time::Duration;
+
+use jiff::Timestamp;
+
+use super::answer::{Class, MAX_UNLISTED_ATTEMPTS, Refusal};
+use super::ladder::Ladder;
+use super::outcome::{DeadReason, Outcome, SkipReason};
+use super::protocol::OnUnknown;
+
+/// What else bears on the decision.
+#[derive(Debug, Clone, Copy)]
+pub struct Situation<'a> {
+    pub ladder: &'a Ladder,
+    /// Charged steps already used.
+    pub step: usize,
+    pub on_unknown: OnUnknown,
+    /// Requests charged so far, this attempt's included.
+    pub attempts: i32,
+    /// Attempts in a row whose answer never came, before this one.
+    pub timeouts: i32,
+    /// Some earlier attempt may have reached the user.
+    pub unknown_before: bool,
+    /// Does the user's consent count its sends?
+    pub counted: bool,
+    /// WeChat's message id, where it gave one.
+    pub msgid: Option<u64>,
+    /// WeChat's wish: not again before this long.
+    pub retry_after: Option<Duration>,
+    /// When the app's trouble is expected to be over, where that is known.
+    pub due: Option<Timestamp>,
+}
+
+/// Decides. Pure; `deliver::settle` acts on it.
+pub fn outcome(class: Class, situation: &Situation<'_>) -> Outcome {
+    match class {
+        Class::Sent => Outcome::Sent { msgid: situation.msgid },
+        Class::Token | Class::AppFault(_) | Class::Quota | Class::Throttled | Class::Conflict => {
+            Outcome::Uncharged { due: situation.due }
+        }
+        Class::Unlisted if situation.attempts >= MAX_UNLISTED_ATTEMPTS => {
+            Outcome::Dead(DeadReason::Exhausted)
+        }
+        Class::Transient | Class::Unlisted => climb(situation),
+        Class::Unknown if situation.on_unknown.resends_after_timeouts(situation.timeouts + 1) => {
+            Outcome::Unknown
+        }
+        Class::Unknown => Outcome::Dead(DeadReason::UnknownOutcome),
+        Class::Recipient(refusal) => Outcome::Skipped(reason_of(refusal, situation)),
+        Class::Content => Outcome::Dead(DeadReason::Content),
+        Class::Template => Outcome::Dead(DeadReason::Template),
+    }
+}
+
+/// The ladder's next step, or the end of it.
+fn climb(situation: &Situation<'_>) -> Outcome {
+    match situation.ladder.delay(situation.step, situation.retry_after) {
+        Some(after) => Outcome::Retry { step: situation.step + 1, after },
+        None => Outcome::Dead(DeadReason::Exhausted),
+    }
+}
+
+/// 43101 has four causes and one code (facts: wechat-api 3.3); what we know besides tells them apart.
+fn reason_of(refusal: Refusal, situation: &Situation<'_>) -> SkipReason {
+    match refusal {
+        Refusal::BadOpenid => SkipReason::BadOpenid,
+        Refusal::NotSubscribed if situation.unknown_before => SkipReason::RefusedAfterUnknown,
+        Refusal::NotSubscribed if situation.counted => SkipReason::QuotaUsed,
+        Refusal::NotSubscribed => SkipReason::Rejected,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn seconds(n: u64) -> Duration {
+        Duration::from_secs(n)
+    }
+
+    fn decided(class: Class, change: impl FnOnce(&mut Situation<'_>)) -> Outcome {
+        let ladder = Ladder::new(vec![seconds(10), seconds(60)]).unwrap();
+        let mut situation = Situation {
+            ladder: &ladder,
+            step: 0,
+            on_unknown: OnUnknown::Resend,
+            attempts: 1,
+            timeouts: 0,
+            unknown_before: false,
+            counted: false,
+            msgid: None,
+            retry_after: None,
+            due: None,
+        };
+        change(&mut situation);
+        outcome(class, &situation)
+    }
+
+    #[test]
+    fn the_ladder_is_climbed_step_by_step_and_then_it_is_over() {
+        assert_eq!(decided(Class::Transient, |_| ()), Outcome::Retry { step: 1, after: seconds(10) });
+        assert_eq!(decided(Class::Transient, |s| s.step = 1), Outcome::Retry { step: 2, after: seconds(60) });
+        assert_eq!(decided(Class::Transient, |s| s.step = 2), Outcome::Dead(DeadReason::Exhausted));
+    }
+
+    #[test]
+    fn an_unlisted_code_gets_few_tries() {
+        let last = |s: &mut Situation<'_>| s.attempts = MAX_UNLISTED_ATTEMPTS;
+        assert_eq!(decided(Class::Unlisted, last), Outcome::Dead(DeadReason::Exhausted));
+        assert!(matches!(decided(Class::Unlisted, |_| ()), Outcome::Retry { .. }));
+    }
+
+    #[test]
+    fn the_apps_troubles_never_charge_the_delivery() {
+        for class in [Class::Token, Class::Quota, Class::Throttled, Class::Conflict] {
+            assert_eq!(decided(class, |s| s.step = 9), Outcome::Uncharged { due: None });
+        }
+    }
+
+    #[test]
+    fn nobody_knows_twice_and_then_a_person_decides() {
+        assert_eq!(decided(Class::Unknown, |s| s.timeouts = 1), Outcome::Unknown);
+        let third = decided(Class::Unknown, |s| s.timeouts = 2);
+        assert_eq!(third, Outcome::Dead(DeadReason::UnknownOutcome));
+        let parked = decided(Class::Unknown, |s| s.on_unknown = OnUnknown::Park);
+        assert_eq!(parked, Outcome::Dead(DeadReason::UnknownOutcome));
+    }
+
+    #[test]
+    fn a_refusal_says_which_of_its_causes_it_was() {
+        let refused = Class::Recipient(Refusal::NotSubscribed);
+        assert_eq!(decided(refused, |_| ()), Outcome::Skipped(SkipReason::Rejected));
+        assert_eq!(decided(refused, |s| s.counted = true), Outcome::Skipped(SkipReason::QuotaUsed));
+        let after = decided(refused, |s| (s.counted, s.unknown_before) = (true, true));
+        assert_eq!(after, Outcome::Skipped(SkipReason::RefusedAfterUnknown));
+    }
+}

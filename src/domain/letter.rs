@@ -1,0 +1,106 @@
+//! What makes two dead letters the same letter, and what makes them the same trouble.
+
+use sha2::{Digest, Sha256};
+
+use super::event::Event;
+use super::recipient::Recipient;
+
+/// The ledger's key of a delivery.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct DeliveryKey<'a> {
+    pub company_no: &'a str,
+    pub app_id: &'a str,
+    pub template_id: &'a str,
+    pub event_id: &'a str,
+    /// The ledger's `recipient`; empty for a letter about the event as a whole.
+    pub recipient: &'a str,
+}
+
+/// Identity of the letter of a delivery that was given up at `turn`: two processes that give up the same turn write the
+/// same letter, and archiving it twice keeps it once.
+pub fn identity(key: &DeliveryKey<'_>, turn: i32) -> String {
+    let DeliveryKey { company_no, app_id, template_id, event_id, recipient } = *key;
+    digest([company_no, app_id, template_id, event_id, recipient, &turn.to_string()].map(str::as_bytes))
+}
+
+/// [`identity`] of the letter that an attempt leaves.
+pub fn of_delivery(event: &Event, recipient: &Recipient, turn: i32) -> String {
+    identity(&key(event, &recipient.ledger_key()), turn)
+}
+
+/// Identity of the letter of a whole event. Its content is part of it: a reused id with two further contents is two letters.
+pub fn of_event(event: &Event) -> String {
+    let DeliveryKey { company_no, app_id, template_id, event_id, .. } = key(event, "");
+    let names = [company_no, app_id, template_id, event_id].map(str::as_bytes);
+    digest([names[0], names[1], names[2], names[3], &event.content_hash])
+}
+
+fn key<'a>(event: &'a Event, recipient: &'a str) -> DeliveryKey<'a> {
+    DeliveryKey {
+        company_no: event.company_no.as_str(),
+        app_id: event.app_id.as_str(),
+        template_id: event.template_id.as_str(),
+        event_id: event.event_id.as_str(),
+        recipient,
+    }
+}
+
+/// Identity of a letter that nobody can read: the same bytes are the same letter, so that archiving stays idempotent.
+pub fn identity_of_bytes(body: &[u8], envelope: &str) -> String {
+    digest([body, envelope.as_bytes()])
+}
+
+/// Letters with the same fingerprint have the same cure.
+pub fn fingerprint(
+    reason: &str,
+    app_id: Option<&str>,
+    template_id: Option<&str>,
+    errcode: Option<i64>,
+    field: Option<&str>,
+) -> String {
+    let errcode = errcode.map(|code| code.to_string()).unwrap_or_default();
+    let parts = [reason, app_id.unwrap_or(""), template_id.unwrap_or(""), &errcode, field.unwrap_or("")];
+    digest(parts.map(str::as_bytes))[..FINGERPRINT_CHARS].to_owned()
+}
+
+/// Short enough to be typed; there are dozens of groups, not millions.
+const FINGERPRINT_CHARS: usize = 12;
+
+/// Half a SHA-256 in hex, over parts that are told apart by their lengths.
+fn digest<const N: usize>(parts: [&[u8]; N]) -> String {
+    let mut hash = Sha256::new();
+    for part in parts {
+        hash.update((part.len() as u64).to_be_bytes());
+        hash.update(part);
+    }
+    hash.finalize()[..16].iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const KEY: DeliveryKey<'_> = DeliveryKey {
+        company_no: "C001",
+        app_id: "wx1",
+        template_id: "T1",
+        event_id: "pay-1",
+        recipient: "oA",
+    };
+
+    #[test]
+    fn a_letter_is_a_delivery_at_a_turn() {
+        assert_eq!(identity(&KEY, 1), identity(&KEY, 1));
+        assert_ne!(identity(&KEY, 1), identity(&KEY, 2));
+        assert_ne!(identity(&KEY, 1), identity(&DeliveryKey { recipient: "oB", ..KEY }, 1));
+        let shifted = DeliveryKey { event_id: "pay-1o", recipient: "A", ..KEY };
+        assert_ne!(identity(&KEY, 1), identity(&shifted, 1), "parts do not run into each other");
+    }
+
+    #[test]
+    fn the_same_trouble_has_the_same_fingerprint() {
+        let of = |field| fingerprint("content", Some("wx1"), Some("T1"), Some(47003), field);
+        assert_eq!(of(Some("thing2")), of(Some("thing2")));
+        assert_ne!(of(Some("thing2")), of(Some("thing3")));
+    }
+}

@@ -1,0 +1,175 @@
+//! From "who is named" to "who gets a delivery, who is skipped and why".
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::consent::Consent;
+use super::ids::{Openid, SysUserId};
+use super::outcome::SkipReason;
+use super::protocol::Status;
+use super::recipient::Recipient;
+
+/// Somebody whom a rule, or the event itself, names; with what is known of him.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Named {
+    /// The business user he was named as, where he was.
+    pub sys_user_id: Option<SysUserId>,
+    /// His openid: of the bound user's row, or as named.
+    pub openid: Option<Openid>,
+    /// The user's row, where there is one.
+    pub user: Option<User>,
+}
+
+/// What `t_wechat_user` says of one openid and one template.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct User {
+    pub active: bool,
+    pub consent: Consent,
+}
+
+/// A ledger row that the event already has.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Known {
+    pub recipient: Recipient,
+    pub status: Status,
+    pub turn: i32,
+    /// Does the row carry the same data and page as the event?
+    pub same_content: bool,
+}
+
+/// What an event becomes.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Plan {
+    /// Recipients to claim and attempt.
+    pub deliveries: Vec<Recipient>,
+    /// Recipients to record as skipped.
+    pub skips: Vec<(Recipient, SkipReason)>,
+    /// The ledger knows the event already: a redelivery, or a duplicate.
+    pub seen_before: bool,
+}
+
+/// The same event id came before with other data or another page.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Reused;
+
+/// Makes the plan. Each person once, however many rules name him; rows that are finished, or carried by a later message,
+/// need nothing; unfinished rows of the event itself are taken up whatever the rules say by now.
+pub fn plan(named: Vec<Named>, known: &[Known]) -> Result<Plan, Reused> {
+    if known.iter().any(|row| !row.same_content) {
+        return Err(Reused);
+    }
+    let mut verdicts: BTreeMap<Recipient, Result<(), SkipReason>> =
+        once_each(named).into_iter().map(|person| (recipient_of(&person), verdict(&person))).collect();
+    if verdicts.is_empty() && known.is_empty() {
+        verdicts.insert(Recipient::Nobody, Err(SkipReason::NoRecipients));
+    }
+    let rows: BTreeSet<String> = known.iter().map(|row| row.recipient.ledger_key()).collect();
+    let fresh = verdicts.into_iter().filter(|(recipient, _)| !rows.contains(&recipient.ledger_key()));
+
+    let mut plan = Plan { seen_before: !known.is_empty(), ..Plan::default() };
+    for (recipient, verdict) in fresh {
+        match verdict {
+            Ok(()) => plan.deliveries.push(recipient),
+            Err(reason) => plan.skips.push((recipient, reason)),
+        }
+    }
+    plan.deliveries
+        .extend(known.iter().filter(|row| is_ours_to_finish(row)).map(|row| row.recipient.clone()));
+    Ok(plan)
+}
+
+/// A row of a later turn has a later message to carry it.
+fn is_ours_to_finish(row: &Known) -> bool {
+    !row.status.is_finished() && row.turn == 0 && row.recipient.openid().is_some()
+}
+
+/// Two rules may name one person, once as a business user and once by openid.
+fn once_each(named: Vec<Named>) -> Vec<Named> {
+    let mut seen = BTreeSet::new();
+    let mut people = named;
+    // Those with a business user first, so that the ledger can say who it was.
+    people.sort_by_key(|person| person.sys_user_id.is_none());
+    people.retain(|person| seen.insert(recipient_of(person).ledger_key()));
+    people
+}
+
+fn recipient_of(person: &Named) -> Recipient {
+    match (&person.openid, &person.sys_user_id) {
+        (Some(openid), sys_user_id) => {
+            Recipient::Bound { openid: openid.clone(), sys_user_id: sys_user_id.clone() }
+        }
+        (None, Some(sys_user_id)) => Recipient::Unbound { sys_user_id: sys_user_id.clone() },
+        (None, None) => Recipient::Nobody,
+    }
+}
+
+fn verdict(person: &Named) -> Result<(), SkipReason> {
+    match person.user {
+        None => Err(SkipReason::NotBound),
+        Some(User { active: false, .. }) => Err(SkipReason::Disabled),
+        Some(User { consent, .. }) => consent.allows(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::consent::Answer;
+    use super::*;
+
+    fn named(sys_user: Option<&str>, openid: Option<&str>, user: Option<User>) -> Named {
+        Named {
+            sys_user_id: sys_user.map(|id| id.parse().unwrap()),
+            openid: openid.map(|id| id.parse().unwrap()),
+            user,
+        }
+    }
+
+    fn willing() -> Option<User> {
+        Some(User { active: true, consent: Consent { answer: Answer::Accept, remaining: None } })
+    }
+
+    fn bound(sys_user: Option<&str>, openid: &str) -> Recipient {
+        Recipient::Bound {
+            openid: openid.parse().unwrap(),
+            sys_user_id: sys_user.map(|id| id.parse().unwrap()),
+        }
+    }
+
+    fn row(openid: &str, status: Status, turn: i32) -> Known {
+        Known { recipient: bound(None, openid), status, turn, same_content: true }
+    }
+
+    #[test]
+    fn each_person_once_however_many_rules_name_him() {
+        let twice = vec![named(None, Some("o1"), willing()), named(Some("zhang"), Some("o1"), willing())];
+        assert_eq!(plan(twice, &[]).unwrap().deliveries, [bound(Some("zhang"), "o1")]);
+    }
+
+    #[test]
+    fn everybody_who_gets_nothing_has_a_reason() {
+        let off = Some(User { active: false, ..willing().unwrap() });
+        let people = vec![named(Some("li"), None, None), named(Some("wang"), Some("o2"), off)];
+        let reasons: Vec<_> =
+            plan(people, &[]).unwrap().skips.into_iter().map(|(_, reason)| reason).collect();
+        assert_eq!(reasons, [SkipReason::Disabled, SkipReason::NotBound]);
+        assert_eq!(plan(vec![], &[]).unwrap().skips, [(Recipient::Nobody, SkipReason::NoRecipients)]);
+    }
+
+    #[test]
+    fn a_redelivery_takes_up_what_was_left_and_repeats_nothing() {
+        let people = vec![named(None, Some("sent"), willing()), named(None, Some("new"), willing())];
+        let known = [
+            row("sent", Status::Sent, 0),
+            row("left", Status::Attempting, 0),
+            row("handed_on", Status::Retrying, 1),
+        ];
+        let plan = plan(people, &known).unwrap();
+        assert_eq!(plan.deliveries, [bound(None, "new"), bound(None, "left")]);
+        assert!(plan.seen_before && plan.skips.is_empty());
+    }
+
+    #[test]
+    fn the_same_id_with_other_content_is_no_duplicate() {
+        let other = Known { same_content: false, ..row("o1", Status::Sent, 0) };
+        assert_eq!(plan(vec![], &[other]), Err(Reused));
+    }
+}

@@ -1,0 +1,270 @@
+//! What happens, in the daemon's words; each method sees to it that label values stay few.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use prometheus::IntGauge;
+
+use super::labels::OTHER;
+use super::{Metrics, locked};
+use crate::domain::ids::AppId;
+use crate::domain::outcome::{DeadReason, Outcome};
+
+/// What became of one event on its way in; the label `result` of `wechat_notifier_events_total`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum EventResult {
+    /// Its deliveries and skips are in the ledger.
+    Planned,
+    /// The same event came before; nothing was left to do.
+    Duplicate,
+    /// It became a dead letter before any delivery.
+    Dead,
+    /// It went to its app's lane, uncharged.
+    Moved,
+    /// It waited as long as it may and was handed on, uncharged.
+    HandedOn,
+}
+
+impl EventResult {
+    /// The label's word.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Planned => "planned",
+            Self::Duplicate => "duplicate",
+            Self::Dead => "dead",
+            Self::Moved => "moved",
+            Self::HandedOn => "handed_on",
+        }
+    }
+}
+
+/// A request under way, for as long as this value lives.
+#[must_use = "the request counts as over once this is dropped"]
+pub struct InFlight(IntGauge);
+
+impl Drop for InFlight {
+    fn drop(&mut self) {
+        self.0.dec();
+    }
+}
+
+impl Metrics {
+    /// Gives an app a label of its own; call it for each app of the registry. All others count together, as `other`, so
+    /// that a publisher cannot fill our memory with invented ids.
+    pub fn register_app(&self, app: &AppId) {
+        self.apps.admit(app.clone(), app.as_str());
+    }
+
+    /// An event was taken in.
+    pub fn event(&self, result: EventResult) {
+        self.events.with_label_values(&[result.as_str()]).inc();
+    }
+
+    /// A delivery came to an outcome.
+    pub fn delivery(&self, app: &AppId, outcome: &Outcome) {
+        let (word, reason) = words(outcome);
+        self.deliveries.with_label_values(&[&*self.app(app), word, reason]).inc();
+    }
+
+    /// A request to WeChat ended. `class` is the word of the answer's class; `errcode` is `None` where no readable answer
+    /// came.
+    pub fn attempt(&self, app: &AppId, class: &'static str, errcode: Option<i64>, took: Duration) {
+        let errcode = errcode.map_or_else(|| "none".into(), |code| self.errcode(code));
+        self.attempts.with_label_values(&[&*self.app(app), class, &*errcode]).inc();
+        self.attempt_seconds.observe(took.as_secs_f64());
+    }
+
+    /// A request starts; it ends when the answer of this is dropped.
+    pub fn in_flight(&self) -> InFlight {
+        self.in_flight.inc();
+        InFlight(self.in_flight.clone())
+    }
+
+    /// WeChat said yes, this long after the event had reached the broker.
+    pub fn end_to_end(&self, since_arrival: Duration) {
+        self.end_to_end_seconds.observe(since_arrival.as_secs_f64());
+    }
+
+    /// An attempt's outcome is unknown.
+    pub fn unknown(&self, app: &AppId) {
+        self.unknowns.with_label_values(&[&*self.app(app)]).inc();
+    }
+
+    /// The broker counts this many messages ready in a queue. Queues are ours, so their names are few.
+    pub fn queue_depth(&self, queue: &str, messages: u32) {
+        self.queue_depth.with_label_values(&[queue]).set(messages.into());
+    }
+
+    /// An app's token now ends at this moment.
+    pub fn token_expires(&self, app: &AppId, at: Timestamp) {
+        if self.apps.get(app).is_some() {
+            locked(&self.token_ends).insert(app.clone(), at);
+        }
+    }
+
+    /// The refresher tried to get a token; `result` is its own word for what came of it.
+    pub fn token_refresh(&self, app: &AppId, result: &'static str) {
+        self.token_refreshes.with_label_values(&[&*self.app(app), result]).inc();
+    }
+
+    /// An app is not sent to any more, or for another reason than before.
+    pub fn app_paused(&self, app: &AppId, reason: &'static str) {
+        self.app_resumed(app);
+        locked(&self.pauses).insert(app.clone(), reason);
+        self.app_paused.with_label_values(&[&*self.app(app), reason]).set(1);
+    }
+
+    /// An app works again.
+    pub fn app_resumed(&self, app: &AppId) {
+        if let Some(reason) = locked(&self.pauses).remove(app) {
+            self.app_paused.with_label_values(&[&*self.app(app), reason]).set(0);
+        }
+    }
+
+    /// The outcome of a lost claim was dropped.
+    pub fn dropped_settlement(&self) {
+        self.dropped_settlements.inc();
+    }
+
+    /// A letter stands in the table now.
+    pub fn letter_archived(&self, reason: DeadReason) {
+        self.letters_archived.with_label_values(&[reason.as_str()]).inc();
+    }
+
+    /// One statement took this many rows; `statement` is its short name, e.g. `claim`.
+    pub fn batch(&self, statement: &'static str, rows: usize) {
+        // A page has a few hundred rows: far from where a float loses count.
+        #[expect(clippy::cast_precision_loss, reason = "small numbers")]
+        self.batch_rows.with_label_values(&[statement]).observe(rows as f64);
+    }
+
+    /// The broker has blocked our publishing, or lets us publish again.
+    pub fn broker_blocked(&self, blocked: bool) {
+        self.broker_blocked.set(blocked.into());
+    }
+
+    fn app(&self, app: &AppId) -> Arc<str> {
+        self.apps.get(app).unwrap_or_else(|| OTHER.into())
+    }
+
+    /// The first codes seen keep their number; WeChat's documented ones fit well.
+    fn errcode(&self, code: i64) -> Arc<str> {
+        let known = self.errcodes.get(&code);
+        known.unwrap_or_else(|| self.errcodes.admit(code, &code.to_string()).unwrap_or_else(|| OTHER.into()))
+    }
+}
+
+/// The labels `outcome` and `reason`; an outcome without a reason has an empty one.
+fn words(outcome: &Outcome) -> (&'static str, &'static str) {
+    match outcome {
+        Outcome::Sent { .. } => ("sent", ""),
+        Outcome::Skipped(reason) => ("skipped", reason.as_str()),
+        Outcome::Retry { .. } => ("retry", ""),
+        Outcome::Unknown => ("unknown", ""),
+        Outcome::Uncharged { .. } => ("uncharged", ""),
+        Outcome::Dead(reason) => ("dead", reason.as_str()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::outcome::SkipReason;
+
+    fn app(id: &str) -> AppId {
+        AppId::parse(id).unwrap()
+    }
+
+    /// Metrics that know one app, `wx1`.
+    fn metrics() -> Metrics {
+        let metrics = Metrics::new();
+        metrics.register_app(&app("wx1"));
+        metrics
+    }
+
+    fn assert_shows(metrics: &Metrics, line: &str) {
+        let page = metrics.render();
+        assert!(page.lines().any(|found| found == line), "no line `{line}` in\n{page}");
+    }
+
+    #[test]
+    fn an_app_nobody_registered_counts_as_other() {
+        let metrics = metrics();
+        metrics.unknown(&app("wx1"));
+        metrics.unknown(&app("invented-1"));
+        metrics.unknown(&app("invented-2"));
+        assert_shows(&metrics, r#"wechat_notifier_unknowns_total{app_id="wx1"} 1"#);
+        assert_shows(&metrics, r#"wechat_notifier_unknowns_total{app_id="other"} 2"#);
+    }
+
+    #[test]
+    fn an_outcome_is_counted_with_its_reason() {
+        let metrics = metrics();
+        metrics.delivery(&app("wx1"), &Outcome::Skipped(SkipReason::Rejected));
+        metrics.delivery(&app("wx1"), &Outcome::Sent { msgid: None });
+        let line = |outcome, reason| {
+            format!(
+                r#"wechat_notifier_deliveries_total{{app_id="wx1",outcome="{outcome}",reason="{reason}"}} 1"#
+            )
+        };
+        assert_shows(&metrics, &line("skipped", "rejected"));
+        assert_shows(&metrics, &line("sent", ""));
+    }
+
+    #[test]
+    fn codes_beyond_the_bound_count_as_other() {
+        let metrics = metrics();
+        for code in 0..i64::try_from(super::super::MAX_ERRCODES).unwrap() + 5 {
+            metrics.attempt(&app("wx1"), "transient", Some(code), Duration::ZERO);
+        }
+        metrics.attempt(&app("wx1"), "unknown", None, Duration::ZERO);
+        let line = |class, code, count| {
+            format!(
+                r#"wechat_notifier_attempts_total{{app_id="wx1",class="{class}",errcode="{code}"}} {count}"#
+            )
+        };
+        assert_shows(&metrics, &line("transient", "0", 1));
+        assert_shows(&metrics, &line("transient", "other", 5));
+        assert_shows(&metrics, &line("unknown", "none", 1));
+    }
+
+    #[test]
+    fn an_app_is_paused_for_one_reason_at_a_time() {
+        let metrics = metrics();
+        metrics.app_paused(&app("wx1"), "away");
+        metrics.app_paused(&app("wx1"), "quota");
+        let line = |reason, value| {
+            format!(r#"wechat_notifier_app_paused{{app_id="wx1",reason="{reason}"}} {value}"#)
+        };
+        assert_shows(&metrics, &line("away", 0));
+        assert_shows(&metrics, &line("quota", 1));
+        metrics.app_resumed(&app("wx1"));
+        assert_shows(&metrics, &line("quota", 0));
+    }
+
+    #[test]
+    fn a_token_counts_down_without_anybody_touching_it() {
+        let metrics = metrics();
+        let end: Timestamp = "2026-11-22T10:00:00Z".parse().unwrap();
+        metrics.token_expires(&app("wx1"), end);
+        metrics.measure_tokens("2026-11-22T09:59:00Z".parse().unwrap());
+        assert_eq!(metrics.token_expires.with_label_values(&["wx1"]).get(), 60);
+        metrics.measure_tokens("2026-11-22T10:00:05Z".parse().unwrap());
+        assert_eq!(metrics.token_expires.with_label_values(&["wx1"]).get(), -5);
+    }
+
+    #[test]
+    fn a_request_is_in_flight_until_its_guard_is_gone() {
+        let metrics = metrics();
+        let request = metrics.in_flight();
+        assert_shows(&metrics, "wechat_notifier_in_flight 1");
+        drop(request);
+        assert_shows(&metrics, "wechat_notifier_in_flight 0");
+    }
+
+    #[test]
+    fn help_texts_are_the_doc_comments() {
+        assert_shows(&metrics(), "# HELP wechat_notifier_in_flight Requests to WeChat under way.");
+    }
+}

@@ -1,0 +1,164 @@
+//! One HTTP client for everything we ask of WeChat, and what can become of a request.
+
+use std::error::Error as StdError;
+use std::sync::Arc;
+use std::time::Duration;
+
+use reqwest::header::RETRY_AFTER;
+use reqwest::{RequestBuilder, Response, Url};
+
+use crate::config;
+
+/// An answer of WeChat's is some hundred bytes, a long list of templates some ten thousand. More is not WeChat.
+const MAX_ANSWER_BYTES: usize = 64 * 1024;
+/// Proxies in front of APIs close idle connections after 60 s and more. A request written into a connection that is just
+/// being closed has an unknown outcome, so ours are given up well before.
+const IDLE_TIMEOUT: Duration = Duration::from_secs(20);
+/// A connection that has not come about by then will not. Shorter than the request timeout at any rate: a connect that
+/// fails proves that nothing was sent, a request that times out proves nothing.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
+/// How long the body of an HTTP error may take. Read to its end, the connection can be used again; not worth more.
+const ERROR_BODY_TIMEOUT: Duration = Duration::from_millis(200);
+
+/// Speaks to WeChat's API. Cheap to clone: the connections are shared.
+#[derive(Debug, Clone)]
+pub struct Client {
+    pub(super) http: reqwest::Client,
+    request_timeout: Duration,
+    pub(super) send_url: Url,
+    pub(super) stable_token_url: Url,
+    pub(super) token_url: Url,
+}
+
+/// Why there can be no client: a fault of the configuration or the machine.
+#[derive(Debug, thiserror::Error)]
+pub enum SetupError {
+    #[error("wechat.api_base is not a URL: {0}")]
+    ApiBase(String),
+    #[error("TLS cannot be set up")]
+    Tls(#[source] rustls::Error),
+    #[error("the HTTP client cannot be built: {}", root_cause(.0))]
+    Http(#[source] reqwest::Error),
+}
+
+/// Why a request brought no readable body. None of them shows the URL, which may hold a token or a secret.
+#[derive(Debug, thiserror::Error)]
+pub enum RequestError {
+    /// Nothing was sent.
+    #[error("no connection came about: {}", root_cause(.0))]
+    NotConnected(#[source] reqwest::Error),
+    /// The request may have been taken.
+    #[error("no answer came in time")]
+    TimedOut(#[source] reqwest::Error),
+    /// The connection ended between request and answer: the request may have been taken.
+    #[error("the connection broke: {}", root_cause(.0))]
+    Broken(#[source] reqwest::Error),
+    /// An HTTP status other than success. WeChat itself reports its errors under 200 (facts: wechat-api 7).
+    #[error("the answer was HTTP {status}")]
+    Http { status: u16, retry_after: Option<Duration> },
+    #[error("the answer was larger than {MAX_ANSWER_BYTES} bytes")]
+    TooLarge,
+}
+
+impl Client {
+    /// `concurrency` is how many requests may be in flight at once: as many connections are kept for the next ones.
+    pub fn new(config: &config::WeChat, concurrency: usize) -> Result<Self, SetupError> {
+        let http = reqwest::Client::builder()
+            .user_agent(concat!("wechat-notifier/", env!("CARGO_PKG_VERSION")))
+            .tls_backend_preconfigured(tls()?)
+            // HTTP/2 would share one connection and its stream limit among all requests.
+            .http1_only()
+            .pool_idle_timeout(IDLE_TIMEOUT)
+            .pool_max_idle_per_host(concurrency)
+            .timeout(config.request_timeout)
+            .connect_timeout(CONNECT_TIMEOUT.min(config.request_timeout / 2))
+            .tcp_nodelay(true)
+            .no_gzip()
+            .no_proxy()
+            // A redirect would carry token and message elsewhere.
+            .redirect(reqwest::redirect::Policy::none())
+            .build()
+            .map_err(SetupError::Http)?;
+        let endpoint = |path: &str| {
+            Url::parse(&format!("{}{path}", config.api_base.trim_end_matches('/')))
+                .map_err(|error| SetupError::ApiBase(error.to_string()))
+        };
+        Ok(Self {
+            http,
+            request_timeout: config.request_timeout,
+            send_url: endpoint("/cgi-bin/message/subscribe/send")?,
+            stable_token_url: endpoint("/cgi-bin/stable_token")?,
+            token_url: endpoint("/cgi-bin/token")?,
+        })
+    }
+
+    /// How long any request may take: leases are made to outlast it.
+    pub fn request_timeout(&self) -> Duration {
+        self.request_timeout
+    }
+
+    /// Asks, and reads the answer to its end. The request timeout covers all of it.
+    pub(super) async fn exchange(&self, request: RequestBuilder) -> Result<Vec<u8>, RequestError> {
+        let response = request.send().await.map_err(of_transport)?;
+        if response.status().is_success() {
+            return read_body(response).await;
+        }
+        let error =
+            RequestError::Http { status: response.status().as_u16(), retry_after: retry_after(&response) };
+        // Whatever it says, the status has decided.
+        let _ = tokio::time::timeout(ERROR_BODY_TIMEOUT, read_body(response)).await;
+        Err(error)
+    }
+}
+
+async fn read_body(mut response: Response) -> Result<Vec<u8>, RequestError> {
+    let mut body = Vec::new();
+    while let Some(chunk) = response.chunk().await.map_err(of_transport)? {
+        if body.len() + chunk.len() > MAX_ANSWER_BYTES {
+            return Err(RequestError::TooLarge);
+        }
+        body.extend_from_slice(&chunk);
+    }
+    Ok(body)
+}
+
+/// Only the form in seconds: WeChat is not known to send any, and a proxy's date would have to be trusted on its clock.
+fn retry_after(response: &Response) -> Option<Duration> {
+    let seconds = response.headers().get(RETRY_AFTER)?.to_str().ok()?.trim().parse().ok()?;
+    Some(Duration::from_secs(seconds))
+}
+
+/// Sorts a transport error by what it proves about the request. In doubt it may have been taken.
+fn of_transport(error: reqwest::Error) -> RequestError {
+    let error = error.without_url();
+    if error.is_connect() || error.is_builder() {
+        RequestError::NotConnected(error)
+    } else if error.is_timeout() {
+        RequestError::TimedOut(error)
+    } else {
+        RequestError::Broken(error)
+    }
+}
+
+/// The innermost error says what happened; the outer ones say that something did.
+fn root_cause(error: &reqwest::Error) -> String {
+    let mut cause: &dyn StdError = error;
+    while let Some(source) = cause.source() {
+        cause = source;
+    }
+    cause.to_string()
+}
+
+/// TLS by ring and the system's authorities, given whole: reqwest would else look for a process-wide default.
+fn tls() -> Result<rustls::ClientConfig, SetupError> {
+    let mut roots = rustls::RootCertStore::empty();
+    // A broken certificate of the system's store is the system's matter; the rest still works.
+    roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let config = rustls::ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .map_err(SetupError::Tls)?
+        .with_root_certificates(roots)
+        .with_no_client_auth();
+    Ok(config)
+}

@@ -1,0 +1,4 @@
+//! The command line, as an operator and a script meet it: the real binary against a real database.
+
+mod registry;
+mod terminal;

@@ -1,0 +1,168 @@
+//! From the dead queue into the archive: each letter once, whatever it holds; and no ledger row is left without a carrier.
+
+use serde_json::{Value, json};
+use tokio_postgres::Client;
+use wechat_notifier::db::letters::{self, Filter};
+use wechat_notifier::db::{Database, migrate};
+use wechat_notifier::dead_letters::{Arrived, Verdict, archive_batch};
+
+use crate::scratch::Scratch;
+
+const EVENT: &str =
+    r#"{"event_id":"pay-1","company_no":"C001","app_id":"wx1","template_id":"T1","data":{"thing1":"x"}}"#;
+
+struct Archive {
+    db: Database,
+    client: Client,
+}
+
+impl Archive {
+    async fn new() -> Self {
+        let scratch = Scratch::new().await;
+        let db = scratch.database();
+        migrate::apply(&db).await.unwrap();
+        Self { client: scratch.client().await, db }
+    }
+
+    async fn take(&self, message: Arrived) -> Verdict {
+        archive_batch(&self.db, vec![message]).await.unwrap()[0]
+    }
+
+    /// A ledger row of event `pay-1`; `lease` is when its claim ends, from now.
+    async fn row(&self, recipient: &str, status: &str, turn: i32, lease: &str) {
+        self.client
+            .execute(
+                "INSERT INTO t_wechat_delivery (company_no, app_id, template_id, event_id, recipient, openid, status,
+                                                turn, claimed_until, content_hash)
+                 VALUES ('C001', 'wx1', 'T1', 'pay-1', $1, $1, $2, $3, now() + $4::text::interval, '')",
+                &[&recipient, &status, &turn, &lease],
+            )
+            .await
+            .unwrap();
+    }
+
+    /// Status, turn and unknowns of a row.
+    async fn state(&self, recipient: &str) -> (String, i32, i32) {
+        const SQL: &str = "SELECT status, turn, unknowns FROM t_wechat_delivery WHERE recipient = $1";
+        let row = self.client.query_one(SQL, &[&recipient]).await.unwrap();
+        (row.get(0), row.get(1), row.get(2))
+    }
+
+    /// The recipients of all letters, in order of arrival; `None` is a letter about a whole message.
+    async fn recipients(&self) -> Vec<Option<String>> {
+        let mut found =
+            letters::list(&self.db, &Filter { limit: 10_000, ..Filter::default() }).await.unwrap();
+        found.reverse();
+        found.into_iter().map(|letter| letter.recipient).collect()
+    }
+
+    async fn gaps(&self) -> i64 {
+        self.client.query_one("SELECT count(*) FROM v_wechat_conservation", &[]).await.unwrap().get(0)
+    }
+}
+
+fn message(body: impl AsRef<[u8]>, headers: Value) -> Arrived {
+    let Value::Object(headers) = headers else { panic!("headers are an object") };
+    Arrived { body: body.as_ref().to_vec().into(), headers, message_id: None }
+}
+
+fn carrier(recipient: &str) -> String {
+    format!(r#"{{"recipient":{{"openid":"{recipient}"}},"event_id":"pay-1","event":{EVENT}}}"#)
+}
+
+fn given_up_by_broker(turn: i32) -> Value {
+    json!({ "x-death": [{ "reason": "delivery_limit", "queue": "wechat.deliveries" }], "x-wn-turn": turn })
+}
+
+#[tokio::test]
+async fn a_letter_archived_twice_is_kept_once_as_received() {
+    let archive = Archive::new().await;
+    let letter =
+        message(EVENT, json!({ "x-wn-letter": "one", "x-wn-reason": "unknown_app", "tenant": "a\0b" }));
+    assert_eq!(archive.take(letter.clone()).await, Verdict::Kept);
+    assert_eq!(archive_batch(&archive.db, vec![letter.clone(), letter]).await.unwrap(), [Verdict::Kept; 2]);
+
+    let found = letters::list(&archive.db, &Filter { limit: 100, ..Filter::default() }).await.unwrap();
+    assert_eq!(found.len(), 1);
+    assert_eq!((found[0].reason.as_str(), found[0].event_id.as_deref()), ("unknown_app", Some("pay-1")));
+    let whole = letters::show(&archive.db, found[0].id).await.unwrap().unwrap();
+    assert_eq!(whole.body, EVENT.as_bytes());
+    assert_eq!(whole.headers["tenant"], "ab", "PostgreSQL takes no NUL");
+}
+
+#[tokio::test]
+async fn no_content_stops_the_archive() {
+    let archive = Archive::new().await;
+    let odd: Vec<Arrived> = vec![
+        message(b"\xff\xfe\0", json!({})),
+        message("", json!({ "x-death": "not a list", "x-wn-errcode": "many" })),
+        message("{".repeat(50_000), given_up_by_broker(-7)),
+        message(
+            r#"{"event_id":"\u0000","app_id":"\ud800"}"#,
+            json!({ "x-death": [[]], "x-wn-turn": i64::MAX }),
+        ),
+        message(vec![b'x'; 9 * 1024 * 1024], json!({ "x-wn-letter": "big", "x-wn-reason": "oversized" })),
+        message(EVENT.replace("pay-1", &"长".repeat(9_000)), given_up_by_broker(0)),
+    ];
+    assert_eq!(archive_batch(&archive.db, odd).await.unwrap(), [Verdict::Kept; 6]);
+    assert_eq!(archive.recipients().await.len(), 6);
+}
+
+#[tokio::test]
+async fn what_the_broker_gave_up_on_is_dead_in_the_ledger_too() {
+    let archive = Archive::new().await;
+    archive.row("oA", "retrying", 2, "0").await;
+    archive.row("oB", "retrying", 2, "0").await;
+
+    assert_eq!(archive.take(message(carrier("oA"), given_up_by_broker(2))).await, Verdict::Kept);
+    assert_eq!(archive.state("oA").await, ("dead".into(), 2, 0));
+    assert_eq!(archive.state("oB").await, ("retrying".into(), 2, 0), "another recipient is another matter");
+}
+
+#[tokio::test]
+async fn an_echo_that_the_broker_gave_up_on_settles_nothing() {
+    let archive = Archive::new().await;
+    archive.row("oA", "retrying", 3, "0").await;
+    archive.row("oB", "sent", 0, "0").await;
+    archive.take(message(carrier("oA"), given_up_by_broker(2))).await;
+    archive.take(message(carrier("oB"), given_up_by_broker(0))).await;
+    assert_eq!(archive.state("oA").await.0, "retrying", "a later turn has a later carrier");
+    assert_eq!(archive.state("oB").await.0, "sent");
+}
+
+#[tokio::test]
+async fn a_running_claim_is_waited_for_and_counts_as_unknown_when_it_ran_out() {
+    let archive = Archive::new().await;
+    archive.row("oA", "attempting", 1, "1 hour").await;
+    let given_up = message(carrier("oA"), given_up_by_broker(1));
+    assert_eq!(archive.take(given_up.clone()).await, Verdict::ComeAgain);
+    assert_eq!(archive.state("oA").await.0, "attempting");
+
+    archive
+        .client
+        .execute("UPDATE t_wechat_delivery SET claimed_until = now() - interval '1 s'", &[])
+        .await
+        .unwrap();
+    assert_eq!(archive.take(given_up).await, Verdict::Kept);
+    assert_eq!(archive.state("oA").await, ("dead".into(), 1, 1), "its holder may have sent");
+    assert_eq!(archive.gaps().await, 0);
+}
+
+#[tokio::test]
+async fn an_event_given_up_by_the_broker_leaves_a_letter_for_each_of_its_open_rows() {
+    let archive = Archive::new().await;
+    for number in 0..1_001 {
+        archive.row(&format!("o{number}"), "planned", 0, "0").await;
+    }
+    archive.row("oSent", "sent", 0, "0").await;
+    archive.row("oRetried", "retrying", 1, "0").await;
+
+    assert_eq!(archive.take(message(EVENT, given_up_by_broker(0))).await, Verdict::Kept);
+    assert_eq!(
+        archive.recipients().await.len(),
+        1_002,
+        "one for the event, one for each row that it carried"
+    );
+    assert_eq!(archive.state("oRetried").await.0, "retrying", "it has a carrier of its own");
+    assert_eq!(archive.gaps().await, 1, "only that one is unfinished");
+}

@@ -1,0 +1,122 @@
+//! Migrations: applied once, by whoever comes first, also over tables that hold rows; never over a foreign history.
+
+use wechat_notifier::db::migrate::{self, MigrateError};
+
+use crate::scratch::Scratch;
+
+#[tokio::test]
+async fn a_second_run_finds_nothing_to_do() {
+    let scratch = Scratch::new().await;
+    let db = scratch.database();
+
+    let pending = migrate::status(&db).await.unwrap();
+    assert!(pending.iter().all(|state| state.applied_at.is_none()), "status must not apply anything");
+
+    let first = migrate::apply(&db).await.unwrap();
+    assert_eq!(first.iter().map(|state| state.name).collect::<Vec<_>>(), ["tables"]);
+    assert_eq!(migrate::apply(&db).await.unwrap(), []);
+    assert_eq!(migrate::status(&db).await.unwrap(), first);
+}
+
+#[tokio::test]
+async fn of_replicas_that_start_together_one_migrates() {
+    let scratch = Scratch::new().await;
+    let (one, two, three) = (scratch.database(), scratch.database(), scratch.database());
+
+    let (one, two, three) = tokio::join!(migrate::apply(&one), migrate::apply(&two), migrate::apply(&three));
+    assert_eq!(one.unwrap().len() + two.unwrap().len() + three.unwrap().len(), 1);
+}
+
+#[tokio::test]
+async fn a_changed_migration_is_refused() {
+    let scratch = Scratch::new().await;
+    let db = scratch.database();
+    migrate::apply(&db).await.unwrap();
+    let client = scratch.client().await;
+    client.execute("UPDATE t_wechat_migration SET checksum = 'another'", &[]).await.unwrap();
+
+    for refusal in [migrate::apply(&db).await.unwrap_err(), migrate::status(&db).await.unwrap_err()] {
+        assert!(matches!(refusal, MigrateError::Changed { version: 1, .. }), "{refusal}");
+        assert!(refusal.to_string().contains("new migration"), "says what to do: {refusal}");
+    }
+}
+
+#[tokio::test]
+async fn a_newer_release_s_migration_is_refused_and_nothing_is_touched() {
+    let scratch = Scratch::new().await;
+    let db = scratch.database();
+    let client = scratch.client().await;
+    client
+        .execute("CREATE TABLE t_wechat_migration (version int PRIMARY KEY, name text, checksum text, applied_at timestamptz DEFAULT now())", &[])
+        .await
+        .unwrap();
+    client.execute("INSERT INTO t_wechat_migration VALUES (999, 'future', 'x')", &[]).await.unwrap();
+
+    let refusal = migrate::apply(&db).await.unwrap_err();
+    assert!(matches!(refusal, MigrateError::Unknown { version: 999, .. }), "{refusal}");
+    let ledger = client.query_one("SELECT to_regclass('t_wechat_delivery') IS NULL", &[]).await.unwrap();
+    assert!(ledger.get::<_, bool>(0), "nothing of ours is applied on top of a newer release");
+}
+
+/// The card's three tables as business systems may have made them, each with a row.
+const CARD_TABLES: &str = "
+    CREATE TABLE t_wechat_app (
+        id bigserial PRIMARY KEY, app_id varchar(64) NOT NULL, app_name varchar(128), app_secret varchar(128),
+        access_token text, token_exp_time timestamptz, create_by varchar(64),
+        create_time timestamptz NOT NULL DEFAULT now(), update_by varchar(64),
+        update_time timestamptz NOT NULL DEFAULT now(), remarks text, status smallint NOT NULL DEFAULT 1);
+    CREATE TABLE t_wechat_user (
+        id bigserial PRIMARY KEY, app_id varchar(64) NOT NULL, openid varchar(64) NOT NULL, unionid varchar(64),
+        nick_name text, avatar_url text, session_key text, subscribe_template jsonb, sys_user_id varchar(64),
+        username text, create_by text, create_time timestamptz NOT NULL DEFAULT now(), update_by text,
+        update_time timestamptz NOT NULL DEFAULT now(), remarks text, status smallint NOT NULL DEFAULT 1);
+    CREATE TABLE t_wechat_message_user (
+        id bigserial PRIMARY KEY, company_no varchar(64) NOT NULL, app_id varchar(64) NOT NULL,
+        template_id varchar(64) NOT NULL, customer_id varchar(64), sys_user_ids text[], create_by text,
+        create_time timestamptz NOT NULL DEFAULT now(), update_by text,
+        update_time timestamptz NOT NULL DEFAULT now(), remarks text, status smallint NOT NULL DEFAULT 1);
+    INSERT INTO t_wechat_app (app_id, app_secret) VALUES ('wx1', 's');
+    INSERT INTO t_wechat_user (app_id, openid, sys_user_id) VALUES ('wx1', 'oAlice', 'alice');
+    INSERT INTO t_wechat_message_user (company_no, app_id, template_id, sys_user_ids)
+         VALUES ('C001', 'wx1', 'T1', '{alice}');";
+
+#[tokio::test]
+async fn tables_that_exist_and_hold_rows_are_kept_and_extended() {
+    let scratch = Scratch::new().await;
+    let client = scratch.client().await;
+    client.simple_query(CARD_TABLES).await.unwrap();
+
+    migrate::apply(&scratch.database()).await.unwrap();
+
+    let app = client.query_one("SELECT token_api, token_version FROM t_wechat_app", &[]).await.unwrap();
+    assert_eq!((app.get::<_, &str>(0), app.get::<_, i64>(1)), ("stable", 0), "old rows get our defaults");
+    let rule =
+        client.query_one("SELECT sys_user_ids, openids FROM t_wechat_message_user", &[]).await.unwrap();
+    assert_eq!(rule.get::<_, Vec<String>>(0), ["alice"]);
+    assert!(rule.get::<_, Vec<String>>(1).is_empty());
+    client
+        .execute("INSERT INTO t_wechat_user (app_id, openid) VALUES ('wx1', 'oAlice')", &[])
+        .await
+        .unwrap_err();
+}
+
+#[tokio::test]
+async fn the_card_s_plain_columns_are_enough_for_an_insert() {
+    let scratch = Scratch::new().await;
+    migrate::apply(&scratch.database()).await.unwrap();
+    let client = scratch.client().await;
+    client
+        .simple_query(
+            "INSERT INTO t_wechat_app (app_id, app_name, app_secret, access_token, token_exp_time)
+                  VALUES ('wx1', 'Shop', 's', NULL, NULL);
+             INSERT INTO t_wechat_user (app_id, openid, unionid, nick_name, avatar_url, session_key,
+                                        subscribe_template, sys_user_id, username)
+                  VALUES ('wx1', 'oA', NULL, NULL, NULL, NULL, '{}', 'alice', 'Alice');
+             INSERT INTO t_wechat_message_user (company_no, app_id, template_id, customer_id, sys_user_ids)
+                  VALUES ('C001', 'wx1', 'T1', NULL, '{alice}');",
+        )
+        .await
+        .unwrap();
+    let app = client.query_one("SELECT status, token_api FROM t_wechat_app", &[]).await.unwrap();
+    assert_eq!((app.get::<_, i16>(0), app.get::<_, &str>(1)), (1, "stable"));
+}

@@ -1,0 +1,97 @@
+//! The simulated WeChat of one test.
+
+use std::io::{BufRead, BufReader};
+use std::process::{Child, Command, Stdio};
+
+use serde_json::{Value, json};
+
+/// A simulator process. Killed when dropped.
+pub struct WeChat {
+    child: Child,
+    pub base: String,
+}
+
+impl WeChat {
+    pub(super) async fn start() -> Self {
+        let mut child = Command::new(env!("CARGO_BIN_EXE_wechat-simulator"))
+            .args(["--listen", "127.0.0.1:0"])
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        let mut line = String::new();
+        BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
+        let base =
+            line.trim().strip_prefix("listening on ").expect("the simulator names its address").to_owned();
+        Self { child, base }
+    }
+
+    /// Makes an app known.
+    pub async fn register(&self, app_id: &str, secret: &str) {
+        self.tell("apps", json!({ "appid": app_id, "secret": secret })).await;
+    }
+
+    /// Posts to `/_sim/<what>`.
+    pub async fn tell(&self, what: &str, body: Value) -> Value {
+        let answer = http().post(format!("{}/_sim/{what}", self.base)).json(&body).send().await.unwrap();
+        let (status, answer) = (answer.status(), answer.json().await.unwrap_or_default());
+        assert!(status.is_success(), "the simulator refuses {what}: {answer}");
+        answer
+    }
+
+    /// Adds a fault (see the simulator's documentation).
+    pub async fn fault(&self, fault: Value) {
+        self.tell("faults", fault).await;
+    }
+
+    /// All answers are as they should be from now on.
+    pub async fn heal(&self) {
+        http().delete(format!("{}/_sim/faults", self.base)).send().await.unwrap();
+    }
+
+    /// How many messages a user got.
+    pub async fn got(&self, openid: &str) -> i64 {
+        self.ask(&format!("sent?openid={openid}")).await["total"].as_i64().unwrap()
+    }
+
+    /// How many messages all users got.
+    pub async fn got_by_all(&self) -> i64 {
+        self.ask("sent").await["total"].as_i64().unwrap()
+    }
+
+    /// Messages that a user got again.
+    pub async fn doubles(&self) -> i64 {
+        self.ask("doubles").await["surplus"].as_i64().unwrap()
+    }
+
+    /// Requests to `subscribe/send` so far.
+    pub async fn send_requests(&self) -> i64 {
+        self.ask("stats").await["requests"]["send"].as_i64().unwrap_or_default()
+    }
+
+    /// Token fetches of an app so far, over all endpoints.
+    pub async fn token_fetches(&self, app_id: &str) -> i64 {
+        let stats = self.ask("stats").await;
+        let kinds = stats["token_fetches"][app_id].as_object().cloned().unwrap_or_default();
+        kinds.values().filter_map(Value::as_i64).sum()
+    }
+
+    /// Asks `/_sim/<what>`.
+    pub async fn ask(&self, what: &str) -> Value {
+        http().get(format!("{}/_sim/{what}", self.base)).send().await.unwrap().json().await.unwrap()
+    }
+}
+
+impl Drop for WeChat {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// A plain HTTP client.
+pub fn http() -> reqwest::Client {
+    // Several tests of one process ask; only the first can install it.
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    reqwest::Client::builder().no_proxy().build().unwrap()
+}
