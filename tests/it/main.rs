@@ -4,9 +4,11 @@
 mod scratch;
 mod support;
 
+mod broker;
 mod cli;
 mod letters;
 mod main_story;
 mod migrations;
+mod tidy;
 mod token;
 mod wechat_client;
