@@ -6,6 +6,7 @@ mod support;
 
 mod broker;
 mod cli;
+mod error_codes;
 mod letters;
 mod main_story;
 mod migrations;
