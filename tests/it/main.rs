@@ -8,5 +8,6 @@ mod cli;
 mod letters;
 mod main_story;
 mod migrations;
+mod protocol_sql;
 mod token;
 mod wechat_client;
