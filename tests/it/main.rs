@@ -5,9 +5,11 @@ mod scratch;
 mod support;
 
 mod cli;
+mod inputs;
 mod letters;
 mod main_story;
 mod migrations;
 mod protocol_sql;
+mod protocol_story;
 mod token;
 mod wechat_client;

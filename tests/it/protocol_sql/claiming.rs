@@ -166,12 +166,13 @@ async fn an_event_id_with_other_content_is_told_and_its_row_left_alone() {
     let book = Book::new().await;
     let rows: Vec<_> = every_row().into_iter().map(|(row, _)| Some(row)).collect();
     book.prepare(&rows).await;
-    let other_content = |number: usize, replay: bool| {
-        let carrier = Carrier { turn: 3, replay, claim: Uuid::new_v4(), on_unknown: OnUnknown::Resend };
+    let other_content = |number: usize| {
+        let carrier =
+            Carrier { turn: 3, replay: false, claim: Uuid::new_v4(), on_unknown: OnUnknown::Resend };
         Request { event: event(number, Some("something else")), ..request(number, carrier) }
     };
 
-    let requests: Vec<Request> = (0..rows.len()).map(|number| other_content(number, false)).collect();
+    let requests: Vec<Request> = (0..rows.len()).map(other_content).collect();
     for batch in requests.chunks(BATCH) {
         for answer in claim::claim(&book.db, LEASE, batch).await.unwrap() {
             assert!(answer.reused && answer.claim.is_none(), "{answer:?}");
@@ -179,15 +180,20 @@ async fn an_event_id_with_other_content_is_told_and_its_row_left_alone() {
     }
     let untouched: Vec<_> = rows.iter().map(|before| before.map(|before| before.untouched())).collect();
     assert_eq!(book.rows(rows.len()).await, untouched);
+}
 
-    let dead = rows
-        .iter()
-        .position(|row| row.is_some_and(|b| b.row.status == Status::Dead && b.row.turn == 2))
-        .unwrap();
-    let mended = claim::claim(&book.db, LEASE, &[other_content(dead, true)]).await.unwrap();
-    assert_eq!(
-        (mended[0].meeting, mended[0].reused),
-        (Meeting::Claim, false),
-        "an operator may mend what he replays"
-    );
+#[tokio::test]
+async fn an_operator_may_mend_what_he_replays_and_its_next_message_is_no_reuse() {
+    let book = Book::new().await;
+    let row = Row { status: Status::Dead, turn: 0, claim: None, leased: false, timeouts: 0, take_overs: 0 };
+    book.prepare(&[Some(Before { row, unknowns: 0 })]).await;
+    let mended = async |turn, replay| {
+        let carrier = Carrier { turn, replay, claim: Uuid::new_v4(), on_unknown: OnUnknown::Resend };
+        let request = Request { event: event(0, Some("mended")), ..request(0, carrier) };
+        let answers = claim::claim(&book.db, LEASE, &[request]).await.unwrap();
+        (answers[0].meeting, answers[0].reused)
+    };
+
+    assert_eq!(mended(1, true).await, (Meeting::Claim, false));
+    assert_eq!(mended(2, false).await, (Meeting::Busy, false));
 }
