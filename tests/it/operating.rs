@@ -119,7 +119,7 @@ async fn logs_are_json_and_hold_nothing_that_is_not_for_everybody() {
         let entry: Value = serde_json::from_str(line).unwrap_or_else(|_| panic!("not JSON: {line}"));
         assert!(entry["message"].is_string() && entry["level"].is_string(), "{line}");
     }
-    for word in ["malformed", "47003", "WeChat rejects the access token"] {
+    for word in ["malformed", "unknown_app", "WeChat rejects the access token"] {
         assert!(log.contains(word), "nothing was logged of {word}: this shows nothing");
     }
     let row = world.db.query_one("SELECT access_token FROM t_wechat_app", &[]).await.unwrap();
