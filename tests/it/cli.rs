@@ -1,4 +1,5 @@
 //! The command line, as an operator and a script meet it: the real binary against a real database.
 
 mod registry;
+mod stories;
 mod terminal;
