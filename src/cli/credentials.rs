@@ -1,5 +1,7 @@
 //! Trying an app's credentials: the one way to know that they are right is to get a token with them.
 
+use std::time::Duration;
+
 use uuid::Uuid;
 
 use crate::db::apps::AppRow;
@@ -7,6 +9,9 @@ use crate::db::{self, Database, tokens};
 use crate::domain::answer;
 use crate::domain::app::TokenApi;
 use crate::wechat::{Client, FetchedToken, TokenFetchError};
+
+/// Longer than storing takes; short enough that a command killed half-way delays the daemon's next token by seconds.
+const LEASE_MARGIN: Duration = Duration::from_secs(10);
 
 /// Why there is no new token.
 #[derive(Debug, thiserror::Error)]
@@ -43,7 +48,8 @@ pub async fn attempt(db: &Database, client: &Client, row: &AppRow) -> Result<Fet
 /// Gets a token and stores it as the next generation; running daemons hear of it.
 pub async fn renew(db: &Database, client: &Client, row: &AppRow) -> Result<FetchedToken, Fault> {
     let (app, owner) = (&row.app, Uuid::new_v4());
-    if !tokens::take_lease(db, &app.app_id, row.token_version, owner).await? {
+    let lease = client.request_timeout() + LEASE_MARGIN;
+    if !tokens::take_lease(db, &app.app_id, row.token_version, owner, lease).await? {
         return Err(Fault::Busy);
     }
     match client.fetch_token(app.token_api, &app.app_id, &app.secret).await {
