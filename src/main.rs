@@ -2,7 +2,6 @@
 
 use std::process::ExitCode;
 
-use clap::Parser;
 use wechat_notifier::cli::{self, Cli};
 
 /// Under many small allocations from two threads it halves what the system's allocator costs, and gives memory back.
@@ -14,7 +13,7 @@ async fn main() -> ExitCode {
     // One TLS provider for every client. It fails only where one is installed already, which is as good.
     let _ = rustls::crypto::ring::default_provider().install_default();
 
-    cli::execute(Cli::parse()).await.unwrap_or_else(|error| {
+    cli::execute(Cli::from_arguments()).await.unwrap_or_else(|error| {
         eprintln!("error: {error:#}");
         cli::Exit::Failed.into()
     })

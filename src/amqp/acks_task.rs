@@ -12,7 +12,8 @@ use tokio_util::sync::CancellationToken;
 use tracing::debug;
 
 use super::acks::{AckWindow, DueAcks};
-use super::link::{LinkError, Live, farewell, in_time};
+use super::link::Live;
+use super::request::{LinkError, farewell, in_time};
 
 /// Verdicts taken up at once. They keep coming while a write runs, so one round covers all of them.
 const ROUND: usize = 1024;

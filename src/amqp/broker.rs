@@ -15,8 +15,10 @@ use tokio_util::task::TaskTracker;
 use tracing::warn;
 
 use super::consumer::Subscription;
-use super::link::{Address, Blueprint, Link, LinkError, farewell, in_time};
+use super::health::{Health, LinkHealth, update};
+use super::link::{Address, Blueprint, Link};
 use super::publisher::Publisher;
+use super::request::{LinkError, farewell, in_time};
 use super::topology::Topology;
 use super::wire::short;
 use crate::config;
@@ -26,43 +28,12 @@ const HEARTBEAT_SECONDS: u16 = 20;
 /// Acks still to be written when we close get this long. What is not written comes again and meets the ledger.
 const FLUSH_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// How both connections are.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Health {
-    pub consuming: LinkHealth,
-    pub publishing: LinkHealth,
-}
-
-/// How one connection is.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct LinkHealth {
-    /// Connected, with the topology in place.
-    pub up: bool,
-    /// The broker reads nothing that is published (memory or disk alarm).
-    pub blocked: bool,
-    /// Why it is not up, for people; none before the first try ended.
-    pub trouble: Option<String>,
-}
-
-impl Health {
-    /// Both connections are up.
-    pub fn is_up(&self) -> bool {
-        self.consuming.up && self.publishing.up
-    }
-
-    /// What is wrong, in one line.
-    pub fn trouble(&self) -> Option<&str> {
-        let troubles = [&self.consuming, &self.publishing].into_iter().filter(|link| !link.up);
-        troubles.map(|link| link.trouble.as_deref().unwrap_or("connecting")).next()
-    }
-}
-
 /// Why there can be no broker: a fault of the configuration.
 #[derive(Debug, thiserror::Error)]
 pub enum SetupError {
     /// The URL itself holds the password, so it is not repeated.
     #[error("amqp.url is not an AMQP URL: {0}")]
-    Url(String),
+    Url(&'static str),
     #[error("amqp.ca_file {path} cannot be read")]
     CaFile { path: String, source: std::io::Error },
 }
@@ -187,23 +158,39 @@ impl Broker {
     }
 }
 
-fn update(health: &watch::Sender<Health>, side: fn(&mut Health) -> &mut LinkHealth, link: LinkHealth) {
-    health.send_if_modified(|health| {
-        let side = side(health);
-        let changed = *side != link;
-        *side = link;
-        changed
-    });
-}
-
 fn address(config: &config::Amqp) -> Result<Address, SetupError> {
-    let mut uri: AMQPUri = config.url.expose_secret().parse().map_err(SetupError::Url)?;
+    let mut uri = parse(config.url.expose_secret()).map_err(SetupError::Url)?;
     uri.query.heartbeat.get_or_insert(HEARTBEAT_SECONDS);
     let authority = config.ca_file.as_deref().map(read_authority).transpose()?;
     Ok(Address { uri, authority })
 }
 
+fn parse(url: &str) -> Result<AMQPUri, &'static str> {
+    // The library's own words may repeat the URL, password and all. And it takes `[::1]` for no host: localhost.
+    match url.split_once("://") {
+        Some(("amqp" | "amqps", rest)) if rest.contains("@[") || rest.starts_with('[') => {
+            Err("an IPv6 address needs a host name")
+        }
+        Some(("amqp" | "amqps", _)) => url.parse().map_err(|_| "see amqp://user:password@host:5672/%2f"),
+        _ => Err("it starts with amqp:// or amqps://"),
+    }
+}
+
 fn read_authority(path: &Path) -> Result<String, SetupError> {
     std::fs::read_to_string(path)
         .map_err(|source| SetupError::CaFile { path: path.display().to_string(), source })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_url_is_refused_without_being_repeated() {
+        for url in ["http://me:secret@host", "amqp:me:secret@host", "amqp://me:secret@[::1]/", "secret"] {
+            let error = SetupError::Url(parse(url).unwrap_err()).to_string();
+            assert!(!error.contains("secret"), "{error}");
+        }
+        assert_eq!(parse("amqps://me:secret@broker/%2f").unwrap().authority.port, 5671);
+    }
 }

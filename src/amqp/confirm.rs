@@ -13,10 +13,12 @@ use tokio::sync::mpsc;
 use tokio::time::timeout;
 use tracing::{debug, warn};
 
-use super::link::{LinkError, Live, farewell, in_time};
+use super::declare::TopologyError;
+use super::link::Live;
 use super::message::Message;
 use super::publisher::{PublishError, Request, Route};
-use super::topology::{Topology, TopologyError};
+use super::request::{LinkError, farewell, in_time};
+use super::topology::Topology;
 use super::wire::{self, short};
 
 /// Publishes per batch. More would make the first wait for the last; fewer would cost the disk more syncs.
@@ -115,7 +117,7 @@ impl ConfirmChannel {
         let routes: Vec<&Route> = outgoing.iter().map(|(route, _)| route).collect();
         let judgements = judge(&routes, verdicts);
         for (route, judgement) in routes.into_iter().zip(&judgements) {
-            if *judgement == Err(PublishError::Unroutable) && self.topology.is_ours(route) {
+            if *judgement == Err(PublishError::Unroutable) && self.topology.is_ours(&route.routing_key) {
                 warn!(queue = route.routing_key, "a queue of ours is gone; declaring everything again");
                 self.live.condemn("a queue is missing");
             }

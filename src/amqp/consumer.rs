@@ -16,10 +16,13 @@ use tokio_util::task::TaskTracker;
 use tracing::{debug, error, info};
 
 use super::acks_task::{self, Acks};
-use super::link::{Link, Live, Pause, in_time};
+use super::declare::TopologyError;
+use super::link::{Link, Live};
 use super::message::Message;
-use super::topology::{Topology, TopologyError};
+use super::request::in_time;
+use super::topology::Topology;
 use super::wire::{self, short};
+use crate::delays::Delays;
 
 /// What was prefetched comes right behind the broker's answer to a cancel; longer means it never comes.
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(2);
@@ -130,6 +133,8 @@ impl Subscription {
                 continue;
             };
             match attachment.consumer.next().await {
+                // What an ended channel still holds comes again on the next one.
+                Some(Ok(_)) if attachment.over.is_cancelled() => self.detach(None),
                 Some(Ok(delivery)) => return Some(attachment.incoming(delivery)),
                 ended => self.detach(ended.and_then(Result::err)),
             }
@@ -153,7 +158,7 @@ impl Subscription {
     /// An error, or the end, of a stream is the end of the whole channel (facts: stack 1.1, rows e, i, j).
     fn detach(&mut self, error: Option<lapin::Error>) {
         if let Some(attachment) = self.current.take() {
-            let why = error.map_or_else(|| "cancelled by the broker".to_owned(), |error| error.to_string());
+            let why = error.map_or_else(|| "the stream ended".to_owned(), |error| error.to_string());
             let queue = attachment.consumer.queue();
             info!(%queue, why, "a consumer ended; attaching again");
             attachment.over.cancel();
@@ -202,20 +207,28 @@ struct Attacher {
     attached: watch::Sender<bool>,
 }
 
+impl Drop for Attacher {
+    fn drop(&mut self) {
+        self.attached.send_replace(false);
+    }
+}
+
 impl Attacher {
     async fn run(mut self) {
-        let mut pause = Pause::default();
+        let mut delays = Delays::reconnect();
         let mut complaint = String::new();
         for serial in 1_u64.. {
             let Some(live) = self.link.live().await else { return };
             match self.attach(&live, serial).await {
                 Ok(attachment) => {
-                    (pause, complaint) = (Pause::default(), String::new());
+                    delays.reset();
+                    complaint.clear();
                     self.stand(attachment).await;
                 }
                 Err(error) => self.complain(&live, &error, &mut complaint),
             }
-            tokio::time::sleep(pause.next()).await;
+            let Some(delay) = delays.next() else { return };
+            tokio::time::sleep(delay).await;
         }
     }
 

@@ -1,46 +1,12 @@
 //! Message headers in our own words, their names, and what must never be published again.
 
+use std::cmp::Reverse;
 use std::collections::BTreeMap;
 use std::collections::btree_map;
 
 use serde::{Deserialize, Serialize};
 
-/// The headers that are ours. `x-wn-…` on everything we publish, never read from a business system's meaning.
-pub mod own {
-    /// How often the delivery has been handed on; absent means 0 (number).
-    pub const TURN: &str = "x-wn-turn";
-    /// The step of the retry ladder that the message waited on last (number).
-    pub const STEP: &str = "x-wn-step";
-    /// When the delivery is due, Unix milliseconds; it goes round the ladder until then (number).
-    pub const DUE: &str = "x-wn-due";
-    /// Version of the message format (number).
-    pub const VERSION: &str = "x-wn-version";
-    /// Identity of the dead letter; archiving is idempotent by it (text).
-    pub const LETTER: &str = "x-wn-letter";
-    /// The replay that brought a letter back (text).
-    pub const REPLAY: &str = "x-wn-replay";
-    /// A replay that no longer asks for freshness.
-    pub const EVEN_EXPIRED: &str = "x-wn-even-expired";
-    /// Why the message was given up: the spelling of `DeadReason` (text).
-    pub const REASON: &str = "x-wn-reason";
-    /// WeChat's code (number).
-    pub const ERRCODE: &str = "x-wn-errcode";
-    /// WeChat's text (text).
-    pub const ERRMSG: &str = "x-wn-errmsg";
-    /// The field of `data` that WeChat objects to (text).
-    pub const FIELD: &str = "x-wn-field";
-    /// WeChat's request id (text).
-    pub const RID: &str = "x-wn-rid";
-    /// Requests charged so far (number).
-    pub const ATTEMPTS: &str = "x-wn-attempts";
-    /// When the message was given up, Unix milliseconds (number).
-    pub const DIED_AT: &str = "x-wn-died-at";
-    /// Free words on what is wrong, for people (text).
-    pub const DETAIL: &str = "x-wn-detail";
-
-    /// What all of them start with.
-    pub(super) const PREFIX: &str = "x-wn-";
-}
+use super::own;
 
 /// W3C trace context: kept on every hop.
 pub const TRACEPARENT: &str = "traceparent";
@@ -157,24 +123,49 @@ impl Headers {
     /// Makes them fit to be published: without what belongs to the broker, within [`MAX_TOTAL_BYTES`].
     pub(super) fn clean(&mut self) {
         self.0.retain(|name, _| !belongs_to_broker(name));
-        while self.size_bytes() > MAX_TOTAL_BYTES && self.shrink_largest() {}
+        let excess = self.size_bytes().saturating_sub(MAX_TOTAL_BYTES);
+        if excess > 0 {
+            let excess = self.cut_texts(excess);
+            self.drop_largest(excess);
+        }
     }
 
     fn size_bytes(&self) -> usize {
-        self.0.iter().map(|(name, value)| name.len() + 1 + value.size_bytes()).sum()
+        self.0.iter().map(|(name, value)| size_bytes(name, value)).sum()
     }
 
-    /// Cuts the largest text, or drops the largest header where nothing is left to cut. False when nothing is left.
-    fn shrink_largest(&mut self) -> bool {
-        // Ours are small and carry the protocol; only their free texts may be cut.
-        let largest = self.0.iter().filter(|(name, value)| is_shrinkable(name, value));
-        let largest = largest.max_by_key(|(name, value)| name.len() + value.size_bytes());
-        let Some(name) = largest.map(|(name, _)| name.clone()) else { return false };
-        match self.0.get_mut(&name) {
-            Some(HeaderValue::Text(text)) if text.len() > CUT_TEXT_BYTES => cut(text),
-            _ => drop(self.0.remove(&name)),
+    /// Cuts long texts, largest first, ours too, until `excess` bytes are saved. Returns what is left to save.
+    fn cut_texts(&mut self, mut excess: usize) -> usize {
+        let texts = self.0.values_mut().filter_map(|value| match value {
+            HeaderValue::Text(text) if text.len() > CUT_TEXT_BYTES => Some(text),
+            _ => None,
+        });
+        let mut texts: Vec<&mut String> = texts.collect();
+        texts.sort_by_key(|text| Reverse(text.len()));
+        for text in texts {
+            if excess == 0 {
+                break;
+            }
+            let before = text.len();
+            cut(text);
+            excess = excess.saturating_sub(before - text.len());
         }
-        true
+        excess
+    }
+
+    /// Drops whole headers, largest first, until `excess` bytes are saved. Never the protocol's own.
+    fn drop_largest(&mut self, mut excess: usize) {
+        let droppable = self.0.iter().filter(|(name, _)| !is_kept(name));
+        let mut droppable: Vec<(usize, String)> =
+            droppable.map(|(name, value)| (size_bytes(name, value), name.clone())).collect();
+        droppable.sort_by_key(|(size, _)| Reverse(*size));
+        for (size, name) in droppable {
+            if excess == 0 {
+                break;
+            }
+            self.0.remove(&name);
+            excess = excess.saturating_sub(size);
+        }
     }
 }
 
@@ -197,11 +188,14 @@ fn belongs_to_broker(name: &str) -> bool {
     BROKERS_OWN.contains(&name) || BROKERS_OWN_PREFIXES.iter().any(|prefix| name.starts_with(prefix))
 }
 
-fn is_shrinkable(name: &str, value: &HeaderValue) -> bool {
-    match value {
-        HeaderValue::Text(text) if text.len() > CUT_TEXT_BYTES => true,
-        _ => !name.starts_with(own::PREFIX) && name != TRACEPARENT,
-    }
+/// Small, and carrying what the next hop rests on.
+fn is_kept(name: &str) -> bool {
+    name.starts_with(own::PREFIX) || name == TRACEPARENT
+}
+
+/// Roughly what a header takes on the wire.
+fn size_bytes(name: &str, value: &HeaderValue) -> usize {
+    name.len() + 1 + value.size_bytes()
 }
 
 fn cut(text: &mut String) {

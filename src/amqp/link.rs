@@ -1,6 +1,5 @@
 //! One supervised connection: built, watched, torn down as a whole at the first oddity, built again.
 
-use std::future::Future;
 use std::pin::pin;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -8,72 +7,24 @@ use std::time::Duration;
 use futures_util::StreamExt;
 use lapin::tcp::OwnedTLSConfig;
 use lapin::uri::AMQPUri;
-use lapin::{Channel, Connection, ConnectionProperties, ErrorKind, Event};
+use lapin::{Channel, Connection, ConnectionProperties, Event};
 use tokio::sync::watch;
 use tokio::time::{Instant, MissedTickBehavior};
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, error, info, warn};
 
-use super::broker::LinkHealth;
-use super::topology::{Topology, TopologyError};
+use super::declare::TopologyError;
+use super::health::LinkHealth;
+use super::request::{CLOSE_TIMEOUT, LinkError, farewell, in_time, within};
+use super::topology::Topology;
+use crate::delays::Delays;
 
 /// lapin ignores a timeout in the URI; without this one a firewall that swallows packets holds us for minutes.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(15);
-/// One question to the broker. A quorum queue on a busy disk takes its time; a dead broker takes for ever.
-const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
-/// Saying goodbye is a courtesy.
-const CLOSE_TIMEOUT: Duration = Duration::from_secs(3);
 /// lapin does not announce every way a connection can end, so its status is looked at too.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
-/// First and longest pause before connecting again. Shorter would storm a broker that is starting.
-const FIRST_PAUSE: Duration = Duration::from_millis(200);
-const LONGEST_PAUSE: Duration = Duration::from_secs(30);
 /// A connection that lived this long was a good one: the next pause is short again. Sooner, flapping would be a storm.
 const PROVEN_AFTER: Duration = Duration::from_secs(10);
-
-/// What lapin, or time, said against a request of ours.
-#[derive(Debug, Clone, thiserror::Error)]
-pub enum LinkError {
-    #[error("no connection to the broker")]
-    Away,
-    #[error("{step} took longer than {}s", .after.as_secs())]
-    Timeout { step: &'static str, after: Duration },
-    #[error("{step}: {source}")]
-    Amqp { step: &'static str, source: Box<lapin::Error> },
-}
-
-impl LinkError {
-    /// The broker's text where it closed only the channel: it does not like the request, the connection is fine.
-    pub(super) fn refusal(&self) -> Option<String> {
-        match self {
-            Self::Amqp { source, .. } if source.is_amqp_soft_error() => match source.kind() {
-                ErrorKind::ProtocolError(error) => Some(error.get_message().to_string()),
-                _ => None,
-            },
-            _ => None,
-        }
-    }
-}
-
-/// Runs one request to the broker, bounded in time.
-pub(super) async fn in_time<T>(
-    step: &'static str,
-    request: impl Future<Output = lapin::Result<T>>,
-) -> Result<T, LinkError> {
-    within(ANSWER_TIMEOUT, step, request).await
-}
-
-async fn within<T>(
-    after: Duration,
-    step: &'static str,
-    request: impl Future<Output = lapin::Result<T>>,
-) -> Result<T, LinkError> {
-    match tokio::time::timeout(after, request).await {
-        Ok(Ok(answer)) => Ok(answer),
-        Ok(Err(source)) => Err(LinkError::Amqp { step, source: Box::new(source) }),
-        Err(_) => Err(LinkError::Timeout { step, after }),
-    }
-}
 
 /// Where to connect, and as whom.
 pub(super) struct Address {
@@ -170,7 +121,7 @@ struct Supervisor {
 impl Supervisor {
     async fn run(self) {
         let stop = self.stop.clone();
-        let mut pause = Pause::default();
+        let mut delays = Delays::reconnect();
         let mut complaint = String::new();
         for incarnation in 1.. {
             let built = tokio::select! {
@@ -183,13 +134,14 @@ impl Supervisor {
                     let born = Instant::now();
                     self.live_through(live).await;
                     if born.elapsed() >= PROVEN_AFTER {
-                        pause = Pause::default();
+                        delays.reset();
                     }
                 }
                 Err(error) => self.complain(&error, &mut complaint),
             }
+            let Some(delay) = delays.next() else { return };
             tokio::select! {
-                () = tokio::time::sleep(pause.next()) => {}
+                () = tokio::time::sleep(delay) => {}
                 () = stop.cancelled() => return,
             }
         }
@@ -262,6 +214,8 @@ impl Supervisor {
                 () = live.over.cancelled() => return,
                 () = self.stop.cancelled() => live.condemn("stopped"),
                 event = events.next() => match event {
+                    // lapin reports the end of a single channel here too; that is its user's matter.
+                    Some(Event::Error(error)) if error.is_amqp_soft_error() => {}
                     Some(Event::Error(error)) => live.condemn(error),
                     Some(_) => self.report(live),
                     None => live.condemn("lapin went silent"),
@@ -287,18 +241,10 @@ impl Supervisor {
         let connection = self.name;
         match (*last == text, error.needs_a_person()) {
             (true, _) => debug!(connection, why = text, "still no connection to the broker"),
-            (false, true) => error!(connection, why = text, "the broker's topology is not ours"),
+            (false, true) => error!(connection, why = text, "the broker cannot be used as it stands"),
             (false, false) => warn!(connection, why = text, "cannot connect to the broker; trying on"),
         }
         *last = text;
-    }
-}
-
-/// Closes a channel that has done its work. It ends either way; the broker only frees it sooner.
-pub(super) async fn farewell(channel: Channel) {
-    let closing = channel.close(200, "done".into());
-    if let Err(error) = within(CLOSE_TIMEOUT, "channel.close", closing).await {
-        debug!(%error, "a channel was not closed in order");
     }
 }
 
@@ -308,22 +254,5 @@ async fn close(live: &Live) {
         if let Err(error) = within(CLOSE_TIMEOUT, "connection.close", closing).await {
             debug!(%error, "the broker did not say goodbye");
         }
-    }
-}
-
-/// Full jitter: anything between nothing and a doubling bound, so that a fleet does not come back in step.
-pub(super) struct Pause(Duration);
-
-impl Default for Pause {
-    fn default() -> Self {
-        Self(FIRST_PAUSE)
-    }
-}
-
-impl Pause {
-    pub fn next(&mut self) -> Duration {
-        let bound = self.0;
-        self.0 = (bound * 2).min(LONGEST_PAUSE);
-        bound.mul_f64(fastrand::f64())
     }
 }

@@ -5,19 +5,26 @@
 //! batch are in is it known which routes have nobody at their end.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
-use tracing::warn;
+use tracing::{debug, warn};
 
 use super::confirm::ConfirmChannel;
-use super::link::{Link, Live, Pause};
+use super::link::{Link, Live};
 use super::message::Message;
 use super::topology::Topology;
+use crate::delays::Delays;
 
 /// Requests that may wait for the task before `publish` itself waits.
 const BACKLOG: usize = 1024;
+/// First and longest delay before the same message is published again. The longest bounds how long after the broker's
+/// return a message still waits.
+const FIRST_DELAY: Duration = Duration::from_millis(100);
+const LONGEST_DELAY: Duration = Duration::from_secs(2);
+
 /// Where a message goes.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Route {
@@ -91,12 +98,18 @@ impl Publisher {
         message: &Message,
         stop: &CancellationToken,
     ) -> Result<(), PublishError> {
-        let mut pause = Pause::default();
+        let mut delays = Delays::new(FIRST_DELAY, LONGEST_DELAY, None);
         loop {
             let Err(error) = self.publish(route.clone(), message.clone()).await else { return Ok(()) };
-            warn!(routing_key = route.routing_key, %error, "a message is not published yet; trying on");
-            let paused = stop.run_until_cancelled(tokio::time::sleep(pause.next())).await;
-            if paused.is_none() {
+            match error {
+                // The link says it, once for everybody.
+                PublishError::Away => debug!(routing_key = route.routing_key, "waiting for the broker"),
+                _ => {
+                    warn!(routing_key = route.routing_key, %error, "a message is not published yet; trying on")
+                }
+            }
+            let Some(delay) = delays.next() else { return Err(error) };
+            if stop.run_until_cancelled(tokio::time::sleep(delay)).await.is_none() {
                 return Err(error);
             }
         }
@@ -130,6 +143,8 @@ impl Task {
     async fn refuse_until_live(&mut self) -> Option<Arc<Live>> {
         loop {
             tokio::select! {
+                // First: nobody is refused while there is a connection.
+                biased;
                 live = self.link.live() => return live,
                 request = self.received.recv() => request?.answer(Err(PublishError::Away)),
             }

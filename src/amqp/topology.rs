@@ -1,15 +1,11 @@
-//! What stands at the broker: names, arguments, and how it is declared.
+//! What stands at the broker: names and arguments.
 
-use std::collections::BTreeSet;
 use std::time::Duration;
 
-use lapin::options::{ExchangeDeclareOptions, QueueBindOptions, QueueDeclareOptions};
 use lapin::types::{AMQPValue, FieldTable};
 use lapin::{Channel, ExchangeKind};
 
-use super::link::{LinkError, in_time};
-use super::publisher::Route;
-use super::wire::short;
+use super::declare::{TopologyError, bind, declare_exchange, declare_queue};
 use crate::domain::ids::AppId;
 use crate::domain::ladder::Ladder;
 
@@ -26,29 +22,6 @@ const NEVER: i32 = 1_000_000_000;
 pub struct Topology {
     prefix: String,
     delays: Vec<Duration>,
-}
-
-/// Why the topology does not stand.
-#[derive(Debug, Clone, thiserror::Error)]
-pub enum TopologyError {
-    /// A queue or exchange of that name exists, but is another one. It is never deleted by us.
-    #[error(
-        "{kind} {name} exists with {argument} = {is}, wanted is {wanted}; stop its publishers, let it run empty, then: {mend}"
-    )]
-    Mismatch { kind: String, name: String, argument: String, is: String, wanted: String, mend: String },
-    /// The broker does not let us.
-    #[error("the broker refuses to declare {name}: {answer}")]
-    Refused { name: String, answer: String },
-    /// No answer; says nothing about the topology.
-    #[error(transparent)]
-    Link(#[from] LinkError),
-}
-
-impl TopologyError {
-    /// Only a person can mend it: trying again will not help.
-    pub fn needs_a_person(&self) -> bool {
-        !matches!(self, Self::Link(_))
-    }
 }
 
 impl Topology {
@@ -82,9 +55,10 @@ impl Topology {
         self.name(&format!("lane.{app_id}"))
     }
 
-    /// Every queue that stands from the start on: all but the lanes.
+    /// Every queue that stands from the start on: all but the lanes. The landing place of dead letters comes first: what
+    /// points at it must not stand without it.
     pub fn queues(&self) -> Vec<String> {
-        let fixed = [self.events(), self.deliveries(), self.dead()];
+        let fixed = [self.dead(), self.events(), self.deliveries()];
         fixed.into_iter().chain(self.delays.iter().map(|delay| self.retry(*delay))).collect()
     }
 
@@ -93,21 +67,15 @@ impl Topology {
         queue.strip_prefix(&self.prefix).is_some_and(|rest| rest.starts_with(".lane."))
     }
 
-    /// Whether the route ends at a queue or exchange that we declare.
-    pub(super) fn is_ours(&self, route: &Route) -> bool {
-        match route.exchange.as_str() {
-            "" => self.is_lane(&route.routing_key) || self.queues().contains(&route.routing_key),
-            exchange => exchange == self.events() || exchange == self.dead(),
-        }
+    /// Whether we declare `queue`, now or on first use.
+    pub(super) fn is_ours(&self, queue: &str) -> bool {
+        self.is_lane(queue) || self.queues().iter().any(|ours| ours == queue)
     }
 
     /// Declares everything but the lanes. Idempotent; the channel is spent if it fails.
     pub(super) async fn declare(&self, channel: &Channel) -> Result<(), TopologyError> {
-        // The landing place of dead letters first: what points at it must not stand without it.
-        let order: BTreeSet<String> = self.queues().into_iter().collect();
-        self.declare_queue(channel, &self.dead()).await?;
-        for queue in order.iter().filter(|queue| **queue != self.dead()) {
-            self.declare_queue(channel, queue).await?;
+        for queue in self.queues() {
+            self.declare_queue(channel, &queue).await?;
         }
         Ok(())
     }
@@ -157,62 +125,6 @@ impl Topology {
     }
 }
 
-async fn declare_queue(channel: &Channel, queue: &str, arguments: FieldTable) -> Result<(), TopologyError> {
-    let declared = channel.queue_declare(short(queue), QueueDeclareOptions::durable(), arguments);
-    in_time("queue.declare", declared).await.map(drop).map_err(|error| explain(queue, error))
-}
-
-async fn declare_exchange(
-    channel: &Channel,
-    exchange: &str,
-    kind: ExchangeKind,
-) -> Result<(), TopologyError> {
-    let options = ExchangeDeclareOptions { durable: true, ..ExchangeDeclareOptions::default() };
-    let declared = channel.exchange_declare(short(exchange), kind, options, FieldTable::default());
-    in_time("exchange.declare", declared).await.map_err(|error| explain(exchange, error))
-}
-
-/// Binds a queue to the exchange of the same name.
-async fn bind(channel: &Channel, name: &str, key: &str) -> Result<(), TopologyError> {
-    let options = QueueBindOptions::default();
-    let bound = channel.queue_bind(short(name), short(name), short(key), options, FieldTable::default());
-    in_time("queue.bind", bound).await.map_err(|error| explain(name, error))
-}
-
-/// Turns the broker's refusal into something a person can act on.
-fn explain(name: &str, error: LinkError) -> TopologyError {
-    let Some(answer) = error.refusal() else { return error.into() };
-    mismatch(&answer).unwrap_or_else(|| TopologyError::Refused { name: name.to_owned(), answer })
-}
-
-/// Reads RabbitMQ's 406: `… inequivalent arg 'A' for queue 'Q' in vhost '/': received <wanted> but current is <is>`.
-fn mismatch(answer: &str) -> Option<TopologyError> {
-    let (_, rest) = answer.split_once("inequivalent arg '")?;
-    let (argument, rest) = rest.split_once("' for ")?;
-    let (kind, rest) = rest.split_once(" '")?;
-    let (name, rest) = rest.split_once("' in vhost '")?;
-    let (vhost, rest) = rest.split_once("': received ")?;
-    let (wanted, is) = rest.split_once(" but current is ")?;
-    let mend = match kind {
-        "queue" => format!("rabbitmqctl delete_queue --vhost '{vhost}' '{name}'"),
-        // rabbitmqctl has no verb for exchanges.
-        _ => format!("rabbitmqadmin --vhost='{vhost}' delete exchange name='{name}'"),
-    };
-    Some(TopologyError::Mismatch {
-        kind: kind.to_owned(),
-        name: name.to_owned(),
-        argument: argument.to_owned(),
-        is: value_in(is),
-        wanted: value_in(wanted),
-        mend,
-    })
-}
-
-/// `the value '50' of type 'signedint'` → `50`; `none` stays.
-fn value_in(words: &str) -> String {
-    words.split('\'').nth(1).unwrap_or(words).to_owned()
-}
-
 /// As people write it, in the largest unit that fits: `250ms`, `10s`, `1m`, `2h`.
 fn spell(delay: Duration) -> String {
     const UNITS: [(u128, &str); 3] = [(3_600_000, "h"), (60_000, "m"), (1_000, "s")];
@@ -254,9 +166,9 @@ mod tests {
         assert_eq!(
             topology.queues(),
             [
+                "wechat.dead",
                 "wechat.events",
                 "wechat.deliveries",
-                "wechat.dead",
                 "wechat.retry.250ms",
                 "wechat.retry.10s",
                 "wechat.retry.1m",
@@ -285,19 +197,5 @@ mod tests {
         assert_eq!(arguments.inner()["x-dead-letter-exchange"], text(""));
         assert_eq!(arguments.inner()["x-dead-letter-routing-key"], text("wechat.deliveries"));
         assert!(!arguments.contains_key("x-delivery-limit"));
-    }
-
-    #[test]
-    fn the_brokers_406_becomes_advice() {
-        let error = mismatch(
-            "PRECONDITION_FAILED - inequivalent arg 'x-delivery-limit' for queue 'wechat.events' in vhost '/': \
-             received the value '50' of type 'signedint' but current is none",
-        );
-        assert_eq!(
-            error.unwrap().to_string(),
-            "queue wechat.events exists with x-delivery-limit = none, wanted is 50; stop its publishers, let it run \
-             empty, then: rabbitmqctl delete_queue --vhost '/' 'wechat.events'"
-        );
-        assert!(mismatch("ACCESS_REFUSED - no").is_none());
     }
 }

@@ -153,7 +153,7 @@ fn value_of_json(json: Value) -> AMQPValue {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::amqp::header::own;
+    use crate::amqp::own;
 
     fn message() -> Message {
         let mut message = Message::json("{}");

@@ -48,6 +48,13 @@ enum Command {
     User(user::User),
 }
 
+impl Cli {
+    /// What this process was called with; prints help or a usage error, and ends, where that is the answer.
+    pub fn from_arguments() -> Self {
+        Self::parse()
+    }
+}
+
 /// Does what the command line asks for. An error is a fault worth telling; "found nothing" is not one.
 pub async fn execute(cli: Cli) -> Result<ExitCode> {
     let config = Config::load(cli.config.as_deref(), config::environment())?;

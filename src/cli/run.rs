@@ -10,9 +10,9 @@ use anyhow::{Context, Result};
 
 use crate::amqp::{Broker, Topology};
 use crate::config::Config;
+use crate::db::Database;
 use crate::db::claim::Lease;
 use crate::db::listen::Listener as TokenListener;
-use crate::db::Database;
 use crate::dead_letters::archiver::{self, Archiver};
 use crate::deliver::{Intake, Partners, Pipeline, Settings, Stops};
 use crate::http;
@@ -70,7 +70,8 @@ impl Daemon {
         if config.database.migrate_on_start {
             watch::migrate_when_there(&db, &lifecycle.soft()).await?;
         }
-        let broker = Arc::new(Broker::start(&config.amqp, Topology::new(&config.amqp.prefix, &config.retry.delays))?);
+        let broker =
+            Arc::new(Broker::start(&config.amqp, Topology::new(&config.amqp.prefix, &config.retry.delays))?);
         let wechat = wechat::Client::new(&config.wechat, config.delivery.concurrency)?;
         let tokens = refresher(config, lifecycle, &db, &wechat, &metrics)?;
         let partners = Partners {
@@ -114,11 +115,8 @@ impl Daemon {
                 intake.drain().await;
             });
         }
-        let archiver = Archiver {
-            db: self.db.clone(),
-            metrics: Arc::clone(&self.metrics),
-            stop: lifecycle.soft(),
-        };
+        let archiver =
+            Archiver { db: self.db.clone(), metrics: Arc::clone(&self.metrics), stop: lifecycle.soft() };
         let letters = self.broker.consume(&topology.dead(), archiver::PREFETCH);
         let beat = self.heartbeats.register("archiver", MAX_SILENCE);
         lifecycle.supervise("archiver", archiver.run(letters, move || beat.beat()));

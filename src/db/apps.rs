@@ -81,7 +81,9 @@ macro_rules! select_app {
             "
 SELECT app_id, app_name, company_no, app_secret, token_api, miniprogram_state, lang, rate_per_second, daily_quota,
        status, token_version, access_token,
-       extract(epoch FROM token_exp_time - now())::float8 AS expires_in_s
+       -- Business systems write this table: an infinite or absurd time must spoil no query.
+       CASE WHEN token_exp_time < now() + interval '1 day' AND isfinite(token_exp_time)
+            THEN extract(epoch FROM token_exp_time - now())::float8 END AS expires_in_s
   FROM t_wechat_app",
             $where
         )

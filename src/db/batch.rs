@@ -127,7 +127,14 @@ mod tests {
     async fn what_arrives_while_a_statement_runs_forms_the_next_one() {
         let (sizes, gate) = (Arc::default(), Arc::new(Semaphore::new(0)));
         let batcher = Batcher::start(64, doubling(Arc::clone(&sizes), Arc::clone(&gate)), |_| ());
-        let asks: Vec<_> = (0..10).map(|n| tokio::spawn({ let b = batcher.clone(); async move { b.submit(n).await } })).collect();
+        let asks: Vec<_> = (0..10)
+            .map(|n| {
+                tokio::spawn({
+                    let b = batcher.clone();
+                    async move { b.submit(n).await }
+                })
+            })
+            .collect();
         while batcher.requests.capacity() == QUEUE_LENGTH && sizes.lock().unwrap().is_empty() {
             tokio::task::yield_now().await;
         }

@@ -186,18 +186,17 @@ fn named_of(row: &Row) -> Option<Named> {
 pub(super) fn consent_of(row: &Row) -> Consent {
     let record: Option<Json<serde_json::Value>> = row.try_get("consent").unwrap_or_default();
     let record = record.map(|json| json.0).unwrap_or_default();
-    Consent {
-        answer: Answer::parse(record["status"].as_str()),
-        remaining: record["remaining"].as_i64(),
-    }
+    Consent { answer: Answer::parse(record["status"].as_str()), remaining: record["remaining"].as_i64() }
 }
 
 fn known_of(row: &Row) -> Result<Known, Error> {
     let status = row.get("status");
     Ok(Known {
         recipient: recipient_of(row),
-        status: Status::parse(status)
-            .ok_or_else(|| Error::Unreadable { table: "t_wechat_delivery", what: format!("status {status}") })?,
+        status: Status::parse(status).ok_or_else(|| Error::Unreadable {
+            table: "t_wechat_delivery",
+            what: format!("status {status}"),
+        })?,
         turn: row.get("turn"),
         same_content: row.get("same_content"),
     })

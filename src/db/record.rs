@@ -87,15 +87,17 @@ pub async fn record(db: &Database, batch: &[Request]) -> Result<Vec<bool>, Error
         .query(
             &statement,
             &[
-                &company, &app, &template, &event, &recipient, &openid, &sys_user, &status, &reason, &due_at, &hash,
-                &trace,
+                &company, &app, &template, &event, &recipient, &openid, &sys_user, &status, &reason, &due_at,
+                &hash, &trace,
             ],
         )
         .await
         .map_err(refused)?;
     let mut new = vec![false; batch.len()];
     for row in rows {
-        if let Some(slot) = usize::try_from(row.get::<_, i64>("position") - 1).ok().and_then(|at| new.get_mut(at)) {
+        if let Some(slot) =
+            usize::try_from(row.get::<_, i64>("position") - 1).ok().and_then(|at| new.get_mut(at))
+        {
             *slot = true;
         }
     }

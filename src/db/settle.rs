@@ -42,10 +42,15 @@ pub struct Request {
 /// How it ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Ending {
-    Sent { msgid: Option<u64> },
+    Sent {
+        msgid: Option<u64>,
+    },
     Skipped(SkipReason),
     /// A message of turn `turn` is published and will be back around `due_at`.
-    Retrying { turn: i32, due_at: Timestamp },
+    Retrying {
+        turn: i32,
+        due_at: Timestamp,
+    },
     /// The letter is published.
     Dead(DeadReason),
 }
@@ -238,8 +243,23 @@ async fn record_ours(
         .query(
             &statement,
             &[
-                &c.row_id, &c.claim, &c.status, &c.reason, &c.errcode, &c.errmsg, &c.rid, &c.msgid, &c.attempts,
-                &c.unknown, &c.turn, &c.due_at, &c.generation, &c.consent, &c.user_id, &c.template_id, &TIME,
+                &c.row_id,
+                &c.claim,
+                &c.status,
+                &c.reason,
+                &c.errcode,
+                &c.errmsg,
+                &c.rid,
+                &c.msgid,
+                &c.attempts,
+                &c.unknown,
+                &c.turn,
+                &c.due_at,
+                &c.generation,
+                &c.consent,
+                &c.user_id,
+                &c.template_id,
+                &TIME,
             ],
         )
         .await

@@ -61,7 +61,9 @@ impl Archiver {
             match archive_batch(&self.db, arrived.clone()).await {
                 Ok(verdicts) => break verdicts,
                 Err(error) if error.is_away() => tracing::debug!(%error, "letters wait for PostgreSQL"),
-                Err(error) => tracing::error!(%error, "letters cannot be archived; they wait in the dead queue"),
+                Err(error) => {
+                    tracing::error!(%error, "letters cannot be archived; they wait in the dead queue")
+                }
             }
             tokio::select! {
                 () = self.stop.cancelled() => return,

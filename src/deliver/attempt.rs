@@ -7,15 +7,15 @@ use std::time::Duration;
 use futures_util::FutureExt;
 use tokio::time::Instant;
 
-use super::claim::Claim;
-use super::ready::Ready;
 use super::Pipeline;
+use super::claim::Claim;
+use super::ready::Go;
+use crate::db::apps::App;
 use crate::delays::{self, Delays};
 use crate::domain::answer::{Class, SendAnswer, classify_send};
 use crate::domain::decide::{self, Situation};
 use crate::domain::delivery::Delivery;
 use crate::domain::outcome::{AnswerFacts, DeadReason, Outcome};
-use crate::db::apps::App;
 use crate::failpoint::crash_point;
 use crate::wechat::{AccessToken, Message};
 
@@ -55,8 +55,8 @@ struct Tries {
 
 impl Pipeline {
     /// Sends, and sends again where that can be done at once. A panic in here ends this delivery alone.
-    pub(super) async fn attempt(&self, delivery: &Delivery, claim: &Claim, ready: Ready) -> Attempted {
-        match AssertUnwindSafe(self.send_until_decided(delivery, claim, ready)).catch_unwind().await {
+    pub(super) async fn attempt(&self, delivery: &Delivery, claim: &Claim, go: Go) -> Attempted {
+        match AssertUnwindSafe(self.send_until_decided(delivery, claim, go)).catch_unwind().await {
             Ok(attempted) => attempted,
             // The request may have been out; the panic hook has logged why we cannot say.
             Err(_panic) => Attempted {
@@ -67,19 +67,20 @@ impl Pipeline {
         }
     }
 
-    async fn send_until_decided(&self, delivery: &Delivery, claim: &Claim, mut ready: Ready) -> Attempted {
+    async fn send_until_decided(&self, delivery: &Delivery, claim: &Claim, mut go: Go) -> Attempted {
         let mut tries = Tries { charged: 0, conflicts: 0, tokens: 0, quick: Delays::quick_retry() };
         loop {
-            let Some(token) = ready.app.token() else { return uncharged(&tries) };
+            let Some(token) = go.app.token() else { return uncharged(&tries) };
             if !claim.allows(self.settings.request_timeout) || self.stops.soft.is_cancelled() {
                 return uncharged(&tries);
             }
-            let answer = self.request(delivery, &token, &ready.app.app()).await;
+            let answer = self.request(delivery, &token, &go.app.app()).await;
             let class = classify_send(&answer);
             tries.charged += i32::from(is_charged(class));
-            let again = answer.retry_after().is_none() && self.try_again(class, &token, claim, &mut tries, &mut ready).await;
+            let again = answer.retry_after().is_none()
+                && self.try_again(class, &token, claim, &mut tries, &mut go).await;
             if !again {
-                return self.decide(delivery, claim, &answer, &tries, &token, ready);
+                return self.decide(delivery, claim, &answer, &tries, &token, go);
             }
         }
     }
@@ -100,8 +101,11 @@ impl Pipeline {
         let answer = self.wechat.send(token, &message).await;
         drop(in_flight);
         crash_point("requested");
-        let class = classify_send(&answer).as_str();
-        self.metrics.attempt(&event.app_id, class, answer.errcode(), started.elapsed());
+        let class = classify_send(&answer);
+        self.metrics.attempt(&event.app_id, class.as_str(), answer.errcode(), started.elapsed());
+        if class == Class::Unlisted {
+            self.unlisted.note(&event.app_id, &answer);
+        }
         answer
     }
 
@@ -113,18 +117,18 @@ impl Pipeline {
         token: &Arc<AccessToken>,
         claim: &Claim,
         tries: &mut Tries,
-        ready: &mut Ready,
+        go: &mut Go,
     ) -> bool {
         let pause = match class {
             Class::Token if tries.tokens < MAX_TOKENS => {
                 tries.tokens += 1;
-                return self.newer_token(token, claim, ready).await;
+                return self.newer_token(token, claim, go).await;
             }
             Class::Conflict if tries.conflicts < MAX_CONFLICTS => {
                 tries.conflicts += 1;
                 delays::between(CONFLICT_PAUSE.0, CONFLICT_PAUSE.1)
             }
-            Class::Transient if ready.probe.is_none() => match tries.quick.next() {
+            Class::Transient if go.probe.is_none() => match tries.quick.next() {
                 Some(pause) => pause,
                 None => return false,
             },
@@ -138,11 +142,11 @@ impl Pipeline {
     }
 
     /// Reports the token that failed and waits, as long as the lease allows, for a newer one.
-    async fn newer_token(&self, failed: &Arc<AccessToken>, claim: &Claim, ready: &mut Ready) -> bool {
-        let app_id = ready.app.app().app_id.clone();
+    async fn newer_token(&self, failed: &Arc<AccessToken>, claim: &Claim, go: &mut Go) -> bool {
+        let app_id = go.app.app().app_id.clone();
         self.tokens.report_rejected(&app_id, failed.generation()).await;
         let Some(room) = claim.time_for(self.settings.request_timeout) else { return false };
-        let newer = tokio::time::timeout(room, ready.app.token_after(failed.generation()));
+        let newer = tokio::time::timeout(room, go.app.token_after(failed.generation()));
         newer.await.unwrap_or(false)
     }
 
@@ -153,10 +157,10 @@ impl Pipeline {
         answer: &SendAnswer,
         tries: &Tries,
         token: &Arc<AccessToken>,
-        ready: Ready,
+        go: Go,
     ) -> Attempted {
         let class = classify_send(answer);
-        let due = self.gates.learn(&delivery.event.app_id, answer, ready.probe);
+        let due = self.gates.learn(&delivery.event.app_id, answer, go.probe);
         let situation = Situation {
             ladder: &self.settings.ladder,
             step: delivery.progress.step,

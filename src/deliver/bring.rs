@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use super::attempt::Attempted;
 use super::claim::Claimed;
 use super::origin::Origin;
-use super::ready::NotReady;
+use super::ready::{NotReady, Ready};
 use super::{Left, Pipeline};
 use crate::clock;
 use crate::db::record;
@@ -26,7 +26,12 @@ impl Pipeline {
     }
 
     /// A delivery whose app has gone, or now belongs to another company: nothing to wait for, but a row to close.
-    async fn give_up(&self, delivery: &Delivery, origin: &Arc<Origin>, reason: DeadReason) -> Result<(), Left> {
+    async fn give_up(
+        &self,
+        delivery: &Delivery,
+        origin: &Arc<Origin>,
+        reason: DeadReason,
+    ) -> Result<(), Left> {
         match self.claim(delivery, origin).await? {
             Claimed::Granted(claim) => {
                 let attempted = Attempted::without_request(Outcome::Dead(reason));
@@ -41,7 +46,7 @@ impl Pipeline {
         if let Some(due) = delivery.due_later(clock::now()) {
             return self.wait_until(&delivery, origin, due).await;
         }
-        let ready = match self.make_ready(&delivery).await {
+        let Ready { turn, go } = match self.make_ready(&delivery).await {
             Ok(ready) => ready,
             Err(NotReady::Stopping) => return Err(Left::Unstarted),
             Err(NotReady::NoOpenid) => return Ok(()),
@@ -52,13 +57,20 @@ impl Pipeline {
             Claimed::Elsewhere => return Ok(()),
         };
         crash_point("claimed");
-        let attempted = self.attempt(&delivery, &claim, ready).await;
+        let attempted = self.attempt(&delivery, &claim, go).await;
         crash_point("answered");
-        self.settle(&delivery, origin, &claim, attempted).await
+        let settled = self.settle(&delivery, origin, &claim, attempted).await;
+        drop(turn);
+        settled
     }
 
     /// A delivery for later: its row says so, and its message goes round the ladder until then. Charges nothing.
-    async fn wait_until(&self, delivery: &Delivery, origin: &Arc<Origin>, due: Timestamp) -> Result<(), Left> {
+    async fn wait_until(
+        &self,
+        delivery: &Delivery,
+        origin: &Arc<Origin>,
+        due: Timestamp,
+    ) -> Result<(), Left> {
         if delivery.progress.turn == 0 && !matches!(delivery.recipient, Recipient::Nobody) {
             let planned = record::Request {
                 event: Arc::clone(&delivery.event),

@@ -37,7 +37,9 @@ pub(super) enum Pass {
     Open,
     /// This delivery, and no other for now, may try whether the app works again.
     Probe(Probe),
-    Paused { wait: Duration },
+    Paused {
+        wait: Duration,
+    },
 }
 
 /// The right to try a paused app once.
@@ -63,7 +65,12 @@ impl Gates {
 
     /// Takes note of WeChat's answer. Where it speaks of the app's trouble: the time before which nothing will work, if
     /// that is known.
-    pub(super) fn learn(&self, app_id: &AppId, answer: &SendAnswer, probe: Option<Probe>) -> Option<Timestamp> {
+    pub(super) fn learn(
+        &self,
+        app_id: &AppId,
+        answer: &SendAnswer,
+        probe: Option<Probe>,
+    ) -> Option<Timestamp> {
         let class = classify_send(answer);
         match class.pause_reason() {
             Some(reason) => {

@@ -92,7 +92,8 @@ impl Pipeline {
     async fn work(&self, origin: &Arc<Origin>, redelivered: bool) -> Result<(), Left> {
         let size = origin.message.body.len();
         if size > self.settings.max_body_bytes {
-            let problem = format!("{size} bytes, allowed are {} (amqp.max_body)", self.settings.max_body_bytes);
+            let problem =
+                format!("{size} bytes, allowed are {} (amqp.max_body)", self.settings.max_body_bytes);
             return self.bury(origin, DeadReason::Oversized, None, &problem).await;
         }
         if origin.is_carrier {

@@ -24,13 +24,15 @@ impl Origin {
     /// Reads the headers. Whatever is missing or strange counts as zero: the ledger decides in the end.
     pub fn of(message: Message, first_seen: Timestamp) -> Self {
         let headers = &message.headers;
-        let number = |name| headers.number(name).unwrap_or_default();
+        let is_carrier = headers.number(own::VERSION).is_some();
+        // An event as published stands at the beginning, whatever its headers say.
+        let number = |name| headers.number(name).filter(|_| is_carrier).unwrap_or_default();
         Self {
-            is_carrier: headers.number(own::VERSION).is_some(),
+            is_carrier,
             progress: Progress {
                 turn: i32::try_from(number(own::TURN)).unwrap_or_default().max(0),
                 step: usize::try_from(number(own::STEP)).unwrap_or_default(),
-                due: headers.number(own::DUE).and_then(|seconds| Timestamp::from_second(seconds).ok()),
+                due: headers.number(own::DUE).and_then(|at_ms| Timestamp::from_millisecond(at_ms).ok()),
                 replay: headers.get(own::REPLAY).is_some(),
                 even_expired: headers.get(own::EVEN_EXPIRED).is_some(),
             },
@@ -49,20 +51,15 @@ impl Origin {
     pub fn carrier(&self, delivery: &Delivery, progress: Progress) -> Message {
         let mut message = Message { body: self.carrier_body(delivery), ..self.message.clone() };
         let headers = &mut message.headers;
-        for name in [own::DUE, own::REPLAY, own::EVEN_EXPIRED] {
-            headers.remove(name);
+        headers.remove(own::DUE);
+        if !progress.replay {
+            headers.remove(own::REPLAY);
         }
         headers.set(own::VERSION, carrier::VERSION);
         headers.set(own::TURN, i64::from(progress.turn));
         headers.set(own::STEP, i64::try_from(progress.step).unwrap_or(i64::MAX));
         if let Some(due) = progress.due {
-            headers.set(own::DUE, due.as_second());
-        }
-        if progress.replay {
-            headers.set(own::REPLAY, true);
-        }
-        if progress.even_expired {
-            headers.set(own::EVEN_EXPIRED, true);
+            headers.set(own::DUE, due.as_millisecond());
         }
         message
     }

@@ -31,10 +31,8 @@ impl Pipeline {
             Planned::Buried => return Ok(()),
         };
         self.count_event(&plan, redelivered);
-        let ends: Vec<Result<(), Left>> = stream::iter(self.steps_of(plan, &event, origin))
-            .buffer_unordered(MAX_AT_ONCE)
-            .collect()
-            .await;
+        let ends: Vec<Result<(), Left>> =
+            stream::iter(self.steps_of(plan, &event, origin)).buffer_unordered(MAX_AT_ONCE).collect().await;
         // One delivery that was left keeps the whole message; the ledger knows which ones are done.
         ends.into_iter().find(Result::is_err).unwrap_or(Ok(()))
     }

@@ -14,13 +14,19 @@ use crate::domain::delivery::Delivery;
 /// How often an idle loop shows that it lives.
 pub(super) const BEAT_EVERY: Duration = Duration::from_secs(1);
 
-/// A delivery that may be claimed now. Held until it is settled, so that nobody else sends to the same user meanwhile.
+/// A delivery that may be claimed now.
 pub(super) struct Ready {
+    /// Held until the delivery is settled: the next one to this user must see what became of this one's consent.
+    pub(super) turn: Turn,
+    pub(super) go: Go,
+}
+
+/// What the attempt itself needs; given back with WeChat's answer.
+pub(super) struct Go {
     pub(super) app: AppWatch,
     /// Present when this delivery tries whether a paused app works again.
     pub(super) probe: Option<Probe>,
-    pub(super) _turn: Turn,
-    pub(super) _slot: OwnedSemaphorePermit,
+    _slot: OwnedSemaphorePermit,
 }
 
 /// Why a delivery cannot be attempted now.
@@ -60,6 +66,6 @@ impl Pipeline {
         };
         // The semaphore is never closed; if it were, stopping would be the truth.
         let slot = Arc::clone(&self.slots).acquire_owned().await.map_err(|_| NotReady::Stopping)?;
-        Ok(Ready { app, probe, _turn: turn, _slot: slot })
+        Ok(Ready { turn, go: Go { app, probe, _slot: slot } })
     }
 }

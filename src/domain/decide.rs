@@ -39,9 +39,13 @@ pub fn outcome(class: Class, situation: &Situation<'_>) -> Outcome {
         Class::Token | Class::AppFault(_) | Class::Quota | Class::Throttled | Class::Conflict => {
             Outcome::Uncharged { due: situation.due }
         }
-        Class::Unlisted if situation.attempts >= MAX_UNLISTED_ATTEMPTS => Outcome::Dead(DeadReason::Exhausted),
+        Class::Unlisted if situation.attempts >= MAX_UNLISTED_ATTEMPTS => {
+            Outcome::Dead(DeadReason::Exhausted)
+        }
         Class::Transient | Class::Unlisted => climb(situation),
-        Class::Unknown if situation.on_unknown.resends_after_timeouts(situation.timeouts + 1) => Outcome::Unknown,
+        Class::Unknown if situation.on_unknown.resends_after_timeouts(situation.timeouts + 1) => {
+            Outcome::Unknown
+        }
         Class::Unknown => Outcome::Dead(DeadReason::UnknownOutcome),
         Class::Recipient(refusal) => Outcome::Skipped(reason_of(refusal, situation)),
         Class::Content => Outcome::Dead(DeadReason::Content),

@@ -72,7 +72,8 @@ pub fn plan(named: Vec<Named>, known: &[Known]) -> Result<Plan, Reused> {
             Err(reason) => plan.skips.push((recipient, reason)),
         }
     }
-    plan.deliveries.extend(known.iter().filter(|row| is_ours_to_finish(row)).map(|row| row.recipient.clone()));
+    plan.deliveries
+        .extend(known.iter().filter(|row| is_ours_to_finish(row)).map(|row| row.recipient.clone()));
     Ok(plan)
 }
 
@@ -147,7 +148,8 @@ mod tests {
     fn everybody_who_gets_nothing_has_a_reason() {
         let off = Some(User { active: false, ..willing().unwrap() });
         let people = vec![named(Some("li"), None, None), named(Some("wang"), Some("o2"), off)];
-        let reasons: Vec<_> = plan(people, &[]).unwrap().skips.into_iter().map(|(_, reason)| reason).collect();
+        let reasons: Vec<_> =
+            plan(people, &[]).unwrap().skips.into_iter().map(|(_, reason)| reason).collect();
         assert_eq!(reasons, [SkipReason::Disabled, SkipReason::NotBound]);
         assert_eq!(plan(vec![], &[]).unwrap().skips, [(Recipient::Nobody, SkipReason::NoRecipients)]);
     }

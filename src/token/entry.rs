@@ -13,6 +13,9 @@ use crate::db::apps::{App, AppRow};
 use crate::delays::Delays;
 use crate::wechat::AccessToken;
 
+/// Below the version of any row, so that the first reading is news.
+const NO_VERSION: i64 = -1;
+
 /// One app: its settings, its token, its troubles.
 pub(super) struct Entry {
     pub(super) app: Arc<App>,
@@ -48,12 +51,12 @@ pub(super) struct Fault {
 }
 
 impl Entry {
-    /// An app that was just read; `told_at` is when the query began.
-    pub(super) fn new(row: AppRow, told_at: Instant, now: Instant, timing: &Timing) -> Self {
-        let mut entry = Self {
-            app: Arc::new(row.app.clone()),
+    /// An app seen for the first time, by a query that began at `told_at`; its token is still to be [learned](Self::learn).
+    pub(super) fn new(app: &App, told_at: Instant, now: Instant) -> Self {
+        Self {
+            app: Arc::new(app.clone()),
             told_at,
-            version: row.token_version,
+            version: NO_VERSION,
             token: None,
             fault: None,
             rejections: Rejections::none(),
@@ -61,9 +64,7 @@ impl Entry {
             order: None,
             refusals: Delays::endpoint_refuses(),
             absences: Delays::endpoint_away(),
-        };
-        entry.adopt(row, now, timing);
-        entry
+        }
     }
 
     /// What senders are to see.

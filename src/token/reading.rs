@@ -1,5 +1,6 @@
 //! How rows become known: all of them by the clock, one of them when somebody asks or something was announced.
 
+use std::collections::hash_map::Entry::{Occupied, Vacant};
 use std::collections::{HashMap, HashSet};
 
 use tokio::time::Instant;
@@ -156,15 +157,14 @@ impl Refresher {
     fn learn(&mut self, row: AppRow, begun: Instant) -> AppId {
         let (app_id, now) = (row.app.app_id.clone(), Instant::now());
         self.readings.believe_again(&app_id);
-        if let Some(page) = self.entries.get_mut(&app_id) {
-            let result = page.entry.learn(row, begun, now, &self.timing);
-            page.publish();
-            if let Some(result) = result {
-                (self.hook)(&app_id, result);
-            }
-        } else {
-            let entry = Entry::new(row, begun, now, &self.timing);
-            self.entries.insert(app_id.clone(), Page::new(entry, &self.pages));
+        let page = match self.entries.entry(app_id.clone()) {
+            Occupied(known) => known.into_mut(),
+            Vacant(new) => new.insert(Page::new(Entry::new(&row.app, begun, now), &self.pages)),
+        };
+        let result = page.entry.learn(row, begun, now, &self.timing);
+        page.publish();
+        if let Some(result) = result {
+            (self.hook)(&app_id, result);
         }
         app_id
     }

@@ -119,3 +119,89 @@ impl Entry {
         self.fault = Some(Fault { reason, errcode, errmsg, since });
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::db::apps::{App, StoredToken};
+    use crate::domain::app::TokenApi;
+    use crate::domain::ids::AppId;
+
+    fn row(version: i64, token: Option<&str>, secret: &str) -> AppRow {
+        let app = App {
+            app_id: AppId::parse("wx1").unwrap(),
+            app_name: None,
+            company_no: None,
+            secret: secret.into(),
+            token_api: TokenApi::Stable,
+            miniprogram_state: "formal".to_owned(),
+            lang: "zh_CN".to_owned(),
+            rate_per_second: None,
+            daily_quota: None,
+            active: true,
+        };
+        let stored =
+            |value: &str| StoredToken { value: value.into(), expires_in: Duration::from_secs(7_000) };
+        AppRow { app, token_version: version, token: token.map(stored) }
+    }
+
+    fn entry(row: AppRow, now: Instant) -> Entry {
+        let mut entry = Entry::new(&row.app, now, now);
+        entry.learn(row, now, now, &Timing::default());
+        entry
+    }
+
+    #[tokio::test]
+    async fn a_refusal_of_yesterday_s_secret_is_asked_again_at_once() {
+        let (now, timing) = (Instant::now(), Timing::default());
+        let mut entry = entry(row(0, None, "old"), now);
+        entry.order(now).unwrap();
+        entry.learn(row(0, None, "new"), now, now, &timing);
+
+        let refused = Trip::Refused { errcode: 40125, errmsg: String::new() };
+        assert_eq!(entry.settle(refused, now, &timing), None);
+        assert_eq!(entry.due_at(), Some(now));
+    }
+
+    #[tokio::test]
+    async fn a_refusal_with_the_right_settings_waits() {
+        let (now, timing) = (Instant::now(), Timing::default());
+        let mut entry = entry(row(0, None, "old"), now);
+        entry.order(now).unwrap();
+        assert!(entry.order(now).is_none(), "one trip at a time");
+
+        let refused = Trip::Refused { errcode: 40125, errmsg: String::new() };
+        assert_eq!(entry.settle(refused, now, &timing), Some(RefreshResult::Refused));
+        assert!(entry.due_at().is_some_and(|due| due >= now + Duration::from_secs(5)));
+
+        entry.learn(row(0, None, "new"), now, now, &timing);
+        assert_eq!(entry.due_at(), Some(now), "mended settings are tried at once");
+    }
+
+    #[tokio::test]
+    async fn older_versions_are_ignored_until_a_trip_proves_them() {
+        let (now, timing) = (Instant::now(), Timing::default());
+        let mut entry = entry(row(7, Some("seven"), "s"), now);
+        entry.learn(row(6, Some("six"), "s"), now, now, &timing);
+        assert_eq!(entry.state().generation(), Some(7), "a slow reading tells of the past");
+
+        entry.wake(now);
+        entry.order(now).unwrap();
+        let restored = Trip::MovedOn(Box::new(row(6, Some("six"), "s")));
+        entry.settle(restored, now, &timing);
+        assert_eq!(entry.state().generation(), Some(6), "a restored backup is the truth");
+    }
+
+    #[tokio::test]
+    async fn a_token_is_over_at_its_end_even_if_no_newer_one_came() {
+        let (now, timing) = (Instant::now(), Timing::default());
+        let mut entry = entry(row(7, Some("seven"), "s"), now);
+        let end = now + Duration::from_secs(7_000);
+        entry.order(end).unwrap();
+        entry.settle(Trip::Leased, end - Duration::from_secs(1), &timing);
+        assert!(!entry.expire(end - Duration::from_secs(1)));
+        assert_eq!(entry.state().generation(), Some(7));
+        assert!(entry.expire(end));
+        assert_eq!(entry.state().generation(), None);
+    }
+}

@@ -16,6 +16,9 @@ use crate::domain::ids::AppId;
 /// WeChat is busy: the one code of the token endpoints that passes by itself within seconds.
 const SYSTEM_BUSY: i64 = -1;
 
+/// WeChat's tokens live two hours. A server that promises more is wrong, and no clock must overflow on its word.
+const LONGEST_LIFE: Duration = Duration::from_secs(24 * 60 * 60);
+
 /// What a token endpoint gave.
 pub struct FetchedToken {
     pub value: SecretString,
@@ -114,7 +117,7 @@ fn read_token(body: &[u8]) -> Result<FetchedToken, TokenFetchError> {
     let seconds = integer(&words.expires_in).and_then(|seconds| u64::try_from(seconds).ok());
     match (value, seconds) {
         (Some(value), Some(seconds)) if seconds > 0 => {
-            Ok(FetchedToken { value, expires_in: Duration::from_secs(seconds) })
+            Ok(FetchedToken { value, expires_in: Duration::from_secs(seconds).min(LONGEST_LIFE) })
         }
         _ => Err(TokenFetchError::Unreadable),
     }
@@ -155,6 +158,12 @@ mod tests {
     #[test]
     fn a_busy_system_passes_by_itself() {
         assert!(read(r#"{"errcode":-1,"errmsg":"system error"}"#).unwrap_err().passes_by_itself());
+    }
+
+    #[test]
+    fn an_absurd_life_is_cut() {
+        let token = read(r#"{"access_token":"a","expires_in":9223372036854775807}"#).unwrap();
+        assert_eq!(token.expires_in, LONGEST_LIFE);
     }
 
     #[test]

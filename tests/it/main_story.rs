@@ -32,7 +32,8 @@ async fn everybody_who_gets_nothing_is_in_the_ledger_with_a_reason() {
     world.publish_all([event("skip-1"), event("skip-2").with("template_id", "another")]).await;
 
     world.all_ended(6).await;
-    let ends: Vec<_> = world.ledger().await.into_iter().map(|row| (row.recipient.clone(), row.end())).collect();
+    let ends: Vec<_> =
+        world.ledger().await.into_iter().map(|row| (row.recipient.clone(), row.end())).collect();
     let expected = [
         ("@stranger", "skipped:not_bound"),
         ("o-banned", "skipped:banned"),
@@ -42,7 +43,11 @@ async fn everybody_who_gets_nothing_is_in_the_ledger_with_a_reason() {
         ("", "skipped:no_recipients"),
     ];
     assert_eq!(ends, expected.map(|(recipient, end)| (recipient.to_owned(), end.to_owned())));
-    assert_eq!(world.wechat.send_requests().await, 0, "WeChat was asked for somebody who must not be sent to");
+    assert_eq!(
+        world.wechat.send_requests().await,
+        0,
+        "WeChat was asked for somebody who must not be sent to"
+    );
 }
 
 #[tokio::test]
@@ -50,7 +55,13 @@ async fn consent_is_counted_down_and_closed_when_wechat_refuses() {
     let world = World::new().await;
     world.user_with("once", "o-once", &json!({"status": "accept", "remaining": 1})).await;
     world.user("closed", "o-closed").await;
-    world.wechat.tell("consent", json!({"openid": "o-closed", "template_id": crate::support::TEMPLATE, "remaining": 0})).await;
+    world
+        .wechat
+        .tell(
+            "consent",
+            json!({"openid": "o-closed", "template_id": crate::support::TEMPLATE, "remaining": 0}),
+        )
+        .await;
     let _daemon = world.daemon().await;
 
     world.publish(event("count-1").to(&["once"])).await;
@@ -121,4 +132,21 @@ async fn an_event_for_later_waits_and_one_too_late_is_skipped() {
     assert_eq!(world.ended("late").await.end(), "skipped:expired");
     assert_eq!(world.ended("old").await.end(), "skipped:expired");
     assert_eq!(world.wechat.got("o-zhang").await, 1);
+}
+
+#[tokio::test]
+async fn the_last_counted_send_is_used_once_however_many_events_want_it() {
+    let world = World::new().await;
+    world.user_with("once", "o-once", &json!({"status": "accept", "remaining": 1})).await;
+    world.wechat.tell("latency", json!({"ms": 50})).await;
+    let _daemon = world.daemon().await;
+
+    world.publish_all((1..=20).map(|n| event(&format!("rush-{n}")).to(&["once"]))).await;
+
+    world.all_ended(20).await;
+    let mut ends: Vec<String> = world.ledger().await.iter().map(|row| row.end()).collect();
+    ends.sort();
+    ends.dedup();
+    assert_eq!(ends, ["sent", "skipped:quota_used"]);
+    assert_eq!(world.wechat.send_requests().await, 1, "WeChat was asked although the consent was used up");
 }

@@ -20,9 +20,22 @@ package_is_there() {
   case $1 in
     rabbitmq-server) [ -x /usr/lib/rabbitmq/bin/rabbitmq-server ] ;;
     postgresql) compgen -G '/usr/lib/postgresql/*/bin/initdb' >/dev/null ;;
-    python3-pika) python3 -c 'import pika' 2>/dev/null ;;
+    python3-pika) python_with_pika >/dev/null ;;
+    prometheus) command -v promtool >/dev/null ;;
     *) command -v "$1" >/dev/null ;;
   esac
+}
+
+# Prints the Python that has pika. A developer's own python3 may stand before Debian's, for which the package is.
+python_with_pika() {
+  local python
+  for python in python3 /usr/bin/python3; do
+    if "$python" -c 'import pika' 2>/dev/null; then
+      echo "$python"
+      return 0
+    fi
+  done
+  return 1
 }
 
 # One installer at a time: two runs may start together, and both write the policy file below.

@@ -53,7 +53,9 @@ pub(super) async fn database(db: Database, readiness: Readiness) {
     loop {
         let state = match migrate::missing(&db).await {
             Ok(None) => Ok(()),
-            Ok(Some(missing)) => Err(format!("migration {} is missing: run `wechat-notifier migrate`", missing.version)),
+            Ok(Some(missing)) => {
+                Err(format!("migration {} is missing: run `wechat-notifier migrate`", missing.version))
+            }
             Err(error) => Err(error.to_string()),
         };
         readiness.set(Part::Database, state);

@@ -79,13 +79,7 @@ async fn record_sent(transaction: &Transaction<'_>, request: &Request, row_id: i
     transaction
         .execute(
             &statement,
-            &[
-                &row_id,
-                &request.facts.errcode,
-                &msgid(request),
-                &request.attempts,
-                &request.token_generation,
-            ],
+            &[&row_id, &request.facts.errcode, &msgid(request), &request.attempts, &request.token_generation],
         )
         .await
         .map_err(refused)?;

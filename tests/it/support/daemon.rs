@@ -68,7 +68,8 @@ impl Daemon {
     /// The value of one metric with these exact labels as Prometheus writes them; 0 where there is no such series.
     pub async fn metric(&self, series: &str) -> f64 {
         let (_, page) = self.page("/metrics").await;
-        let line = page.lines().find(|line| line.strip_prefix(series).is_some_and(|rest| rest.starts_with(' ')));
+        let line =
+            page.lines().find(|line| line.strip_prefix(series).is_some_and(|rest| rest.starts_with(' ')));
         line.and_then(|line| line.rsplit(' ').next()?.parse().ok()).unwrap_or(0.0)
     }
 

@@ -58,7 +58,8 @@ impl World {
 
     /// Waits until the one row of an event is finished.
     pub async fn ended(&self, event_id: &str) -> Row {
-        self.row_when(event_id, "finished", |row| matches!(row.status.as_str(), "sent" | "skipped" | "dead")).await
+        self.row_when(event_id, "finished", |row| matches!(row.status.as_str(), "sent" | "skipped" | "dead"))
+            .await
     }
 
     /// Waits until this many rows exist and all are finished.
@@ -79,7 +80,8 @@ impl World {
 
     /// Reasons of the archived letters, sorted.
     pub async fn letters(&self) -> Vec<String> {
-        let rows = self.db.query("SELECT reason FROM t_wechat_dead_letter ORDER BY reason, id", &[]).await.unwrap();
+        let rows =
+            self.db.query("SELECT reason FROM t_wechat_dead_letter ORDER BY reason, id", &[]).await.unwrap();
         rows.iter().map(|row| row.get(0)).collect()
     }
 
@@ -120,7 +122,10 @@ impl World {
             .unwrap()
             .get(0);
         let doubles = self.wechat.doubles().await;
-        assert!(doubles <= unknowns, "{doubles} messages went out twice, but only {unknowns} outcomes were unknown");
+        assert!(
+            doubles <= unknowns,
+            "{doubles} messages went out twice, but only {unknowns} outcomes were unknown"
+        );
         unknowns
     }
 }

@@ -49,7 +49,11 @@ impl World {
     }
 
     /// Publishes any bytes with these headers to the exchange of events.
-    pub async fn publish_raw(&self, bodies: impl IntoIterator<Item = Vec<u8>>, headers: &BTreeMap<&str, &str>) {
+    pub async fn publish_raw(
+        &self,
+        bodies: impl IntoIterator<Item = Vec<u8>>,
+        headers: &BTreeMap<&str, &str>,
+    ) {
         let (connection, channel) = self.channel().await;
         channel.confirm_select(ConfirmSelectOptions::default()).await.unwrap();
         let exchange = format!("{}.events", self.name);

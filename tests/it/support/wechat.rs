@@ -21,7 +21,8 @@ impl WeChat {
             .unwrap();
         let mut line = String::new();
         BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
-        let base = line.trim().strip_prefix("listening on ").expect("the simulator names its address").to_owned();
+        let base =
+            line.trim().strip_prefix("listening on ").expect("the simulator names its address").to_owned();
         Self { child, base }
     }
 
@@ -75,6 +76,12 @@ impl WeChat {
         kinds.values().filter_map(Value::as_i64).sum()
     }
 
+    /// WeChat is gone: nothing listens any more.
+    pub fn kill(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+
     /// Asks `/_sim/<what>`.
     pub async fn ask(&self, what: &str) -> Value {
         http().get(format!("{}/_sim/{what}", self.base)).send().await.unwrap().json().await.unwrap()
@@ -83,8 +90,7 @@ impl WeChat {
 
 impl Drop for WeChat {
     fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
+        self.kill();
     }
 }
 

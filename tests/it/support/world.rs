@@ -32,7 +32,8 @@ impl World {
         let database_url = with_schema(database_url, &name);
         let db = connect(&database_url).await;
         db.batch_execute(&format!("CREATE SCHEMA {name}")).await.unwrap();
-        let world = Self { name, amqp_url: amqp_url.to_owned(), database_url, wechat: WeChat::start().await, db };
+        let world =
+            Self { name, amqp_url: amqp_url.to_owned(), database_url, wechat: WeChat::start().await, db };
         world.cli(&["migrate"]).await;
         world.app(APP, "secret").await;
         world
@@ -52,16 +53,22 @@ impl World {
 
     /// Binds a business user to an openid of the usual app, with consent that is not counted.
     pub async fn user(&self, sys_user_id: &str, openid: &str) {
-        self.user_with(sys_user_id, openid, &serde_json::json!({"status": "accept", "remaining": null})).await;
+        self.user_with(sys_user_id, openid, &serde_json::json!({"status": "accept", "remaining": null}))
+            .await;
     }
 
     /// Binds a business user whose record for the usual template is this.
     pub async fn user_with(&self, sys_user_id: &str, openid: &str, consent: &serde_json::Value) {
+        self.user_of(APP, sys_user_id, openid, consent).await;
+    }
+
+    /// The same in any app.
+    pub async fn user_of(&self, app_id: &str, sys_user_id: &str, openid: &str, consent: &serde_json::Value) {
         let record = serde_json::json!({ TEMPLATE: consent });
         self.db
             .execute(
                 "INSERT INTO t_wechat_user (app_id, openid, sys_user_id, subscribe_template) VALUES ($1, $2, $3, $4)",
-                &[&APP, &openid, &sys_user_id, &record],
+                &[&app_id, &openid, &sys_user_id, &record],
             )
             .await
             .unwrap();

@@ -4,6 +4,7 @@ mod world;
 
 use std::time::Duration;
 
+use tokio::time::Instant;
 use uuid::Uuid;
 use wechat_notifier::db::tokens;
 use wechat_notifier::domain::ids::AppId;
@@ -11,6 +12,8 @@ use wechat_notifier::token::{FaultReason, Lookup, RefreshResult, Timing, TokenSt
 
 use world::{SECRET, Says, World, app, eventually};
 
+/// How soon after a refusal the refresher tries again by itself, less the time until the test has seen the refusal.
+const OWN_RETRY: Duration = Duration::from_secs(4);
 /// Longer than any test: what this would do, something else has to do.
 const NEVER: Duration = Duration::from_secs(3_600);
 
@@ -70,6 +73,31 @@ async fn a_lost_notification_is_made_good_by_the_poll() {
 }
 
 #[tokio::test]
+async fn what_was_announced_while_nobody_listened_is_read_on_reconnecting() {
+    let world = World::new("stable", SECRET).await;
+    let process = world.start_with(Timing { poll: NEVER, ..Timing::default() });
+    process.sees_generation(1).await;
+
+    world
+        .set("access_token = 'unheard', token_version = 2, token_exp_time = now() + interval '1 hour'")
+        .await;
+    // Everybody's listeners: the other tests must live with that, too.
+    let cut = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE query = 'SELECT current_schema()::text'";
+    assert!(!world.sql.query(cut, &[]).await.unwrap().is_empty());
+
+    process.sees_generation(2).await;
+}
+
+#[tokio::test]
+async fn a_nonsensical_row_spoils_no_other() {
+    let world = World::new("stable", SECRET).await;
+    let rows = "INSERT INTO t_wechat_app (app_id, access_token, token_exp_time, status) VALUES \
+                ('wxforever', 'x', 'infinity', 0), ('wxnever', 'x', '-infinity', 0), ('', '', NULL, 0)";
+    world.sql.execute(rows, &[]).await.unwrap();
+    world.start().sees_generation(1).await;
+}
+
+#[tokio::test]
 async fn who_finds_the_lease_taken_waits_for_the_holder() {
     let world = World::new("stable", SECRET).await;
     world.set("token_lease_owner = gen_random_uuid(), token_lease_until = now() + interval '1 hour'").await;
@@ -122,7 +150,9 @@ async fn a_stored_token_outlives_a_restart() {
     process.sees_generation(1).await;
     process.stop().await;
 
-    world.start().sees_generation(1).await;
+    let process = world.start();
+    process.sees_generation(1).await;
+    assert!(matches!(process.results.lock().unwrap()[..], [RefreshResult::Adopted { .. }]));
     assert_eq!(world.fetches(), 1);
 }
 
@@ -134,10 +164,12 @@ async fn a_wrong_secret_pauses_the_app_until_its_row_is_mended() {
     let TokenState::Faulty { reason, errmsg, .. } = state.token else { unreachable!() };
     assert_eq!((reason, errmsg.as_str()), (FaultReason::TokenRefused, "invalid appsecret rid: 1-2"));
 
-    // By hand, without an announcement; its next own try may be a minute away.
+    // By hand, without an announcement.
     world.set("app_secret = 'right'").await;
 
+    let mended_at = Instant::now();
     process.sees_generation(1).await;
+    assert!(mended_at.elapsed() < OWN_RETRY, "it waited for its own next try");
 }
 
 #[tokio::test]
@@ -151,7 +183,9 @@ async fn an_announced_change_is_tried_at_once() {
     world.wechat().says = Says::Fresh;
     tokens::announce(&world.scratch.database(), &app()).await.unwrap();
 
+    let announced_at = Instant::now();
     process.sees_generation(1).await;
+    assert!(announced_at.elapsed() < OWN_RETRY, "it waited for its own next try");
 }
 
 #[tokio::test]
@@ -243,7 +277,7 @@ async fn without_the_table_no_classic_token_is_fetched() {
 #[tokio::test]
 async fn an_app_is_looked_up_before_it_is_called_unknown() {
     let world = World::new("stable", SECRET).await;
-    let process = world.start_with(Timing { poll: NEVER, ..Timing::default() });
+    let process = world.start_with(Timing { poll: NEVER, unknown_for: NEVER, ..Timing::default() });
     process.sees_generation(1).await;
     let other = AppId::parse("wxother").unwrap();
     assert!(matches!(process.book.app(&other).await, Ok(Lookup::Unknown)));

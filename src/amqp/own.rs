@@ -1,0 +1,35 @@
+//! The headers that are ours: `x-wn-…`, on what we publish only.
+
+/// How often the delivery has been handed on; absent means 0 (number).
+pub const TURN: &str = "x-wn-turn";
+/// The step of the retry ladder that the message waited on last (number).
+pub const STEP: &str = "x-wn-step";
+/// When the delivery is due, Unix milliseconds; it goes round the ladder until then (number).
+pub const DUE: &str = "x-wn-due";
+/// Version of the message format (number).
+pub const VERSION: &str = "x-wn-version";
+/// Identity of the dead letter; archiving is idempotent by it (text).
+pub const LETTER: &str = "x-wn-letter";
+/// The replay that brought a letter back (text).
+pub const REPLAY: &str = "x-wn-replay";
+/// A replay that no longer asks for freshness (present or absent).
+pub const EVEN_EXPIRED: &str = "x-wn-even-expired";
+/// Why the message was given up: the spelling of `DeadReason` (text).
+pub const REASON: &str = "x-wn-reason";
+/// WeChat's code (number).
+pub const ERRCODE: &str = "x-wn-errcode";
+/// WeChat's text (text).
+pub const ERRMSG: &str = "x-wn-errmsg";
+/// The field of `data` that WeChat objects to (text).
+pub const FIELD: &str = "x-wn-field";
+/// WeChat's request id (text).
+pub const RID: &str = "x-wn-rid";
+/// Requests charged so far (number).
+pub const ATTEMPTS: &str = "x-wn-attempts";
+/// When the message was given up, Unix milliseconds (number).
+pub const DIED_AT: &str = "x-wn-died-at";
+/// Free words on what is wrong, for people (text).
+pub const DETAIL: &str = "x-wn-detail";
+
+/// What all of them start with.
+pub(super) const PREFIX: &str = "x-wn-";

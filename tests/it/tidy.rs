@@ -1,0 +1,139 @@
+//! What keeps the house in order: which module may know which, who may name a third party, and how big things get.
+//!
+//! Each check is a function from source text to findings; `planted` shows that each of them can find something. They read
+//! text, not syntax, so they cost milliseconds and no dependency. Needs no server.
+
+mod imports;
+mod planted;
+mod sizes;
+mod source;
+
+use std::collections::BTreeSet;
+use std::path::Path;
+use std::sync::LazyLock;
+
+use imports::{strays, upward_imports};
+use sizes::{long_files, long_functions};
+use source::{SIMULATOR, Source, TextFile, sources, text_files, words};
+
+const SQL: &[&str] = &["SELECT ", "INSERT INTO ", "UPDATE t_", "DELETE FROM "];
+
+/// Names for "whatever had no place". The thing inside has a better one.
+const EMPTY_NAMES: &[&str] =
+    &["util", "utils", "common", "helper", "helpers", "misc", "type", "types", "models"];
+
+/// Where people's own folders begin. In two halves, so that this file does not find itself.
+const OWN_FOLDERS: &[&str] =
+    &[concat!("/ho", "me/"), concat!("/ro", "ot/"), concat!("/Us", "ers/"), concat!("/wo", "rk/")];
+
+static FILES: LazyLock<Vec<TextFile>> = LazyLock::new(|| text_files(Path::new(env!("CARGO_MANIFEST_DIR"))));
+static SOURCES: LazyLock<Vec<Source>> = LazyLock::new(|| sources(&FILES));
+
+#[test]
+fn imports_run_one_way() {
+    expect_none(
+        upward_imports(&SOURCES),
+        "Move what both need down a layer, or the caller up. The layers stand in tests/it/tidy/imports.rs.",
+    );
+}
+
+#[test]
+fn each_third_party_is_named_in_one_place() {
+    expect_none(strays(&SOURCES), "Let that place offer what you need, in our own words.");
+}
+
+#[test]
+fn sql_stands_in_the_database_adapter() {
+    expect_none(sql_elsewhere(&SOURCES), "Make it a function of src/db/, named by what it asks.");
+}
+
+#[test]
+fn the_simulator_shares_no_code_with_the_daemon() {
+    expect_none(shared_with_simulator(&SOURCES), "Write it again from the facts: each checks the other.");
+}
+
+#[test]
+fn names_say_what_is_inside() {
+    expect_none(
+        empty_names(&FILES),
+        "Name it after the one thing it holds, or move its parts to where they are used.",
+    );
+}
+
+#[test]
+fn files_fit_a_sitting() {
+    expect_none(long_files(&SOURCES), "Split it by noun: one file, one thing.");
+}
+
+#[test]
+fn functions_fit_a_screen() {
+    expect_none(long_functions(&SOURCES), "Take a step out of it and name it.");
+}
+
+#[test]
+fn nothing_unwraps_outside_tests() {
+    expect_none(unwraps(&SOURCES), "Handle it, or say with `expect` why it cannot happen.");
+}
+
+#[test]
+fn no_path_of_anyones_machine() {
+    expect_none(own_paths(&FILES), "Use a path from the repository's root, or an argument.");
+}
+
+fn expect_none(findings: Vec<String>, advice: &str) {
+    assert!(findings.is_empty(), "\n{}\n\n{advice}\n", findings.join("\n"));
+}
+
+fn sql_elsewhere(sources: &[Source]) -> Vec<String> {
+    let mut findings = Vec::new();
+    for source in sources.iter().filter(|source| !source.path.starts_with("src/db/")) {
+        for literal in
+            source.strings.iter().filter(|literal| SQL.iter().any(|word| literal.text.contains(word)))
+        {
+            findings.push(format!("{}:{}: SQL outside src/db/", source.path, source.line(literal.at)));
+        }
+    }
+    findings
+}
+
+fn shared_with_simulator(sources: &[Source]) -> Vec<String> {
+    let mut findings = Vec::new();
+    for source in sources.iter().filter(|source| source.path.starts_with(SIMULATOR)) {
+        for at in words(&source.code, "wechat_notifier") {
+            findings.push(format!("{}:{}: names the daemon's library", source.path, source.line(at)));
+        }
+    }
+    findings
+}
+
+fn empty_names(files: &[TextFile]) -> Vec<String> {
+    let named = |path: &str| path.split('/').any(|part| EMPTY_NAMES.contains(&part.trim_end_matches(".rs")));
+    let ours = files.iter().filter(|file| file.path.starts_with("src/") || file.path.starts_with("tests/"));
+    ours.filter(|file| named(&file.path)).map(|file| format!("{}: says nothing", file.path)).collect()
+}
+
+fn unwraps(sources: &[Source]) -> Vec<String> {
+    let mut findings = Vec::new();
+    for source in sources {
+        for (at, _) in source.code.match_indices(".unwrap()") {
+            findings.push(format!("{}:{}: bare unwrap", source.path, source.line(at)));
+        }
+    }
+    findings
+}
+
+fn own_paths(files: &[TextFile]) -> Vec<String> {
+    let mut findings = BTreeSet::new();
+    for file in files {
+        for (number, line) in (1..).zip(file.text.lines()) {
+            for folder in OWN_FOLDERS {
+                let begins =
+                    |at: usize| !line[..at].ends_with(|c: char| c.is_alphanumeric() || "._-}*".contains(c));
+                if line.match_indices(folder).any(|(at, _)| begins(at)) {
+                    findings.insert(format!("{}:{number}: a path of somebody's machine", file.path));
+                }
+            }
+        }
+    }
+    findings.into_iter().collect()
+}

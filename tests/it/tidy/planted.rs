@@ -1,0 +1,115 @@
+//! Each check finds what it is for, and lets its near neighbour pass.
+
+use super::sizes::{MAX_FILE_LINES, MAX_FUNCTION_LINES};
+use super::*;
+
+fn file(path: &str, text: &str) -> TextFile {
+    TextFile { path: path.to_owned(), text: text.to_owned() }
+}
+
+fn source(path: &str, text: &str) -> Vec<Source> {
+    sources(&[file(path, text)])
+}
+
+/// How much a check finds in one planted file.
+fn found(check: fn(&[Source]) -> Vec<String>, path: &str, text: &str) -> usize {
+    check(&source(path, text)).len()
+}
+
+#[test]
+fn an_import_from_above_is_found_however_it_is_written() {
+    let upward = |path, text| found(upward_imports, path, text);
+    assert_eq!(upward("src/domain/plan.rs", "use crate::db::Error;"), 1);
+    assert_eq!(upward("src/domain/plan.rs", "use super::super::db::Error;"), 1);
+    assert_eq!(upward("src/domain/mod.rs", "fn f() { super::clock::now(); }"), 1);
+    assert_eq!(upward("src/amqp/link.rs", "use crate::{clock, domain::{ids, plan}, db::Error};"), 1);
+    assert_eq!(upward("src/db/pool.rs", "use crate::wechat::Client;"), 1, "adapters are strangers");
+    assert_eq!(upward("src/db/pool.rs", "use crate::*;"), 1, "a star hides what it names");
+    assert_eq!(upward("src/extras.rs", ""), 1, "a module without a layer");
+
+    assert_eq!(upward("src/deliver/bring.rs", "use crate::{amqp::Message, db, domain::ids};"), 0);
+    assert_eq!(upward("src/domain/event/read.rs", "use super::super::ids::AppId;"), 0);
+    assert_eq!(upward("src/metrics.rs", "use crate::clock;\nuse super::config;"), 0);
+    assert_eq!(upward("src/domain/plan.rs", "//! As crate::db does.\nconst A: &str = \"crate::db::x\";"), 0);
+}
+
+#[test]
+fn a_third_party_outside_its_place_is_found() {
+    let stray = |path, text| found(strays, path, text);
+    assert_eq!(stray("src/deliver/bring.rs", "use lapin::Channel;"), 1);
+    assert_eq!(stray("src/http/ops.rs", "fn f(row: &tokio_postgres::Row) {}"), 1);
+    assert_eq!(stray("src/cli/check.rs", "use reqwest as r;"), 1);
+    assert_eq!(stray("src/main.rs", "use wechat_notifier::{cli::Cli, db};"), 1);
+
+    assert_eq!(stray("src/amqp/link.rs", "use lapin::Channel;"), 0);
+    assert_eq!(stray("src/delays.rs", "use backoff::backoff::Backoff;"), 0);
+    assert_eq!(stray("src/token/entry.rs", "let backoff = self.backoff.next();"), 0);
+    assert_eq!(stray("src/main.rs", "use wechat_notifier::cli::{self, Cli};"), 0);
+    assert_eq!(stray("src/bin/wechat-simulator/main.rs", "use clap::Parser;"), 0);
+}
+
+#[test]
+fn sql_in_a_string_is_found_and_in_a_comment_is_not() {
+    let sql = |path, text| found(sql_elsewhere, path, text);
+    assert_eq!(sql("src/cli/app.rs", "const Q: &str = r#\"SELECT \"a\" FROM t\"#;"), 1);
+    assert_eq!(sql("src/cli/app.rs", "const Q: &str = \"-- app: new\n INSERT INTO t VALUES (1)\";"), 1);
+    assert_eq!(sql("src/cli/app.rs", "// SELECT nothing\nfn f() {}"), 0);
+    assert_eq!(sql("src/db/apps.rs", "const Q: &str = \"SELECT 1\";"), 0);
+}
+
+#[test]
+fn a_simulator_that_borrows_from_the_daemon_is_found() {
+    let text = "use wechat_notifier::domain::answer;";
+    assert_eq!(found(shared_with_simulator, "src/bin/wechat-simulator/send.rs", text), 1);
+    assert_eq!(found(shared_with_simulator, "src/main.rs", text), 0);
+}
+
+#[test]
+fn empty_names_are_found_as_folder_and_as_file() {
+    let named = |path| empty_names(&[file(path, "")]).len();
+    assert_eq!(["src/utils/a.rs", "src/db/types.rs", "tests/it/common/mod.rs"].map(named), [1, 1, 1]);
+    assert_eq!(["src/db/commonest.rs", "deploy/helpers/x"].map(named), [0, 0]);
+}
+
+#[test]
+fn long_files_and_functions_are_found_but_their_tests_do_not_count() {
+    let lines = |count| "    f();\n".repeat(count);
+    let tests = format!("#[cfg(test)]\nmod tests {{\n{}}}\n", lines(MAX_FILE_LINES));
+    assert_eq!(found(long_files, "src/a.rs", &format!("{}{tests}", lines(MAX_FILE_LINES + 1))), 1);
+    assert_eq!(found(long_files, "src/a.rs", &format!("{}{tests}", lines(MAX_FILE_LINES))), 0);
+
+    let function =
+        |inside| format!("trait T {{ fn short(&self, a: [u8; 2]); }}\nfn f() {{\n{}}}\n", lines(inside));
+    assert_eq!(found(long_functions, "src/a.rs", &function(MAX_FUNCTION_LINES - 1)), 1);
+    assert_eq!(found(long_functions, "src/a.rs", &function(MAX_FUNCTION_LINES - 2)), 0);
+}
+
+#[test]
+fn an_unwrap_is_found_outside_tests_only() {
+    let quiet =
+        "const A: &str = \"it's \\\" .unwrap()\"; // .unwrap()\nlet b = '\"'; let c: &'static str = \"\";\n";
+    assert_eq!(found(unwraps, "src/a.rs", quiet), 0);
+    assert_eq!(found(unwraps, "src/a.rs", &format!("{quiet}x.unwrap();")), 1);
+    let tests = "#[cfg(test)]\n#[allow(unused)]\nmod tests { fn f() { x.unwrap(); } }\n";
+    assert_eq!(found(unwraps, "src/a.rs", tests), 0);
+    assert_eq!(found(unwraps, "src/a.rs", &format!("{tests}fn g() {{ x.unwrap() }}")), 1);
+
+    let own_file = [file("src/a.rs", "#[cfg(test)]\nmod trials;"), file("src/a/trials.rs", "x.unwrap()")];
+    assert_eq!(unwraps(&sources(&own_file)).len(), 0);
+}
+
+#[test]
+fn a_path_of_a_machine_is_found_in_any_file() {
+    let paths = |text: String| own_paths(&[file("docs/X.md", &text)]).len();
+    assert_eq!(paths(format!("see {}anna/x", OWN_FOLDERS[0])), 1);
+    assert_eq!(paths(format!("see \"{}x\"", OWN_FOLDERS[3])), 1);
+    assert_eq!(paths(format!("see target{}x", OWN_FOLDERS[3])), 0);
+}
+
+#[test]
+fn the_whole_tree_is_read() {
+    let read = |path: &str| SOURCES.iter().any(|source| source.path == path);
+    assert!(read("src/lib.rs") && read("src/domain/protocol.rs") && read("src/bin/wechat-simulator/main.rs"));
+    assert!(!read("src/domain/event/tests.rs"), "tests are cut out");
+    assert!(FILES.iter().any(|file| file.path == "Cargo.toml"));
+}
