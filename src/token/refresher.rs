@@ -180,7 +180,6 @@ impl Refresher {
                 }
             }
             Heard::Changed { app_id } => {
-                self.readings.believe_again(&app_id);
                 self.read_one(&app_id, true);
                 if let Some(page) = self.entries.get_mut(&app_id) {
                     page.entry.wake_if_faulty(Instant::now());
