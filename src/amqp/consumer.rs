@@ -19,10 +19,10 @@ use super::acks_task::{self, Acks};
 use super::declare::TopologyError;
 use super::link::{Link, Live};
 use super::message::Message;
-use super::pause::Pause;
 use super::request::in_time;
 use super::topology::Topology;
 use super::wire::{self, short};
+use crate::delays::Delays;
 
 /// What was prefetched comes right behind the broker's answer to a cancel; longer means it never comes.
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(2);
@@ -215,18 +215,20 @@ impl Drop for Attacher {
 
 impl Attacher {
     async fn run(mut self) {
-        let mut pause = Pause::reconnect();
+        let mut delays = Delays::reconnect();
         let mut complaint = String::new();
         for serial in 1_u64.. {
             let Some(live) = self.link.live().await else { return };
             match self.attach(&live, serial).await {
                 Ok(attachment) => {
-                    (pause, complaint) = (Pause::reconnect(), String::new());
+                    delays.reset();
+                    complaint.clear();
                     self.stand(attachment).await;
                 }
                 Err(error) => self.complain(&live, &error, &mut complaint),
             }
-            tokio::time::sleep(pause.next()).await;
+            let Some(delay) = delays.next() else { return };
+            tokio::time::sleep(delay).await;
         }
     }
 

@@ -15,9 +15,9 @@ use tracing::{debug, error, info, warn};
 
 use super::declare::TopologyError;
 use super::health::LinkHealth;
-use super::pause::Pause;
 use super::request::{CLOSE_TIMEOUT, LinkError, farewell, in_time, within};
 use super::topology::Topology;
+use crate::delays::Delays;
 
 /// lapin ignores a timeout in the URI; without this one a firewall that swallows packets holds us for minutes.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(15);
@@ -121,7 +121,7 @@ struct Supervisor {
 impl Supervisor {
     async fn run(self) {
         let stop = self.stop.clone();
-        let mut pause = Pause::reconnect();
+        let mut delays = Delays::reconnect();
         let mut complaint = String::new();
         for incarnation in 1.. {
             let built = tokio::select! {
@@ -134,13 +134,14 @@ impl Supervisor {
                     let born = Instant::now();
                     self.live_through(live).await;
                     if born.elapsed() >= PROVEN_AFTER {
-                        pause = Pause::reconnect();
+                        delays.reset();
                     }
                 }
                 Err(error) => self.complain(&error, &mut complaint),
             }
+            let Some(delay) = delays.next() else { return };
             tokio::select! {
-                () = tokio::time::sleep(pause.next()) => {}
+                () = tokio::time::sleep(delay) => {}
                 () = stop.cancelled() => return,
             }
         }

@@ -21,7 +21,6 @@ mod health;
 mod link;
 mod message;
 pub mod own;
-mod pause;
 mod publisher;
 mod request;
 mod topology;

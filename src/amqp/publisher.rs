@@ -15,15 +15,15 @@ use tracing::{debug, warn};
 use super::confirm::ConfirmChannel;
 use super::link::{Link, Live};
 use super::message::Message;
-use super::pause::Pause;
 use super::topology::Topology;
+use crate::delays::Delays;
 
 /// Requests that may wait for the task before `publish` itself waits.
 const BACKLOG: usize = 1024;
-/// First and longest pause before the same message is published again. The longest bounds how long after the broker's
+/// First and longest delay before the same message is published again. The longest bounds how long after the broker's
 /// return a message still waits.
-const FIRST_PAUSE: Duration = Duration::from_millis(100);
-const LONGEST_PAUSE: Duration = Duration::from_secs(2);
+const FIRST_DELAY: Duration = Duration::from_millis(100);
+const LONGEST_DELAY: Duration = Duration::from_secs(2);
 
 /// Where a message goes.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -98,7 +98,7 @@ impl Publisher {
         message: &Message,
         stop: &CancellationToken,
     ) -> Result<(), PublishError> {
-        let mut pause = Pause::new(FIRST_PAUSE, LONGEST_PAUSE);
+        let mut delays = Delays::new(FIRST_DELAY, LONGEST_DELAY, None);
         loop {
             let Err(error) = self.publish(route.clone(), message.clone()).await else { return Ok(()) };
             match error {
@@ -108,8 +108,8 @@ impl Publisher {
                     warn!(routing_key = route.routing_key, %error, "a message is not published yet; trying on")
                 }
             }
-            let paused = stop.run_until_cancelled(tokio::time::sleep(pause.next())).await;
-            if paused.is_none() {
+            let Some(delay) = delays.next() else { return Err(error) };
+            if stop.run_until_cancelled(tokio::time::sleep(delay)).await.is_none() {
                 return Err(error);
             }
         }

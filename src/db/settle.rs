@@ -124,6 +124,11 @@ impl ConsentChange {
     }
 }
 
+/// A time as we write it, and as any clock does. Business systems write the records too; what does not look like this counts
+/// as older than any claim, since a cast that fails would refuse the whole settlement, and for ever.
+const TIME: &str = "^[0-9]{4}-(0[1-9]|1[0-2])-(0[1-9]|[12][0-9]|3[01])[T ]([01][0-9]|2[0-3]):[0-5][0-9]:[0-5][0-9]\
+                    ([.][0-9]{1,9})?(Z|[+-](0[0-9]|1[0-4])(:?[0-5][0-9])?)?$";
+
 /// Records a batch. At most one settlement of each user may stand in it, which the openid turn guarantees.
 pub async fn settle(db: &Database, batch: &[Request]) -> Result<Vec<Settling>, Error> {
     let mut client = db.durable().await?;
@@ -214,7 +219,7 @@ async fn record_ours(
             UPDATE t_wechat_user u
                SET subscribe_template = CASE l.consent
                        WHEN 'used' THEN jsonb_set(u.subscribe_template, ARRAY[l.template_id, 'remaining'],
-                            to_jsonb(greatest((u.subscribe_template -> l.template_id ->> 'remaining')::bigint - 1, 0)))
+                            to_jsonb(greatest((u.subscribe_template -> l.template_id ->> 'remaining')::numeric - 1, 0)))
                        ELSE coalesce(u.subscribe_template, '{}') || jsonb_build_object(l.template_id,
                             jsonb_build_object('status', 'reject', 'remaining', 0, 'updated_at', clock_timestamp()))
                    END,
@@ -223,8 +228,10 @@ async fn record_ours(
              WHERE u.id = l.id
                AND CASE l.consent
                        WHEN 'used' THEN jsonb_typeof(u.subscribe_template -> l.template_id -> 'remaining') = 'number'
-                       ELSE coalesce((u.subscribe_template -> l.template_id ->> 'updated_at')::timestamptz
-                                     <= l.claimed_at, true)
+                       ELSE CASE WHEN u.subscribe_template -> l.template_id ->> 'updated_at' ~ $17
+                                 THEN (u.subscribe_template -> l.template_id ->> 'updated_at')::timestamptz
+                                      <= l.claimed_at
+                                 ELSE true END
                    END
         )
         SELECT position FROM settled";
@@ -252,6 +259,7 @@ async fn record_ours(
                 &c.consent,
                 &c.user_id,
                 &c.template_id,
+                &TIME,
             ],
         )
         .await

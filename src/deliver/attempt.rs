@@ -101,8 +101,11 @@ impl Pipeline {
         let answer = self.wechat.send(token, &message).await;
         drop(in_flight);
         crash_point("requested");
-        let class = classify_send(&answer).as_str();
-        self.metrics.attempt(&event.app_id, class, answer.errcode(), started.elapsed());
+        let class = classify_send(&answer);
+        self.metrics.attempt(&event.app_id, class.as_str(), answer.errcode(), started.elapsed());
+        if class == Class::Unlisted {
+            self.unlisted.note(&event.app_id, &answer);
+        }
         answer
     }
 

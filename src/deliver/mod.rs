@@ -23,6 +23,7 @@ mod plan;
 mod ready;
 mod settle;
 mod turns;
+mod unlisted;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -42,6 +43,7 @@ pub use gates::Gates;
 pub use intake::Intake;
 use ledger::Ledger;
 use turns::Turns;
+use unlisted::Unlisted;
 
 /// The pipeline's own settings, taken from the configuration.
 #[derive(Debug, Clone)]
@@ -85,6 +87,7 @@ pub struct Pipeline {
     tokens: TokenBook,
     gates: Gates,
     turns: Turns,
+    unlisted: Unlisted,
     /// Requests in flight over all apps.
     slots: Arc<Semaphore>,
     metrics: Arc<Metrics>,
@@ -98,6 +101,7 @@ impl Pipeline {
             ledger: Ledger::start(&partners.db, settings.lease, &partners.metrics),
             gates: Gates::new(Arc::clone(&partners.metrics)),
             turns: Turns::new(),
+            unlisted: Unlisted::default(),
             slots: Arc::new(Semaphore::new(settings.concurrency)),
             publisher: partners.publisher,
             topology: partners.topology,

@@ -91,7 +91,9 @@ impl Pipeline {
         let progress = Progress { turn, replay: false, ..progress };
         self.publish_carrier(delivery, origin, progress, delay).await?;
         crash_point("handed_on");
-        let due_at = clock::now().saturating_add(delay).unwrap_or(jiff::Timestamp::MAX);
+        let back_at = clock::now().saturating_add(delay).unwrap_or(jiff::Timestamp::MAX);
+        // A wait longer than the longest step goes round the ladder until it is over.
+        let due_at = progress.due.map_or(back_at, |due| due.max(back_at));
         Ok(Ending::Retrying { turn, due_at })
     }
 

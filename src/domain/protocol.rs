@@ -198,3 +198,6 @@ pub fn settle(row: Option<&Row>, claim: Uuid, settlement: Settlement) -> Settlin
         (Settlement::Skipped | Settlement::Dead, _) => Settling::DropAndHandOn,
     }
 }
+
+#[cfg(test)]
+mod model;

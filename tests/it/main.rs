@@ -6,9 +6,13 @@ mod support;
 
 mod broker;
 mod cli;
+mod error_codes;
+mod inputs;
 mod letters;
 mod main_story;
 mod migrations;
+mod protocol_sql;
+mod protocol_story;
 mod tidy;
 mod token;
 mod wechat_client;

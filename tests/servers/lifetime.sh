@@ -4,6 +4,7 @@
 #   servers_begin broker postgres   starts them in the background, so that cargo can build meanwhile
 #   servers_ready                   waits for them and exports their URLs (WN_TEST_…)
 #   run_child COMMAND…              runs a command that ends with us
+#   start_child NAME COMMAND…       the same in the background, with a log of its own in the folder
 #
 # All that was started ends with the script, whichever way that ends: by itself, by Ctrl-C, TERM or HUP, and even when it
 # is killed. The folder goes too, but a script that failed outside CI leaves its logs, and WN_KEEP=1 leaves everything.
@@ -33,8 +34,15 @@ servers_ready() {
 # while it waits.
 run_child() {
   setsid "$@" </dev/null &
-  echo $! >"$servers_folder/group"
+  echo $! >"$servers_folder/foreground.child"
   wait $!
+}
+
+start_child() {
+  local name=$1
+  shift
+  setsid "$@" </dev/null >"$servers_folder/$name.log" 2>&1 &
+  echo $! >"$servers_folder/$name.child"
 }
 
 # The script's own exit code survives.

@@ -118,10 +118,11 @@ async fn take(transaction: &Transaction<'_>, lease: Lease, met: &[Met<'_>]) -> R
            SET status = 'attempting', turn = i.turn, claim = i.claim, claimed_at = clock_timestamp(),
                claimed_until = clock_timestamp() + $6 * interval '1 s', reason = NULL, due_at = NULL,
                unknowns = d.unknowns + i.taken_over::int,
-               take_overs = CASE WHEN i.replay THEN 0 ELSE d.take_overs + i.taken_over::int END,
-               timeouts = CASE WHEN i.replay THEN 0 ELSE d.timeouts END
-          FROM unnest($1::bigint[], $2::uuid[], $3::int[], $4::bool[], $5::bool[])
-                AS i (id, claim, turn, taken_over, replay)
+               take_overs = CASE WHEN i.anew THEN 0 ELSE d.take_overs + i.taken_over::int END,
+               timeouts = CASE WHEN i.anew THEN 0 ELSE d.timeouts END,
+               content_hash = i.content_hash
+          FROM unnest($1::bigint[], $2::uuid[], $3::int[], $4::bool[], $5::bool[], $7::bytea[])
+                AS i (id, claim, turn, taken_over, anew, content_hash)
          WHERE d.id = i.id";
     let granted: Vec<&Met<'_>> = met.iter().filter(|met| !met.reused && grants(met.meeting)).collect();
     if granted.is_empty() {
@@ -133,9 +134,12 @@ async fn take(transaction: &Transaction<'_>, lease: Lease, met: &[Met<'_>]) -> R
     let claims: Vec<Uuid> = granted.iter().map(|met| met.request.carrier.claim).collect();
     let turns: Vec<i32> = granted.iter().map(|met| met.request.carrier.turn).collect();
     let taken_over: Vec<bool> = granted.iter().map(|met| takes_over(met.meeting)).collect();
-    let replays: Vec<bool> = granted.iter().map(|met| met.request.carrier.replay).collect();
+    let anew: Vec<bool> = granted.iter().map(|met| starts_anew(met)).collect();
+    // A body that an operator mended is the delivery's own from here on; its carriers are checked against it.
+    let hashes: Vec<&[u8]> = granted.iter().map(|met| met.request.event.content_hash.as_slice()).collect();
+    let lasts_s = lease.lasts.as_secs_f64();
     transaction
-        .execute(&statement, &[&ids, &claims, &turns, &taken_over, &replays, &lease.lasts.as_secs_f64()])
+        .execute(&statement, &[&ids, &claims, &turns, &taken_over, &anew, &lasts_s, &hashes])
         .await
         .map_err(refused)?;
     Ok(())
@@ -149,6 +153,12 @@ const fn takes_over(meeting: Meeting) -> bool {
     matches!(meeting, Meeting::TakeOver | Meeting::TakeOverAndGiveUp)
 }
 
+/// A replay starts the counts of unknowns anew with its claim. One that takes over has claimed before, and was the one that
+/// crashed: starting anew each time would never reach the bound.
+fn starts_anew(met: &Met<'_>) -> bool {
+    met.request.carrier.replay && met.meeting == Meeting::Claim
+}
+
 fn answer(met: &Met<'_>) -> Answer {
     let is_ours =
         !met.reused && (grants(met.meeting) || matches!(met.meeting, Meeting::Ours | Meeting::GiveUp));
@@ -158,7 +168,7 @@ fn answer(met: &Met<'_>) -> Answer {
         consent: met.consent,
         user_id: met.user_id,
         attempts: met.attempts,
-        timeouts: if met.request.carrier.replay { 0 } else { met.timeouts },
+        timeouts: if starts_anew(met) { 0 } else { met.timeouts },
         unknown_before: met.unknowns > 0 || takes_over(met.meeting),
     });
     Answer { meeting: met.meeting, claim, reused: met.reused }

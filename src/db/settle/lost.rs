@@ -133,7 +133,7 @@ async fn use_one(transaction: &Transaction<'_>, request: &Request) -> Result<(),
     const USE_ONE: &str = "-- settle: one counted send is used
         UPDATE t_wechat_user
            SET subscribe_template = jsonb_set(subscribe_template, ARRAY[$2::text, 'remaining'],
-                   to_jsonb(greatest((subscribe_template -> $2 ->> 'remaining')::bigint - 1, 0))),
+                   to_jsonb(greatest((subscribe_template -> $2 ->> 'remaining')::numeric - 1, 0))),
                update_time = clock_timestamp()
          WHERE id = $1 AND jsonb_typeof(subscribe_template -> $2 -> 'remaining') = 'number'";
     let refused = |error| Error::of_query("settle: use one", &error);

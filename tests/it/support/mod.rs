@@ -1,12 +1,14 @@
 //! The world a story happens in: a broker and a database shared by all tests, and for each test its own queues, schema,
 //! simulated WeChat and daemons.
 
+mod carrying;
 mod daemon;
 mod ledger;
 mod publishing;
 mod wechat;
 mod world;
 
+pub use carrying::carrier;
 pub use daemon::Daemon;
 pub use ledger::Row;
 pub use publishing::{EventBody, event};

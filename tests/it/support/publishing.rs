@@ -93,7 +93,7 @@ impl World {
         declared.ok().map(|queue| queue.message_count())
     }
 
-    async fn channel(&self) -> (Connection, Channel) {
+    pub(super) async fn channel(&self) -> (Connection, Channel) {
         let connection = Connection::connect(&self.amqp_url, ConnectionProperties::default()).await.unwrap();
         let channel = connection.create_channel().await.unwrap();
         (connection, channel)

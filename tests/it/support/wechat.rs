@@ -76,6 +76,12 @@ impl WeChat {
         kinds.values().filter_map(Value::as_i64).sum()
     }
 
+    /// WeChat is gone: nothing listens any more.
+    pub fn kill(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+
     /// Asks `/_sim/<what>`.
     pub async fn ask(&self, what: &str) -> Value {
         http().get(format!("{}/_sim/{what}", self.base)).send().await.unwrap().json().await.unwrap()
@@ -84,8 +90,7 @@ impl WeChat {
 
 impl Drop for WeChat {
     fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
+        self.kill();
     }
 }
 

@@ -59,11 +59,16 @@ impl World {
 
     /// Binds a business user whose record for the usual template is this.
     pub async fn user_with(&self, sys_user_id: &str, openid: &str, consent: &serde_json::Value) {
+        self.user_of(APP, sys_user_id, openid, consent).await;
+    }
+
+    /// The same in any app.
+    pub async fn user_of(&self, app_id: &str, sys_user_id: &str, openid: &str, consent: &serde_json::Value) {
         let record = serde_json::json!({ TEMPLATE: consent });
         self.db
             .execute(
                 "INSERT INTO t_wechat_user (app_id, openid, sys_user_id, subscribe_template) VALUES ($1, $2, $3, $4)",
-                &[&APP, &openid, &sys_user_id, &record],
+                &[&app_id, &openid, &sys_user_id, &record],
             )
             .await
             .unwrap();
