@@ -92,6 +92,14 @@ impl Gate {
         self.state.borrow().is_some()
     }
 
+    /// How long the app will not be tried, if it is paused.
+    pub(super) fn paused_for(&self) -> Option<Duration> {
+        match self.state.borrow().as_ref()?.ends {
+            Ends::ByProbe { at } => Some(at.saturating_duration_since(Instant::now())),
+            Ends::Probing | Ends::ByToken => Some(PROBE_EVERY),
+        }
+    }
+
     /// Asks for one delivery.
     pub(super) fn pass(self: &Arc<Self>) -> Pass {
         let mut pass = Pass::Paused;

@@ -1,134 +1,187 @@
 //! Lanes: the queue of one app, where its messages wait alone while the app is paused or has more than its share.
 
-use std::collections::HashSet;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
 
-use super::apps;
+use super::apps::AppWatch;
 use super::gates::{Ends, Gate, Pause};
 use super::intake::take_in;
 use super::origin::Origin;
 use super::slots::Rank;
 use super::{Left, Pipeline};
 use crate::amqp::{Route, Subscription};
+use crate::domain::delivery::{Delivery, Progress};
 use crate::domain::ids::AppId;
-use crate::token::AppState;
 
 /// Unacked messages of a lane per process: enough to use its slots, too few to crowd out fresh events.
 const PREFETCH: u16 = 64;
-/// How often a process looks for lanes that others have filled.
-const LOOK_EVERY: Duration = Duration::from_secs(10);
+/// How often a process looks for lanes that an earlier one, or another, has filled.
+const LOOK_EVERY: Duration = Duration::from_secs(15);
 
-/// The lanes this process consumes.
+/// The apps this process attends; each with a word to its lane that there is something in it.
 #[derive(Default)]
-pub(super) struct Lanes(Mutex<HashSet<AppId>>);
+pub(super) struct Lanes(Mutex<HashMap<AppId, Arc<Notify>>>);
+
+impl Lanes {
+    fn lock(&self) -> MutexGuard<'_, HashMap<AppId, Arc<Notify>>> {
+        // Nothing panics under this lock.
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
 
 impl Pipeline {
-    /// Keeps the app's gate in step with its token, and its lane consumed, from the first time the app is met.
-    pub(super) fn attend(self: &Arc<Self>, app_id: &AppId, page: &watch::Receiver<AppState>) {
-        let mut attended = self.lanes.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if attended.contains(app_id) {
-            return;
+    /// From the first time an app is met: its gate follows its token, and its lane is consumed once there is one.
+    pub(super) fn attend(self: &Arc<Self>, app_id: &AppId, app: &AppWatch) -> Arc<Notify> {
+        let mut lanes = self.lanes.lock();
+        if let Some(filled) = lanes.get(app_id) {
+            return Arc::clone(filled);
         }
-        attended.insert(app_id.clone());
-        let gate = self.gates.of(app_id);
-        let follow = apps::follow_token(page.clone(), Arc::clone(&gate));
-        let (soft, pipeline, app_id) = (self.stops.soft.clone(), Arc::clone(self), app_id.clone());
-        self.tasks.spawn(async move {
-            tokio::select! {
-                () = soft.cancelled() => {}
-                () = follow => pipeline.forget(&app_id),
-                () = consume(&pipeline, &app_id, &gate) => {}
-            }
-        });
-    }
-
-    /// The app's row is gone: whoever registers it again is met anew.
-    fn forget(&self, app_id: &AppId) {
-        self.lanes.0.lock().unwrap_or_else(PoisonError::into_inner).remove(app_id);
+        let filled = Arc::new(Notify::new());
+        lanes.insert(app_id.clone(), Arc::clone(&filled));
+        let lane = Lane {
+            gate: self.gates.of(app_id),
+            pipeline: Arc::clone(self),
+            app_id: app_id.clone(),
+            filled: Arc::clone(&filled),
+        };
+        self.tasks.spawn(lane.attend(app.clone()));
+        filled
     }
 
     /// Does this incoming belong in its app's lane, rather than here?
-    pub(super) fn is_for_the_lane(&self, app_id: &AppId) -> bool {
-        self.gates.of(app_id).is_shut() || self.slots.is_over_share(app_id)
+    pub(super) fn belongs_in_lane(self: &Arc<Self>, app: &AppWatch, origin: &Origin) -> bool {
+        let app_id = &app.app().app_id;
+        self.attend(app_id, app);
+        origin.rank == Rank::Fresh && (self.gates.of(app_id).is_shut() || self.slots.is_over_share(app_id))
+    }
+
+    /// Hands one delivery to its app's lane.
+    pub(super) async fn hand_to_lane(
+        self: &Arc<Self>,
+        delivery: &Delivery,
+        origin: &Origin,
+        progress: Progress,
+    ) -> Result<(), Left> {
+        let app_id = &delivery.event.app_id;
+        if let Some(page) = self.tokens.watch(app_id) {
+            self.attend(app_id, &AppWatch::new(page)).notify_one();
+        }
+        self.publish(Route::queue(self.topology.lane(app_id)), origin.carrier(delivery, progress)).await
     }
 
     /// Moves an incoming to its app's lane as it is: uncharged, and before any SQL.
-    pub(super) async fn move_to_lane(&self, app_id: &AppId, origin: &Origin) -> Result<(), Left> {
-        let route = Route::queue(self.topology.lane(app_id));
-        self.publish(route, origin.message.clone()).await
+    pub(super) async fn move_to_lane(self: &Arc<Self>, app: &AppWatch, origin: &Origin) -> Result<(), Left> {
+        let app_id = app.app().app_id.clone();
+        self.attend(&app_id, app).notify_one();
+        self.publish(Route::queue(self.topology.lane(&app_id)), origin.message.clone()).await
     }
-}
 
-/// Looks for lanes with messages in them, left by an earlier process or filled by another, and attends their apps.
-pub async fn look_for_filled(pipeline: Arc<Pipeline>) {
-    loop {
-        for app_id in pipeline.tokens.apps() {
-            if let Some(page) = pipeline.tokens.watch(&app_id) {
-                pipeline.attend(&app_id, &page);
-            }
-        }
-        tokio::time::sleep(LOOK_EVERY).await;
-    }
-}
-
-/// Consumes the lane as the gate allows: fully while open, one message at a time while probing, not at all in between.
-async fn consume(pipeline: &Arc<Pipeline>, app_id: &AppId, gate: &Arc<Gate>) {
-    let mut state = gate.watch();
-    loop {
-        let now = *state.borrow_and_update();
-        match now {
-            None => feed(pipeline, app_id, &mut state).await,
-            Some(Pause { ends: Ends::ByProbe { at }, .. }) if at <= Instant::now() => {
-                probe(pipeline, app_id, &mut state).await;
-            }
-            Some(Pause { ends: Ends::ByProbe { at }, .. }) => {
-                tokio::select! {
-                    () = tokio::time::sleep_until(at) => {}
-                    _ = state.changed() => {}
+    /// Looks for lanes with messages in them that nobody here consumes yet. Runs for ever.
+    pub async fn look_for_filled_lanes(self: Arc<Self>) {
+        loop {
+            for app_id in self.tokens.apps() {
+                let lane = [self.topology.lane(&app_id)];
+                let depths = self.broker.depths(&lane).await.unwrap_or_default();
+                let is_filled = depths.iter().any(|(_, messages)| *messages > 0);
+                if is_filled && let Some(page) = self.tokens.watch(&app_id) {
+                    self.attend(&app_id, &AppWatch::new(page)).notify_one();
                 }
             }
-            Some(Pause { ends: Ends::Probing | Ends::ByToken, .. }) => {
-                let _ = state.changed().await;
-            }
+            tokio::time::sleep(LOOK_EVERY).await;
         }
     }
 }
 
-/// Takes in what the lane holds until the gate shuts.
-async fn feed(pipeline: &Arc<Pipeline>, app_id: &AppId, state: &mut watch::Receiver<Option<Pause>>) {
-    let mut lane = pipeline.broker.consume(&pipeline.topology.lane(app_id), PREFETCH);
-    let stopped = pipeline.stops.soft.clone();
-    loop {
+/// One app's lane in this process.
+struct Lane {
+    pipeline: Arc<Pipeline>,
+    app_id: AppId,
+    gate: Arc<Gate>,
+    filled: Arc<Notify>,
+}
+
+impl Lane {
+    /// Until the soft stop, or until the app's row is gone; whoever registers it again is met anew.
+    async fn attend(self, mut app: AppWatch) {
+        let soft = self.pipeline.stops.soft.clone();
+        let consumed = async {
+            tokio::select! {
+                () = soft.cancelled() => return,
+                () = self.filled.notified() => {}
+            }
+            self.consume().await;
+        };
+        tokio::select! {
+            () = app.tell(&self.gate) => { self.pipeline.lanes.lock().remove(&self.app_id); }
+            () = consumed => {}
+        }
+    }
+
+    /// Consumes as the gate allows: fully while open, one message at a time while probing, not at all in between.
+    async fn consume(&self) {
+        let mut state = self.gate.watch();
+        let soft = &self.pipeline.stops.soft;
+        while !soft.is_cancelled() {
+            let now = *state.borrow_and_update();
+            let next_look = match now {
+                None => {
+                    self.feed(&mut state).await;
+                    continue;
+                }
+                Some(Pause { ends: Ends::ByProbe { at }, .. }) if at <= Instant::now() => {
+                    self.probe(&mut state).await;
+                    continue;
+                }
+                Some(Pause { ends: Ends::ByProbe { at }, .. }) => at,
+                Some(Pause { ends: Ends::Probing | Ends::ByToken, .. }) => Instant::now() + LOOK_EVERY,
+            };
+            tokio::select! {
+                () = soft.cancelled() => {}
+                () = tokio::time::sleep_until(next_look) => {}
+                _ = state.changed() => {}
+            }
+        }
+    }
+
+    /// Takes in what the lane holds until the gate shuts.
+    async fn feed(&self, state: &mut watch::Receiver<Option<Pause>>) {
+        let mut lane = self.subscribe(PREFETCH);
+        loop {
+            tokio::select! {
+                biased;
+                () = self.pipeline.stops.soft.cancelled() => break,
+                // The gate is the process's own and never goes away.
+                _ = state.changed() => if state.borrow_and_update().is_some() { break },
+                next = lane.next() => match next {
+                    Some(incoming) => {
+                        self.pipeline.tasks.spawn(take_in(Arc::clone(&self.pipeline), incoming, Rank::Lane));
+                    }
+                    None => break,
+                },
+            }
+        }
+        lane.cancel().await;
+    }
+
+    /// Lets one message of the lane try whether the app works again; a fresh event may be quicker.
+    async fn probe(&self, state: &mut watch::Receiver<Option<Pause>>) {
+        let mut lane = self.subscribe(1);
         tokio::select! {
             biased;
-            () = stopped.cancelled() => break,
-            _ = state.wait_for(Option::is_some) => break,
-            next = lane.next() => match next {
-                Some(incoming) => {
-                    pipeline.tasks.spawn(take_in(Arc::clone(pipeline), incoming, Rank::Lane));
-                }
-                None => break,
+            () = self.pipeline.stops.soft.cancelled() => {}
+            _ = state.changed() => {}
+            next = lane.next() => if let Some(incoming) = next {
+                take_in(Arc::clone(&self.pipeline), incoming, Rank::Lane).await;
             },
         }
+        lane.cancel().await;
     }
-    lane.cancel().await;
-}
 
-/// Lets one message of the lane try whether the app works again; a fresh event may be quicker.
-async fn probe(pipeline: &Arc<Pipeline>, app_id: &AppId, state: &mut watch::Receiver<Option<Pause>>) {
-    let mut lane: Subscription = pipeline.broker.consume(&pipeline.topology.lane(app_id), 1);
-    let stopped = pipeline.stops.soft.clone();
-    tokio::select! {
-        biased;
-        () = stopped.cancelled() => {}
-        _ = state.changed() => {}
-        next = lane.next() => if let Some(incoming) = next {
-            take_in(Arc::clone(pipeline), incoming, Rank::Lane).await;
-        },
+    fn subscribe(&self, prefetch: u16) -> Subscription {
+        self.pipeline.broker.consume(&self.pipeline.topology.lane(&self.app_id), prefetch)
     }
-    lane.cancel().await;
 }

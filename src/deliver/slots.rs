@@ -231,8 +231,9 @@ mod tests {
         let mut fresh = all(&slots, "busy", Rank::Fresh);
         assert_eq!(fresh.len(), 39);
 
-        let mut lane_waits = Box::pin(slots.take(&app("busy"), Rank::Lane));
-        let mut fresh_waits = Box::pin(slots.take(&app("busy"), Rank::Fresh));
+        let busy = app("busy");
+        let mut lane_waits = Box::pin(slots.take(&busy, Rank::Lane));
+        let mut fresh_waits = Box::pin(slots.take(&busy, Rank::Fresh));
         assert!(lane_waits.as_mut().now_or_never().is_none() && fresh_waits.as_mut().now_or_never().is_none());
         fresh.pop();
         assert!(fresh_waits.now_or_never().is_some(), "the lane overtook a fresh one");
@@ -242,9 +243,10 @@ mod tests {
     async fn who_left_the_queue_is_passed_over() {
         let slots = Slots::new(5);
         let mut held = all(&slots, "busy", Rank::Fresh);
-        let mut leaver = Box::pin(slots.take(&app("busy"), Rank::Fresh));
+        let busy = app("busy");
+        let mut leaver = Box::pin(slots.take(&busy, Rank::Fresh));
         assert!(leaver.as_mut().now_or_never().is_none());
-        let mut stayer = Box::pin(slots.take(&app("busy"), Rank::Fresh));
+        let mut stayer = Box::pin(slots.take(&busy, Rank::Fresh));
         assert!(stayer.as_mut().now_or_never().is_none());
         drop(leaver);
         held.pop();
