@@ -1,11 +1,25 @@
-//! Crash points: named arrows of the delivery protocol at which a test aborts the process.
+//! Crash points: named arrows of the delivery protocol at which a test aborts the process; and panic points, at which it
+//! makes a task panic.
 //!
-//! Without the `failpoints` feature a crash point is nothing at all.
+//! Without the `failpoints` feature they are nothing at all.
 
 /// Aborts the process here, as a power cut would, when `WECHAT_NOTIFIER_FAILPOINT` is `<name>` or `<name>:<n>` and this
 /// is the n-th passage (the first without a number).
 #[cfg(feature = "failpoints")]
 pub fn crash_point(name: &str) {
+    if is_wanted(name) {
+        std::process::abort();
+    }
+}
+
+/// Panics here, as a fault of ours would, on the same condition as [`crash_point`].
+#[cfg(feature = "failpoints")]
+pub fn panic_point(name: &str) {
+    assert!(!is_wanted(name), "panic point {name}");
+}
+
+#[cfg(feature = "failpoints")]
+fn is_wanted(name: &str) -> bool {
     use std::sync::LazyLock;
     use std::sync::atomic::{AtomicU32, Ordering};
 
@@ -18,13 +32,16 @@ pub fn crash_point(name: &str) {
     });
     static PASSAGES: AtomicU32 = AtomicU32::new(0);
 
-    let Some((wanted, passage)) = &*WANTED else { return };
-    if wanted == name && PASSAGES.fetch_add(1, Ordering::SeqCst) + 1 == *passage {
-        std::process::abort();
-    }
+    let Some((wanted, passage)) = &*WANTED else { return false };
+    wanted == name && PASSAGES.fetch_add(1, Ordering::SeqCst) + 1 == *passage
 }
 
 /// Nothing, outside of tests.
 #[cfg(not(feature = "failpoints"))]
 #[inline(always)]
 pub fn crash_point(_name: &str) {}
+
+/// Nothing, outside of tests.
+#[cfg(not(feature = "failpoints"))]
+#[inline(always)]
+pub fn panic_point(_name: &str) {}

@@ -37,7 +37,8 @@ pub struct Lifecycle {
     hard: CancellationToken,
     workers: Group,
     support: Group,
-    signals: mpsc::Receiver<SignalKind>,
+    /// Signals that came after the soft stop.
+    more_signals: mpsc::Receiver<SignalKind>,
     drain: Duration,
 }
 
@@ -71,7 +72,8 @@ impl From<Ending> for ExitCode {
 }
 
 impl Lifecycle {
-    /// Listens for SIGTERM and SIGINT from now on. `drain` is how long a soft stop may take.
+    /// Listens for SIGTERM and SIGINT from now on: the first one is a soft stop even before [`Self::wait`], so that a start
+    /// that waits for something can be called off. `drain` is how long a soft stop may take.
     ///
     /// # Errors
     /// When the operating system gives no signal handler.
@@ -84,7 +86,9 @@ impl Lifecycle {
         // A hard stop is a soft stop as well.
         let soft = hard.child_token();
         let (workers, support) = (Group::new(soft.clone()), Group::new(hard.clone()));
-        Self { soft, hard, workers, support, signals, drain }
+        let (pass_on, more_signals) = mpsc::channel(1);
+        tokio::spawn(stop_on_first(signals, soft.clone(), pass_on));
+        Self { soft, hard, workers, support, more_signals, drain }
     }
 
     /// Cancelled when no new work may start.
@@ -110,8 +114,7 @@ impl Lifecycle {
 
     /// Waits for the first reason to stop, stops, and says how it ended.
     pub async fn wait(mut self) -> Ending {
-        self.until_soft_stop().await;
-        self.soft.cancel();
+        self.soft.cancelled().await;
         let interrupted = self.until_drained().await;
         self.hard.cancel();
         let all = async { tokio::join!(self.workers.ended(), self.support.ended()) };
@@ -122,20 +125,11 @@ impl Lifecycle {
         self.ending(interrupted)
     }
 
-    async fn until_soft_stop(&mut self) {
-        tokio::select! {
-            () = self.soft.cancelled() => {}
-            Some(signal) = self.signals.recv() => {
-                info!("{} received: taking no more work, finishing what is in flight", name_of(signal));
-            }
-        }
-    }
-
     /// Ends when all workers have; else on a second signal, which it answers with, or when the drain is over.
     async fn until_drained(&mut self) -> Option<SignalKind> {
         tokio::select! {
             () = self.workers.ended() => None,
-            Some(signal) = self.signals.recv() => {
+            Some(signal) = self.more_signals.recv() => {
                 warn!(tasks = ?self.workers.running(), "second signal ({}): ending now", name_of(signal));
                 Some(signal)
             }
@@ -151,6 +145,22 @@ impl Lifecycle {
             _ if self.workers.any_died() || self.support.any_died() => Ending::TaskDied,
             Some(signal) => Ending::Interrupted(signal.unwrap_or_default()),
             None => Ending::Clean,
+        }
+    }
+}
+
+/// Stops softly on the first signal and passes on those that come after the soft stop, whatever caused it.
+async fn stop_on_first(
+    mut signals: mpsc::Receiver<SignalKind>,
+    soft: CancellationToken,
+    pass_on: mpsc::Sender<SignalKind>,
+) {
+    while let Some(signal) = signals.recv().await {
+        if soft.is_cancelled() {
+            let _nobody_waits = pass_on.send(signal).await;
+        } else {
+            info!("{} received: taking no more work, finishing what is in flight", name_of(signal));
+            soft.cancel();
         }
     }
 }

@@ -2,14 +2,16 @@
 
 mod secret;
 
-use anyhow::{Context, Result};
-use clap::{Args, Subcommand, ValueEnum};
+use anyhow::{Context, Result, bail};
+use clap::{Args, Subcommand};
 
 use self::secret::SecretSource;
 use super::output::{Format, line, or_dash, time};
 use super::{Exit, database};
 use crate::config::Config;
 use crate::db::registry::apps::{self, AppChanges};
+use crate::db::tokens;
+use crate::domain::app::TokenApi;
 use crate::domain::ids::{AppId, CompanyNo};
 
 #[derive(Debug, Subcommand)]
@@ -76,9 +78,10 @@ struct Settings {
     company: Option<String>,
     #[command(flatten)]
     secret: SecretSource,
-    /// Which endpoint its access token comes from
-    #[arg(long)]
-    token_api: Option<TokenApi>,
+    /// Which endpoint its access token comes from: stable (the usual one), or classic, where whoever fetches a token
+    /// invalidates everybody else's
+    #[arg(long, value_name = "API", value_parser = [TokenApi::Stable.as_str(), TokenApi::Classic.as_str()])]
+    token_api: Option<String>,
     /// Requests a second at most (0 lifts the limit)
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(i32).range(0..))]
     rate_per_second: Option<i32>,
@@ -91,24 +94,6 @@ struct Settings {
     /// The language of the message's frame, where the event does not say
     #[arg(long, value_parser = ["zh_CN", "en_US", "zh_HK", "zh_TW"])]
     lang: Option<String>,
-}
-
-/// WeChat's two token endpoints.
-#[derive(Debug, Clone, Copy, ValueEnum)]
-enum TokenApi {
-    /// The usual one: fetching a token twice does not invalidate the first
-    Stable,
-    /// The old one: whoever fetches invalidates everybody else's token
-    Classic,
-}
-
-impl TokenApi {
-    fn as_str(self) -> &'static str {
-        match self {
-            Self::Stable => "stable",
-            Self::Classic => "classic",
-        }
-    }
 }
 
 /// An empty text is no company, but a wish: any company.
@@ -125,7 +110,7 @@ impl Settings {
             app_name: self.name,
             app_secret: self.secret.read()?,
             company_no: self.company,
-            token_api: self.token_api.map(|api| api.as_str().to_owned()),
+            token_api: self.token_api,
             miniprogram_state: self.miniprogram_state,
             lang: self.lang,
             rate_per_second: self.rate_per_second,
@@ -142,9 +127,11 @@ impl Add {
         new.app_secret.as_ref().with_context(|| {
             format!("an app needs its secret: --secret-file, --secret-stdin or {}", secret::VARIABLE)
         })?;
-        if !apps::add(&database(config)?, &app_id, &new).await? {
-            anyhow::bail!("app {app_id} is registered already; `app set` changes it");
+        let db = database(config)?;
+        if !apps::add(&db, &app_id, &new).await? {
+            bail!("app {app_id} is registered already; `app set` changes it");
         }
+        tokens::announce(&db, &app_id).await?;
         line(&format!("registered app {app_id}"))?;
         Ok(Exit::Done)
     }
@@ -155,10 +142,12 @@ impl Set {
         let active = (self.enable || self.disable).then_some(self.enable);
         let app_id = self.settings.app_id.clone();
         let changes = self.settings.into_changes(active)?;
-        if !apps::set(&database(config)?, &app_id, &changes).await? {
+        let db = database(config)?;
+        if !apps::set(&db, &app_id, &changes).await? {
             eprintln!("no app {app_id} is registered; `app add` registers it");
             return Ok(Exit::FoundNothing);
         }
+        tokens::announce(&db, &app_id).await?;
         line(&format!("changed app {app_id}"))?;
         Ok(Exit::Done)
     }

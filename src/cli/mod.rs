@@ -1,12 +1,18 @@
 //! The command line: one file a command. The only place that sees every module.
 
 mod app;
+mod check;
+mod credentials;
+mod deliveries;
+mod dlq;
 mod exit;
 mod migrate;
 mod output;
+mod publish;
 mod rule;
 mod run;
 mod span;
+mod token;
 mod user;
 
 use std::path::PathBuf;
@@ -37,6 +43,8 @@ enum Command {
     Run,
     /// Bring the database's tables to what this release expects
     Migrate(migrate::Migrate),
+    /// Try every dependency and every app's credentials
+    Check(check::Check),
     /// Mini programs that messages are sent through
     #[command(subcommand)]
     App(app::App),
@@ -46,6 +54,17 @@ enum Command {
     /// Recipients: WeChat users bound to business users, and what they consented to
     #[command(subcommand)]
     User(user::User),
+    /// Publish an event
+    Publish(publish::Publish),
+    /// What became of events, from the ledger
+    #[command(subcommand)]
+    Deliveries(deliveries::Deliveries),
+    /// Dead letters: what was given up
+    #[command(subcommand)]
+    Dlq(dlq::Dlq),
+    /// Access tokens
+    #[command(subcommand)]
+    Token(token::Token),
 }
 
 impl Cli {
@@ -61,9 +80,14 @@ pub async fn execute(cli: Cli) -> Result<ExitCode> {
     let exit = match cli.command {
         Command::Run => return run::run(config).await,
         Command::Migrate(command) => command.execute(&config).await,
+        Command::Check(command) => command.execute(&config).await,
         Command::App(command) => command.execute(&config).await,
         Command::Rule(command) => command.execute(&config).await,
         Command::User(command) => command.execute(&config).await,
+        Command::Publish(command) => command.execute(&config).await,
+        Command::Deliveries(command) => command.execute(&config).await,
+        Command::Dlq(command) => command.execute(&config).await,
+        Command::Token(command) => command.execute(&config).await,
     }?;
     Ok(exit.into())
 }

@@ -1,1 +1,123 @@
-//! story
+//! What became of events: the ledger as operators ask for it.
+
+use jiff::Timestamp;
+use serde::Serialize;
+use tokio_postgres::Row;
+
+use super::{Database, Error, query};
+
+/// A ledger row.
+#[derive(Debug, Clone, Serialize)]
+pub struct Delivery {
+    pub company_no: String,
+    pub app_id: String,
+    pub template_id: String,
+    pub event_id: String,
+    /// The openid, else `@` and the business user, else empty.
+    pub recipient: String,
+    pub openid: Option<String>,
+    pub sys_user_id: Option<String>,
+    pub status: String,
+    pub reason: Option<String>,
+    pub errcode: Option<i64>,
+    pub errmsg: Option<String>,
+    pub rid: Option<String>,
+    pub msgid: Option<String>,
+    /// Requests charged.
+    pub attempts: i32,
+    /// Attempts whose outcome nobody knows.
+    pub unknowns: i32,
+    pub turn: i32,
+    pub claimed_until: Option<Timestamp>,
+    /// What a planned or retrying delivery waits for.
+    pub due_at: Option<Timestamp>,
+    /// WeChat's later word on a message that it took.
+    pub receipt: Option<String>,
+    pub trace_id: Option<String>,
+    pub created_at: Timestamp,
+    pub settled_at: Option<Timestamp>,
+}
+
+/// Which deliveries; an empty filter means all.
+#[derive(Debug, Default)]
+pub struct Filter {
+    pub company_no: Option<String>,
+    pub event_id: Option<String>,
+    pub app_id: Option<String>,
+    pub template_id: Option<String>,
+    pub status: Option<String>,
+    pub reason: Option<String>,
+    /// A business user or an openid.
+    pub user: Option<String>,
+    pub since: Option<Timestamp>,
+    /// Only unfinished ones that nothing has moved for longer than this, in seconds.
+    pub stranded_s: Option<f64>,
+    /// At most this many, the newest.
+    pub limit: i64,
+}
+
+/// The newest deliveries that match, newest first.
+pub async fn list(db: &Database, filter: &Filter) -> Result<Vec<Delivery>, Error> {
+    const SQL: &str = "-- story::list
+        SELECT company_no, app_id, template_id, event_id, recipient, openid, sys_user_id, status, reason, errcode,
+               errmsg, rid, msgid::text AS msgid, attempts, unknowns, turn, claimed_until, due_at, receipt, trace_id,
+               created_at, settled_at
+          FROM t_wechat_delivery
+         WHERE ($1::text IS NULL OR company_no = $1)
+           AND ($2::text IS NULL OR event_id = $2)
+           AND ($3::text IS NULL OR app_id = $3)
+           AND ($4::text IS NULL OR template_id = $4)
+           AND ($5::text IS NULL OR status = $5)
+           AND ($6::text IS NULL OR reason = $6)
+           AND ($7::text IS NULL OR sys_user_id = $7 OR openid = $7 OR recipient = '@' || $7)
+           AND ($8::timestamptz IS NULL OR created_at >= $8)
+           AND ($9::float8 IS NULL OR (status IN ('planned', 'attempting', 'retrying')
+                AND greatest(created_at, settled_at, claimed_until, due_at) < now() - $9 * interval '1 second'))
+         ORDER BY id DESC
+         LIMIT $10";
+    let rows = query::rows(
+        &db.durable().await?,
+        SQL,
+        &[
+            &filter.company_no,
+            &filter.event_id,
+            &filter.app_id,
+            &filter.template_id,
+            &filter.status,
+            &filter.reason,
+            &filter.user,
+            &filter.since,
+            &filter.stranded_s,
+            &filter.limit,
+        ],
+    )
+    .await?;
+    Ok(rows.iter().map(delivery).collect())
+}
+
+fn delivery(row: &Row) -> Delivery {
+    Delivery {
+        company_no: row.get("company_no"),
+        app_id: row.get("app_id"),
+        template_id: row.get("template_id"),
+        event_id: row.get("event_id"),
+        recipient: row.get("recipient"),
+        openid: row.get("openid"),
+        sys_user_id: row.get("sys_user_id"),
+        status: row.get("status"),
+        reason: row.get("reason"),
+        errcode: row.get("errcode"),
+        errmsg: row.get("errmsg"),
+        rid: row.get("rid"),
+        msgid: row.get("msgid"),
+        attempts: row.get("attempts"),
+        unknowns: row.get("unknowns"),
+        turn: row.get("turn"),
+        claimed_until: row.get("claimed_until"),
+        due_at: row.get("due_at"),
+        receipt: row.get("receipt"),
+        trace_id: row.get("trace_id"),
+        created_at: row.get("created_at"),
+        settled_at: row.get("settled_at"),
+    }
+}

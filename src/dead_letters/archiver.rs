@@ -13,6 +13,7 @@ use crate::amqp::{Incoming, Receipt, Subscription, own};
 use crate::db::Database;
 use crate::delays::Delays;
 use crate::domain::outcome::DeadReason;
+use crate::failpoint::panic_point;
 use crate::metrics::Metrics;
 
 /// Letters in hand at once, and the largest batch. More would only hold memory: bodies can be 256 KiB each.
@@ -34,6 +35,7 @@ impl Archiver {
     pub async fn run(self, mut letters: Subscription, beat: impl Fn()) {
         loop {
             beat();
+            panic_point("archiver");
             let first = tokio::select! {
                 biased;
                 () = self.stop.cancelled() => break,

@@ -12,6 +12,7 @@ use self::facts::Facts;
 use self::plain::{plain_headers, plain_text};
 use crate::amqp::{Message, TRACEPARENT, own};
 use crate::db::letters::Letter;
+use crate::domain::answer::class_of;
 use crate::domain::letter::{self, DeliveryKey};
 use crate::domain::outcome::DeadReason;
 
@@ -52,7 +53,7 @@ pub fn read(arrived: Arrived) -> Letter {
     Letter {
         letter: identity(&arrived, &facts, turn),
         reason: story.reason,
-        class: None,
+        class: errcode.map(|code| class_of(code).as_str().to_owned()),
         errcode,
         errmsg: story.errmsg,
         fingerprint: letter::fingerprint(

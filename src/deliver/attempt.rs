@@ -16,7 +16,7 @@ use crate::domain::answer::{Class, SendAnswer, classify_send};
 use crate::domain::decide::{self, Situation};
 use crate::domain::delivery::Delivery;
 use crate::domain::outcome::{AnswerFacts, DeadReason, Outcome};
-use crate::failpoint::crash_point;
+use crate::failpoint::{crash_point, panic_point};
 use crate::wechat::{AccessToken, Message};
 
 /// WeChat wants no two requests for one openid at once; another process may have one under way.
@@ -68,6 +68,7 @@ impl Pipeline {
     }
 
     async fn send_until_decided(&self, delivery: &Delivery, claim: &Claim, mut go: Go) -> Attempted {
+        panic_point("attempt");
         let mut tries = Tries { charged: 0, conflicts: 0, tokens: 0, quick: Delays::quick_retry() };
         loop {
             let Some(token) = go.app.token() else { return uncharged(&tries) };

@@ -58,7 +58,7 @@ impl FaultReason {
 pub enum Lookup {
     /// Follow its state here. Closed when the app's row is deleted: look it up again.
     Known(watch::Receiver<AppState>),
-    /// Its row was looked for within the last seconds, and there is none.
+    /// Its row was looked for just now, and there is none.
     Unknown,
 }
 

@@ -13,14 +13,9 @@ use crate::db;
 use crate::db::apps::{self, AppRow};
 use crate::domain::ids::AppId;
 
-/// Ids remembered as unknown. Beyond that somebody is making them up, and forgetting all costs one query each.
-const MAX_UNKNOWN: usize = 10_000;
-
-/// What is being read, and what was looked for in vain.
+/// What is being read.
 #[derive(Default)]
 pub(super) struct Readings {
-    /// Apps without a row, and until when that is believed.
-    unknown: HashMap<AppId, Instant>,
     one_by_one: HashMap<AppId, Reading>,
     all: Option<Reading>,
 }
@@ -33,34 +28,13 @@ struct Reading {
     again: bool,
 }
 
-impl Readings {
-    /// Forgets that the app was unknown.
-    pub(super) fn believe_again(&mut self, app_id: &AppId) {
-        self.unknown.remove(app_id);
-    }
-
-    fn is_unknown(&self, app_id: &AppId, now: Instant) -> bool {
-        self.unknown.get(app_id).is_some_and(|until| *until > now)
-    }
-
-    fn note_unknown(&mut self, app_id: AppId, until: Instant) {
-        if self.unknown.len() >= MAX_UNKNOWN {
-            self.unknown.clear();
-        }
-        self.unknown.insert(app_id, until);
-    }
-}
-
 impl Refresher {
-    /// Answers at once what is at hand, else when the row was read.
+    /// Answers at once what is at hand, else when the row was read. That an app had no row is not remembered: whoever names
+    /// one gets a letter, which costs more than a look, and a registered app is to work at once.
     pub(super) fn look_up(&mut self, app_id: AppId, answer: Answer) {
-        let at_hand = match self.pages.read(&app_id) {
-            Some(page) => Some(Lookup::Known(page)),
-            None => self.readings.is_unknown(&app_id, Instant::now()).then_some(Lookup::Unknown),
-        };
-        if let Some(lookup) = at_hand {
+        if let Some(page) = self.pages.read(&app_id) {
             // Whoever asked may have given up meanwhile.
-            let _ = answer.send(Ok(lookup));
+            let _ = answer.send(Ok(Lookup::Known(page)));
             return;
         }
         self.read_one(&app_id, false);
@@ -147,7 +121,6 @@ impl Refresher {
                     warn!(%app_id, %error, "the app's row cannot be read, and the app counts as unknown");
                 }
                 self.forget(app_id, begun);
-                self.readings.note_unknown(app_id.clone(), Instant::now() + self.timing.unknown_for);
             }
         }
         Ok(())
@@ -156,7 +129,6 @@ impl Refresher {
     /// Takes in one row, of an app known or new.
     fn learn(&mut self, row: AppRow, begun: Instant) -> AppId {
         let (app_id, now) = (row.app.app_id.clone(), Instant::now());
-        self.readings.believe_again(&app_id);
         let page = match self.entries.entry(app_id.clone()) {
             Occupied(known) => known.into_mut(),
             Vacant(new) => new.insert(Page::new(Entry::new(&row.app, begun, now), &self.pages)),

@@ -24,6 +24,7 @@ use crate::db::apps::AppRow;
 use crate::db::listen::{Heard, Listener};
 use crate::db::{self, Database};
 use crate::domain::ids::AppId;
+use crate::failpoint::panic_point;
 use crate::wechat::Client;
 
 /// Trips at once. With WeChat away each takes the whole request timeout, and so many connections are wanted elsewhere.
@@ -93,6 +94,7 @@ impl Refresher {
         let mut poll = interval(self.timing.poll);
         poll.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
+            panic_point("refresher");
             self.keep_time(Instant::now());
             let wake_at = self.wake_at();
             tokio::select! {
@@ -178,7 +180,6 @@ impl Refresher {
                 }
             }
             Heard::Changed { app_id } => {
-                self.readings.believe_again(&app_id);
                 self.read_one(&app_id, true);
                 if let Some(page) = self.entries.get_mut(&app_id) {
                     page.entry.wake_if_faulty(Instant::now());

@@ -21,8 +21,6 @@ pub struct Timing {
     pub poll: Duration,
     /// How often the row is read while another process fetches and we have no token at all.
     pub peek: Duration,
-    /// How long an app that has no row is called unknown without another look.
-    pub unknown_for: Duration,
     /// A rejection of a token younger than this is a sign that fetching does not help; after a few, fetching slows down.
     pub young: Duration,
 }
@@ -35,7 +33,6 @@ impl Default for Timing {
             least_gap: Duration::from_secs(30),
             poll: Duration::from_secs(2),
             peek: Duration::from_millis(250),
-            unknown_for: Duration::from_secs(5),
             young: Duration::from_secs(60),
         }
     }

@@ -1,4 +1,6 @@
 //! The command line, as an operator and a script meet it: the real binary against a real database.
 
+mod dependencies;
 mod registry;
+mod stories;
 mod terminal;

@@ -15,6 +15,8 @@ broker_begin() {
     [ "$attempt" -lt 3 ] || return 1
   done
   echo "WN_TEST_AMQP_URL=amqp://guest:guest@127.0.0.1:$(<"$folder/broker/port")/%2f" >"$folder/broker/url"
+  [ ! -d "$folder/tls" ] ||
+    echo "WN_TEST_AMQPS_URL=amqps://guest:guest@127.0.0.1:$(<"$folder/broker/port.tls")/%2f" >>"$folder/broker/url"
 }
 
 # Memory and disk limits are absolute: a share of the machine would differ from one machine to the next. The write-ahead
@@ -37,6 +39,18 @@ CONF
   # How often a quorum queue's length, as list_queues shows it, is brought up to date: a test that asks should not wait
   # for the usual 5 s.
   echo '[{rabbit, [{quorum_tick_interval, 1000}]}].' >"$folder/broker/advanced.config"
+  [ ! -d "$folder/tls" ] || broker_configure_tls
+}
+
+broker_configure_tls() {
+  free_port >"$folder/broker/port.tls"
+  cat >>"$folder/broker/rabbitmq.conf" <<CONF
+listeners.ssl.1 = 127.0.0.1:$(<"$folder/broker/port.tls")
+ssl_options.cacertfile = $folder/tls/ca.pem
+ssl_options.certfile = $folder/tls/server.pem
+ssl_options.keyfile = $folder/tls/server.key
+ssl_options.verify = verify_none
+CONF
 }
 
 # Returns when the broker answers; returns at once when it is already up.

@@ -39,6 +39,19 @@ max_connections = 400
 shared_preload_libraries = 'pg_stat_statements'
 log_line_prefix = '%m [%p] %a '
 CONF
+  [ ! -d "$folder/tls" ] || postgres_configure_tls
+}
+
+# PostgreSQL wants its key to itself.
+postgres_configure_tls() {
+  local data=$folder/postgres/data
+  install -m 600 "$folder/tls/server.key" "$folder/tls/server.pem" "$data/"
+  [ "$(id -u)" -ne 0 ] || chown postgres "$data/server.key" "$data/server.pem"
+  cat >>"$data/postgresql.conf" <<'CONF'
+ssl = on
+ssl_cert_file = 'server.pem'
+ssl_key_file = 'server.key'
+CONF
 }
 
 # Returns when the server takes connections; returns at once when it is already up.

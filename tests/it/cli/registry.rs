@@ -125,6 +125,14 @@ async fn every_command_says_how_it_is_used() {
         "rule remove",
         "user bind",
         "user show",
+        "deliveries list",
+        "deliveries why",
+        "dlq list",
+        "dlq show",
+        "token show",
+        "token refresh",
+        "publish",
+        "check",
     ] {
         assert!(terminal.ok(&format!("{command} --help")).contains("Example:"), "{command} shows no example");
     }

@@ -48,7 +48,7 @@ impl Daemon {
     }
 
     /// Waits for `/readyz` to say yes.
-    pub(super) async fn until_ready(&self) {
+    pub async fn until_ready(&self) {
         let http = super::wechat::http();
         eventually("the daemon to be ready", async || {
             let base = self.ops_now()?;

@@ -5,6 +5,7 @@ mod carrying;
 mod daemon;
 mod ledger;
 mod publishing;
+mod servers;
 mod wechat;
 mod world;
 
@@ -12,6 +13,7 @@ pub use carrying::carrier;
 pub use daemon::Daemon;
 pub use ledger::Row;
 pub use publishing::{EventBody, event};
+pub use servers::Servers;
 pub use wechat::WeChat;
 pub use world::{APP, COMPANY, TEMPLATE, World};
 

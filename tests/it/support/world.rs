@@ -30,13 +30,18 @@ impl World {
     pub async fn on(amqp_url: &str, database_url: &str) -> Self {
         let name = unique_name();
         let database_url = with_schema(database_url, &name);
-        let db = connect(&database_url).await;
+        let db = connection_to(&database_url).await;
         db.batch_execute(&format!("CREATE SCHEMA {name}")).await.unwrap();
         let world =
             Self { name, amqp_url: amqp_url.to_owned(), database_url, wechat: WeChat::start().await, db };
         world.cli(&["migrate"]).await;
         world.app(APP, "secret").await;
         world
+    }
+
+    /// One more connection to this world's schema.
+    pub async fn connect(&self) -> tokio_postgres::Client {
+        connection_to(&self.database_url).await
     }
 
     /// Registers an app here and with WeChat.
@@ -125,9 +130,15 @@ impl World {
 
     /// Runs a command of the daemon's binary, whatever comes of it.
     pub async fn command(&self, arguments: &[&str]) -> std::process::Output {
+        self.command_with(arguments, &[]).await
+    }
+
+    /// The same with these settings over the tests' own.
+    pub async fn command_with(&self, arguments: &[&str], settings: &[(&str, &str)]) -> std::process::Output {
         tokio::process::Command::new(env!("CARGO_BIN_EXE_wechat-notifier"))
             .args(arguments)
             .envs(self.settings())
+            .envs(settings.iter().map(|(key, value)| (format!("WECHAT_NOTIFIER_{key}"), value)))
             .output()
             .await
             .unwrap()
@@ -178,7 +189,7 @@ fn with_schema(url: &str, schema: &str) -> String {
     format!("{url}{join}options=-csearch_path%3D{schema}")
 }
 
-async fn connect(url: &str) -> tokio_postgres::Client {
+async fn connection_to(url: &str) -> tokio_postgres::Client {
     let (client, connection) = tokio_postgres::connect(url, NoTls).await.unwrap();
     tokio::spawn(connection);
     client

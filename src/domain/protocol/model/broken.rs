@@ -22,7 +22,7 @@ const TWO_FAULTS: Scope = Scope { faults: 2, replays: 2, ..FAULTS };
 const PARK: Scope = Scope { on_unknown: OnUnknown::Park, ..TWO_FAULTS };
 const FORGETFUL: Scope = Scope { faults: 1, forgotten: 1, ..Scope::CALM };
 
-fn meeting(
+const fn meeting(
     rule: &'static str,
     meet: fn(Option<&Row>, &Carrier) -> Meeting,
     scope: Scope,
@@ -31,7 +31,7 @@ fn meeting(
     Broken { rule, table: Table { meet, ..TABLE }, scope, promise }
 }
 
-fn settling(
+const fn settling(
     rule: &'static str,
     settle: fn(Option<&Row>, Uuid, Settlement) -> Settling,
     scope: Scope,
@@ -49,171 +49,176 @@ fn is(row: Option<&Row>, status: Status) -> bool {
     row.is_some_and(|row| row.status == status)
 }
 
+const MEETING: &[Broken] = &[
+    meeting(
+        "a message without a row claims",
+        |row, carrier| if row.is_none() { Meeting::Echo } else { meet(row, carrier) },
+        TWO_FAULTS,
+        "every unfinished row has a carrier",
+    ),
+    meeting(
+        "a planned or retrying row is claimed",
+        |row, carrier| if is(row, Status::Retrying) { Meeting::Echo } else { meet(row, carrier) },
+        TWO_FAULTS,
+        "every unfinished row has a carrier",
+    ),
+    meeting(
+        "sent is finished",
+        |row, carrier| if is(row, Status::Sent) { Meeting::Claim } else { meet(row, carrier) },
+        TWO_FAULTS,
+        "sent stays sent",
+    ),
+    meeting(
+        "skipped is finished",
+        |row, carrier| if is(row, Status::Skipped) { Meeting::Claim } else { meet(row, carrier) },
+        TWO_FAULTS,
+        "skipped stays skipped",
+    ),
+    meeting(
+        "dead is finished",
+        |row, carrier| if is(row, Status::Dead) { Meeting::Claim } else { meet(row, carrier) },
+        TWO_FAULTS,
+        "a dead row is opened by a later turn only",
+    ),
+    meeting(
+        "a replay opens a dead row",
+        |row, carrier| meet(row, &Carrier { replay: false, ..*carrier }),
+        TWO_FAULTS,
+        "a replay is attempted",
+    ),
+    meeting(
+        "a replay opens the dead row of the turn before, no later one",
+        |row, carrier| match row {
+            Some(row) if row.status == Status::Dead && carrier.replay => Meeting::Claim,
+            _ => meet(row, carrier),
+        },
+        TWO_FAULTS,
+        "a dead row is opened by a later turn only",
+    ),
+    meeting(
+        "an echo is acked",
+        |row, carrier| match meet(row, carrier) {
+            Meeting::Echo => meet(row, &Carrier { turn: row.map_or(0, |row| row.turn), ..*carrier }),
+            said => said,
+        },
+        TWO_FAULTS,
+        "a row's turn never falls",
+    ),
+    meeting(
+        "a claim whose answer was lost is ours",
+        |row, carrier| meet(row, &Carrier { claim: Uuid::max(), ..*carrier }),
+        TWO_FAULTS,
+        "an unknown is counted only where nobody can know",
+    ),
+    meeting(
+        "a claim taken over to give up stays so when its answer was lost",
+        |row, carrier| except(meet(row, carrier), Meeting::GiveUp, Meeting::Ours),
+        PARK,
+        "park never sends twice by itself",
+    ),
+    meeting(
+        "a busy row is handed on, not acked",
+        |row, carrier| except(meet(row, carrier), Meeting::Busy, Meeting::Finished(Status::Sent)),
+        TWO_FAULTS,
+        "every unfinished row has a carrier",
+    ),
+    meeting(
+        "a running lease is respected",
+        |row, carrier| except(meet(row, carrier), Meeting::Busy, Meeting::Claim),
+        TWO_FAULTS,
+        "doubled ≤ unknowns",
+    ),
+    meeting(
+        "a lease that is over is taken over",
+        |row, carrier| except(meet(row, carrier), Meeting::TakeOver, Meeting::Busy),
+        TWO_FAULTS,
+        "left alone, everything ends",
+    ),
+    meeting(
+        "a take-over is counted",
+        |row, carrier| except(meet(row, carrier), Meeting::TakeOver, Meeting::Claim),
+        TWO_FAULTS,
+        "doubled ≤ unknowns",
+    ),
+    meeting(
+        "park gives up what it takes over",
+        |row, carrier| except(meet(row, carrier), Meeting::TakeOverAndGiveUp, Meeting::TakeOver),
+        PARK,
+        "park never sends twice by itself",
+    ),
+];
+
+const SETTLING: &[Broken] = &[
+    settling(
+        "sent is written even where the claim was lost",
+        |row, claim, settlement| match settlement {
+            Settlement::Sent if row.is_some_and(|row| row.claim != Some(claim)) => Settling::Drop,
+            _ => settle(row, claim, settlement),
+        },
+        TWO_FAULTS,
+        "once told yes, the row says sent",
+    ),
+    settling(
+        "sent is written even where the row is gone",
+        |row, claim, settlement| {
+            if row.is_none() { Settling::Drop } else { settle(row, claim, settlement) }
+        },
+        FORGETFUL,
+        "once told yes, the row says sent",
+    ),
+    settling(
+        "sent is written once",
+        |row, claim, settlement| match settle(row, claim, settlement) {
+            Settling::AlreadySent => Settling::Record,
+            said => said,
+        },
+        TWO_FAULTS,
+        "sent is written once, and only if it was",
+    ),
+    settling(
+        "what is ours is recorded",
+        |row, claim, settlement| match settlement {
+            Settlement::Sent => settle(row, claim, settlement),
+            _ => settle(row, Uuid::max(), settlement),
+        },
+        TWO_FAULTS,
+        "an unknown is counted only where nobody can know",
+    ),
+    settling(
+        "what is not ours is not recorded",
+        |row, claim, settlement| match settlement {
+            Settlement::Sent => settle(row, claim, settlement),
+            _ => Settling::Record,
+        },
+        TWO_FAULTS,
+        "an unknown is counted only where nobody can know",
+    ),
+    settling(
+        "a lost claim hands its message on",
+        |row, claim, settlement| match settle(row, claim, settlement) {
+            Settling::DropAndHandOn => Settling::Drop,
+            said => said,
+        },
+        TWO_FAULTS,
+        "every unfinished row has a carrier",
+    ),
+];
+
 #[test]
 fn each_rule_of_meeting_is_needed() {
-    check(&[
-        meeting(
-            "a message without a row claims",
-            |row, carrier| if row.is_none() { Meeting::Echo } else { meet(row, carrier) },
-            TWO_FAULTS,
-            "every unfinished row has a carrier",
-        ),
-        meeting(
-            "a planned or retrying row is claimed",
-            |row, carrier| if is(row, Status::Retrying) { Meeting::Echo } else { meet(row, carrier) },
-            TWO_FAULTS,
-            "every unfinished row has a carrier",
-        ),
-        meeting(
-            "sent is finished",
-            |row, carrier| if is(row, Status::Sent) { Meeting::Claim } else { meet(row, carrier) },
-            TWO_FAULTS,
-            "sent stays sent",
-        ),
-        meeting(
-            "skipped is finished",
-            |row, carrier| if is(row, Status::Skipped) { Meeting::Claim } else { meet(row, carrier) },
-            TWO_FAULTS,
-            "skipped stays skipped",
-        ),
-        meeting(
-            "dead is finished",
-            |row, carrier| if is(row, Status::Dead) { Meeting::Claim } else { meet(row, carrier) },
-            TWO_FAULTS,
-            "a dead row is opened by a later turn only",
-        ),
-        meeting(
-            "a replay opens a dead row",
-            |row, carrier| meet(row, &Carrier { replay: false, ..*carrier }),
-            TWO_FAULTS,
-            "a replay is attempted",
-        ),
-        meeting(
-            "a replay opens the dead row of the turn before, no later one",
-            |row, carrier| match row {
-                Some(row) if row.status == Status::Dead && carrier.replay => Meeting::Claim,
-                _ => meet(row, carrier),
-            },
-            TWO_FAULTS,
-            "a dead row is opened by a later turn only",
-        ),
-        meeting(
-            "an echo is acked",
-            |row, carrier| match meet(row, carrier) {
-                Meeting::Echo => meet(row, &Carrier { turn: row.map_or(0, |row| row.turn), ..*carrier }),
-                said => said,
-            },
-            TWO_FAULTS,
-            "a row's turn never falls",
-        ),
-        meeting(
-            "a claim whose answer was lost is ours",
-            |row, carrier| meet(row, &Carrier { claim: Uuid::max(), ..*carrier }),
-            TWO_FAULTS,
-            "an unknown is counted only where nobody can know",
-        ),
-        meeting(
-            "a claim taken over to give up stays so when its answer was lost",
-            |row, carrier| except(meet(row, carrier), Meeting::GiveUp, Meeting::Ours),
-            PARK,
-            "park never sends twice by itself",
-        ),
-        meeting(
-            "a busy row is handed on, not acked",
-            |row, carrier| except(meet(row, carrier), Meeting::Busy, Meeting::Finished(Status::Sent)),
-            TWO_FAULTS,
-            "every unfinished row has a carrier",
-        ),
-        meeting(
-            "a running lease is respected",
-            |row, carrier| except(meet(row, carrier), Meeting::Busy, Meeting::Claim),
-            TWO_FAULTS,
-            "doubled ≤ unknowns",
-        ),
-        meeting(
-            "a lease that is over is taken over",
-            |row, carrier| except(meet(row, carrier), Meeting::TakeOver, Meeting::Busy),
-            TWO_FAULTS,
-            "left alone, everything ends",
-        ),
-        meeting(
-            "a take-over is counted",
-            |row, carrier| except(meet(row, carrier), Meeting::TakeOver, Meeting::Claim),
-            TWO_FAULTS,
-            "doubled ≤ unknowns",
-        ),
-        meeting(
-            "park gives up what it takes over",
-            |row, carrier| except(meet(row, carrier), Meeting::TakeOverAndGiveUp, Meeting::TakeOver),
-            PARK,
-            "park never sends twice by itself",
-        ),
-    ]);
+    MEETING.iter().for_each(shows);
 }
 
 #[test]
 fn each_rule_of_settling_is_needed() {
-    check(&[
-        settling(
-            "sent is written even where the claim was lost",
-            |row, claim, settlement| match settlement {
-                Settlement::Sent if row.is_some_and(|row| row.claim != Some(claim)) => Settling::Drop,
-                _ => settle(row, claim, settlement),
-            },
-            TWO_FAULTS,
-            "once told yes, the row says sent",
-        ),
-        settling(
-            "sent is written even where the row is gone",
-            |row, claim, settlement| {
-                if row.is_none() { Settling::Drop } else { settle(row, claim, settlement) }
-            },
-            FORGETFUL,
-            "once told yes, the row says sent",
-        ),
-        settling(
-            "sent is written once",
-            |row, claim, settlement| match settle(row, claim, settlement) {
-                Settling::AlreadySent => Settling::Record,
-                said => said,
-            },
-            TWO_FAULTS,
-            "sent is written once, and only if it was",
-        ),
-        settling(
-            "what is ours is recorded",
-            |row, claim, settlement| match settlement {
-                Settlement::Sent => settle(row, claim, settlement),
-                _ => settle(row, Uuid::max(), settlement),
-            },
-            TWO_FAULTS,
-            "an unknown is counted only where nobody can know",
-        ),
-        settling(
-            "what is not ours is not recorded",
-            |_, _, _| Settling::Record,
-            TWO_FAULTS,
-            "sent stays sent",
-        ),
-        settling(
-            "a lost claim hands its message on",
-            |row, claim, settlement| match settle(row, claim, settlement) {
-                Settling::DropAndHandOn => Settling::Drop,
-                said => said,
-            },
-            TWO_FAULTS,
-            "every unfinished row has a carrier",
-        ),
-    ]);
+    SETTLING.iter().for_each(shows);
 }
 
-fn check(rules: &[Broken]) {
-    for Broken { rule, table, scope, promise } in rules {
-        let story = explore(table, scope).expect_err(&format!("the table holds without “{rule}”"));
-        println!("without “{rule}”\n{story}");
-        assert!(
-            story.starts_with(&format!("broken: {promise}\n")),
-            "without “{rule}”, not “{promise}”:\n{story}"
-        );
-    }
+fn shows(Broken { rule, table, scope, promise }: &Broken) {
+    let story = explore(table, scope).expect_err(&format!("the table holds without “{rule}”"));
+    println!("without “{rule}”\n{story}");
+    assert!(
+        story.starts_with(&format!("broken: {promise}\n")),
+        "without “{rule}”, not “{promise}”:\n{story}"
+    );
 }

@@ -1,0 +1,68 @@
+//! Trying an app's credentials: the one way to know that they are right is to get a token with them.
+
+use std::time::Duration;
+
+use uuid::Uuid;
+
+use crate::db::apps::AppRow;
+use crate::db::{self, Database, tokens};
+use crate::domain::answer;
+use crate::domain::app::TokenApi;
+use crate::wechat::{Client, FetchedToken, TokenFetchError};
+
+/// Longer than storing takes; short enough that a command killed half-way delays the daemon's next token by seconds.
+const LEASE_MARGIN: Duration = Duration::from_secs(10);
+
+/// Why there is no new token.
+#[derive(Debug, thiserror::Error)]
+pub enum Fault {
+    #[error(transparent)]
+    Database(#[from] db::Error),
+    /// WeChat refuses, or is away.
+    #[error("{source}{}", advice(.source))]
+    WeChat {
+        #[from]
+        source: TokenFetchError,
+    },
+    /// Two fetches at once would kill each other's token in classic mode.
+    #[error("another process is fetching a token for this app right now; try again in half a minute")]
+    Busy,
+}
+
+fn advice(fault: &TokenFetchError) -> String {
+    let TokenFetchError::Refused { errcode, .. } = fault else { return String::new() };
+    answer::explain(*errcode).map(|code| format!(" ({}: {})", code.meaning, code.advice)).unwrap_or_default()
+}
+
+/// Gets a token as gently as the app's endpoint allows: the stable one repeats what it gave before and needs no more; the
+/// classic one invalidates the token in use, so the new one is stored for the daemon.
+pub async fn attempt(db: &Database, client: &Client, row: &AppRow) -> Result<FetchedToken, Fault> {
+    match row.app.token_api {
+        TokenApi::Stable => {
+            Ok(client.fetch_token(TokenApi::Stable, &row.app.app_id, &row.app.secret).await?)
+        }
+        TokenApi::Classic => renew(db, client, row).await,
+    }
+}
+
+/// Gets a token and stores it as the next generation; running daemons hear of it.
+pub async fn renew(db: &Database, client: &Client, row: &AppRow) -> Result<FetchedToken, Fault> {
+    let (app, owner) = (&row.app, Uuid::new_v4());
+    let lease = client.request_timeout() + LEASE_MARGIN;
+    if !tokens::take_lease(db, &app.app_id, row.token_version, owner, lease).await? {
+        return Err(Fault::Busy);
+    }
+    match client.fetch_token(app.token_api, &app.app_id, &app.secret).await {
+        Ok(token) => {
+            let stored =
+                tokens::store(db, &app.app_id, row.token_version, owner, &token.value, token.expires_in)
+                    .await?;
+            stored.map(|_version| token).ok_or(Fault::Busy)
+        }
+        Err(fault) => {
+            // Where this fails the lease runs out by itself; WeChat's word is worth more.
+            let _ = tokens::release(db, &app.app_id, owner).await;
+            Err(fault.into())
+        }
+    }
+}

@@ -1,0 +1,168 @@
+//! The story of an event, in sentences. Pure.
+
+use std::collections::BTreeMap;
+
+use super::reasons::{errcode, meaning};
+use crate::cli::output::{Masking, time};
+use crate::db::letters;
+use crate::db::registry::rules::Rule;
+use crate::db::story::Delivery;
+
+/// What is known of one event under one company, app and template.
+#[derive(Debug, Default)]
+pub struct Chapter {
+    pub company_no: Option<String>,
+    pub app_id: Option<String>,
+    pub template_id: Option<String>,
+    /// In the order they were written.
+    pub deliveries: Vec<Delivery>,
+    pub letters: Vec<letters::Found>,
+    /// The rules of now.
+    pub rules: Vec<Rule>,
+}
+
+/// Tells it: first the event, then each recipient, then the letters about the event as a whole.
+pub fn tell(event_id: &str, chapter: &Chapter, masking: Masking) -> Vec<String> {
+    let mut sentences = vec![heading(event_id, chapter)];
+    sentences.extend(chapter.deliveries.iter().map(|delivery| of_delivery(delivery, chapter, masking)));
+    sentences.extend(chapter.letters.iter().filter(|letter| !has_row(letter, chapter)).map(of_letter));
+    sentences
+}
+
+fn heading(event_id: &str, chapter: &Chapter) -> String {
+    let part = |text: &Option<String>| text.clone().unwrap_or_else(|| "unknown".to_owned());
+    let (company, app, template) =
+        (part(&chapter.company_no), part(&chapter.app_id), part(&chapter.template_id));
+    let seen = chapter.deliveries.iter().map(|delivery| delivery.created_at);
+    let seen = seen.chain(chapter.letters.iter().map(|letter| letter.archived_at)).min();
+    let seen = seen.map(|at| format!(", first seen {}", time(at))).unwrap_or_default();
+    format!(
+        "Event {event_id} (company {company}, app {app}, template {template}){seen}: {}.",
+        counts(chapter)
+    )
+}
+
+/// "2 sent, 1 skipped".
+fn counts(chapter: &Chapter) -> String {
+    if chapter.deliveries.is_empty() {
+        return "given up before anybody was planned".to_owned();
+    }
+    let mut counts = BTreeMap::<&str, usize>::new();
+    for delivery in &chapter.deliveries {
+        *counts.entry(&delivery.status).or_default() += 1;
+    }
+    counts.iter().map(|(status, count)| format!("{count} {status}")).collect::<Vec<_>>().join(", ")
+}
+
+fn of_delivery(delivery: &Delivery, chapter: &Chapter, masking: Masking) -> String {
+    let parts = [
+        format!("{}: {}", who(delivery, masking), what_happened(delivery)),
+        last_answer(delivery),
+        unknowns(delivery),
+        named_by(delivery, &chapter.rules),
+        letters_of(delivery, chapter),
+    ];
+    parts.into_iter().filter(|part| !part.is_empty()).collect::<Vec<_>>().join("; ") + "."
+}
+
+fn who(delivery: &Delivery, masking: Masking) -> String {
+    let openid = delivery.openid.as_deref().map(|openid| masking.openid(openid));
+    match (&delivery.sys_user_id, openid) {
+        (Some(user), Some(openid)) => format!("{user} ({openid})"),
+        (Some(user), None) => user.clone(),
+        (None, Some(openid)) => openid,
+        (None, None) => "Nobody".to_owned(),
+    }
+}
+
+fn what_happened(delivery: &Delivery) -> String {
+    let at = delivery.settled_at.map(|at| format!(" at {}", time(at))).unwrap_or_default();
+    let attempts = attempts(delivery);
+    let reason =
+        delivery.reason.as_deref().map(|word| format!(" as {word}: {}", meaning(word))).unwrap_or_default();
+    let due = delivery.due_at.map(|at| format!(", due {}", time(at))).unwrap_or_default();
+    match delivery.status.as_str() {
+        "sent" => {
+            let msgid = delivery.msgid.as_deref().map(|id| format!(", msgid {id}")).unwrap_or_default();
+            let receipt = delivery.receipt.as_deref().map(|word| format!(", WeChat's receipt: {word}"));
+            format!("sent{at} by {attempts}{msgid}{}", receipt.unwrap_or_default())
+        }
+        "skipped" => format!("skipped{at}{reason}"),
+        "dead" => format!("dead{at} after {attempts}{reason}"),
+        "planned" => {
+            format!("planned and not attempted yet{due}, or its turn, or for the app if that is paused")
+        }
+        "retrying" => format!("waits for its next attempt{due}, after {attempts}"),
+        "attempting" => {
+            let until = delivery.claimed_until.map(|at| format!(" until {}", time(at))).unwrap_or_default();
+            format!(
+                "being attempted, claimed{until}, after {attempts}; past that time another process takes it over"
+            )
+        }
+        other => format!("in a status that this release does not know ({other})"),
+    }
+}
+
+fn attempts(delivery: &Delivery) -> String {
+    match delivery.attempts {
+        0 => "no counted attempt".to_owned(),
+        1 => "1 attempt".to_owned(),
+        count => format!("{count} attempts"),
+    }
+}
+
+fn last_answer(delivery: &Delivery) -> String {
+    let Some(code) = delivery.errcode.filter(|code| *code != 0) else { return String::new() };
+    let rid = delivery.rid.as_deref().map(|rid| format!(", rid {rid}")).unwrap_or_default();
+    format!("{}{rid}", errcode(code))
+}
+
+fn unknowns(delivery: &Delivery) -> String {
+    match delivery.unknowns {
+        0 => String::new(),
+        1 => "the outcome of 1 attempt is unknown, it may have reached the user".to_owned(),
+        count => format!("the outcome of {count} attempts is unknown, each may have reached the user"),
+    }
+}
+
+fn named_by(delivery: &Delivery, rules: &[Rule]) -> String {
+    if delivery.recipient.is_empty() {
+        return String::new();
+    }
+    let names = |list: &[String], one: &Option<String>| one.as_ref().is_some_and(|one| list.contains(one));
+    let naming = rules.iter().filter(|rule| {
+        names(&rule.sys_user_ids, &delivery.sys_user_id) || names(&rule.openids, &delivery.openid)
+    });
+    let ids: Vec<String> = naming.map(|rule| rule.id.to_string()).collect();
+    if ids.is_empty() {
+        "no rule names him now, so the event did, or the rule is gone".to_owned()
+    } else {
+        format!("named by rule {}", ids.join(", "))
+    }
+}
+
+fn letters_of(delivery: &Delivery, chapter: &Chapter) -> String {
+    let letters = chapter.letters.iter().filter(|letter| is_about(letter, delivery));
+    letters.map(|letter| format!("letter {} ({})", letter.id, letter.state)).collect::<Vec<_>>().join(", ")
+}
+
+fn is_about(letter: &letters::Found, delivery: &Delivery) -> bool {
+    letter.recipient.as_deref() == Some(&delivery.recipient)
+}
+
+fn has_row(letter: &letters::Found, chapter: &Chapter) -> bool {
+    chapter.deliveries.iter().any(|delivery| is_about(letter, delivery))
+}
+
+fn of_letter(letter: &letters::Found) -> String {
+    let field = letter.field.as_deref().map(|field| format!(", field {field}")).unwrap_or_default();
+    let text = letter.errmsg.as_deref().map(|text| format!(" ({text})")).unwrap_or_default();
+    format!(
+        "Letter {} ({}): dead as {}{field}: {}{text}; `dlq show {}` shows it.",
+        letter.id,
+        letter.state,
+        letter.reason,
+        meaning(&letter.reason),
+        letter.id
+    )
+}

@@ -1,0 +1,153 @@
+//! `deliveries why`: gathers what is known of an event and has it told.
+
+use anyhow::Result;
+use clap::Args;
+use serde_json::json;
+
+use super::telling::{Chapter, tell};
+use super::{absent, mask};
+use crate::cli::output::{Format, Masking};
+use crate::cli::{Exit, database};
+use crate::config::Config;
+use crate::db::letters;
+use crate::db::registry::{rules, users};
+use crate::db::{Database, story};
+
+/// A story longer than this is a listing; `deliveries list` has more.
+const MAX_TOLD: i64 = 1000;
+
+#[derive(Debug, Args)]
+#[command(after_help = "Example:\n  wechat-notifier deliveries why pay-20261122-000017 --user zhangsan")]
+pub struct Why {
+    /// The event's id
+    event: String,
+    /// Only about this business user or openid; tells also why somebody has no delivery
+    #[arg(long)]
+    user: Option<String>,
+    /// Only the event of this company (ids of several companies may coincide)
+    #[arg(long, value_name = "COMPANY_NO")]
+    company: Option<String>,
+    #[command(flatten)]
+    masking: Masking,
+    #[command(flatten)]
+    format: Format,
+}
+
+impl Why {
+    pub async fn execute(self, config: &Config) -> Result<Exit> {
+        let db = database(config)?;
+        let chapters = self.chapters(&db).await?;
+        if chapters.is_empty() {
+            eprintln!(
+                "nothing is known of event {}: it was not taken in yet, or it is older than the ledger reaches",
+                self.event
+            );
+            return Ok(Exit::FoundNothing);
+        }
+        let mut sentences = Vec::new();
+        for chapter in &chapters {
+            sentences.extend(tell(&self.event, chapter, self.masking));
+            sentences.extend(self.tell_absence(&db, chapter).await?);
+        }
+        self.print(chapters, sentences)?;
+        Ok(Exit::Done)
+    }
+
+    /// All that is known of the event, by company, app and template.
+    async fn chapters(&self, db: &Database) -> Result<Vec<Chapter>> {
+        let deliveries = story::Filter {
+            event_id: Some(self.event.clone()),
+            company_no: self.company.clone(),
+            limit: MAX_TOLD,
+            ..Default::default()
+        };
+        let letters =
+            letters::Filter { event_id: Some(self.event.clone()), limit: MAX_TOLD, ..Default::default() };
+        let mut chapters = Vec::new();
+        for delivery in story::list(db, &deliveries).await?.into_iter().rev() {
+            let (company, app, template) = (&delivery.company_no, &delivery.app_id, &delivery.template_id);
+            chapter(&mut chapters, Some(company), Some(app), Some(template)).deliveries.push(delivery);
+        }
+        for letter in letters::list(db, &letters).await?.into_iter().rev() {
+            if self.company.is_some() && letter.company_no != self.company {
+                continue;
+            }
+            let keys = (&letter.company_no, &letter.app_id, &letter.template_id);
+            chapter(&mut chapters, keys.0.as_ref(), keys.1.as_ref(), keys.2.as_ref()).letters.push(letter);
+        }
+        for chapter in &mut chapters {
+            chapter.rules = rules::list(db, &rules_of(chapter)).await?;
+            self.narrow(chapter);
+        }
+        Ok(chapters)
+    }
+
+    /// Leaves only what is about the user asked for.
+    fn narrow(&self, chapter: &mut Chapter) {
+        let Some(user) = &self.user else { return };
+        chapter.deliveries.retain(|delivery| {
+            delivery.sys_user_id.as_ref() == Some(user) || delivery.openid.as_ref() == Some(user)
+        });
+        chapter.letters.retain(|letter| {
+            letter.recipient.is_none()
+                || letter.sys_user_id.as_ref() == Some(user)
+                || letter.openid.as_ref() == Some(user)
+        });
+    }
+
+    /// Why the user asked for has no delivery, if he has none.
+    async fn tell_absence(&self, db: &Database, chapter: &Chapter) -> Result<Vec<String>> {
+        let Some(user) = self.user.as_deref().filter(|_| chapter.deliveries.is_empty()) else {
+            return Ok(Vec::new());
+        };
+        let rows = users::find(db, chapter.app_id.as_deref(), user).await?;
+        Ok(absent::tell(user, chapter, &rows))
+    }
+
+    fn print(self, chapters: Vec<Chapter>, sentences: Vec<String>) -> Result<()> {
+        let (mut deliveries, mut letters) = (Vec::new(), Vec::new());
+        for chapter in chapters {
+            deliveries.extend(chapter.deliveries);
+            letters.extend(chapter.letters);
+        }
+        deliveries.iter_mut().for_each(|delivery| mask(self.masking, delivery));
+        letters.iter_mut().for_each(|letter| crate::cli::dlq::mask(self.masking, letter));
+        let story = json!({ "event_id": self.event, "deliveries": deliveries, "letters": letters, "story": sentences });
+        self.format.one(&story, |_| sentences.join("\n"))
+    }
+}
+
+/// The chapter of these keys, new if there is none yet.
+fn chapter<'a>(
+    chapters: &'a mut Vec<Chapter>,
+    company_no: Option<&String>,
+    app_id: Option<&String>,
+    template_id: Option<&String>,
+) -> &'a mut Chapter {
+    let is_it = |chapter: &Chapter| {
+        (chapter.company_no.as_ref(), chapter.app_id.as_ref(), chapter.template_id.as_ref())
+            == (company_no, app_id, template_id)
+    };
+    let position = chapters.iter().position(is_it).unwrap_or_else(|| {
+        chapters.push(Chapter {
+            company_no: company_no.cloned(),
+            app_id: app_id.cloned(),
+            template_id: template_id.cloned(),
+            ..Chapter::default()
+        });
+        chapters.len() - 1
+    });
+    &mut chapters[position]
+}
+
+fn rules_of(chapter: &Chapter) -> rules::RuleFilter {
+    // An event that does not say who it is for has no rules; an empty text finds none.
+    let part = |text: &Option<String>| Some(text.clone().unwrap_or_default());
+    rules::RuleFilter {
+        company_no: part(&chapter.company_no),
+        app_id: part(&chapter.app_id),
+        template_id: part(&chapter.template_id),
+        user: None,
+        limit: MAX_TOLD,
+    }
+}

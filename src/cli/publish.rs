@@ -1,0 +1,104 @@
+//! `publish`: puts an event on the broker, as a business system would.
+
+mod composed;
+
+use std::io::Read;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail};
+use clap::Args;
+
+use self::composed::Composed;
+use super::Exit;
+use super::output::line;
+use crate::amqp::{Broker, Message, Route, Topology};
+use crate::clock;
+use crate::config::Config;
+use crate::domain::event::{Arrival, Event};
+
+/// A healthy broker takes well under a second.
+const BROKER_PATIENCE: Duration = Duration::from_secs(10);
+/// Far above what the daemon takes, so that its own limit can be tried out.
+const MAX_FILE_BYTES: u64 = 16 * 1024 * 1024;
+
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:
+  wechat-notifier publish event.json
+  echo '{\"event_id\":\"pay-17\", …}' | wechat-notifier publish -
+  wechat-notifier publish --event-id pay-17 --company C001 --app-id wx0123456789abcdef \\
+      --template-id TEMPLATE --data amount1=¥100.00 --data thing2=广州至北京
+
+Example: ends with exit code 0 only once the broker has confirmed that it stores the event.")]
+pub struct Publish {
+    /// A file with the event as JSON, or - for standard input
+    #[arg(value_name = "FILE", conflicts_with = "event_id", required_unless_present = "event_id")]
+    file: Option<PathBuf>,
+    #[command(flatten)]
+    composed: Composed,
+    /// Business systems choose their own; every event queue is bound to all
+    #[arg(long, value_name = "KEY", default_value = "notification")]
+    routing_key: String,
+    /// Publish it even where it is no proper event (it becomes a dead letter)
+    #[arg(long)]
+    unchecked: bool,
+}
+
+impl Publish {
+    pub async fn execute(self, config: &Config) -> Result<Exit> {
+        let body = self.body()?;
+        let event_id = match checked(&body, config) {
+            Ok(event_id) => Some(event_id),
+            Err(_) if self.unchecked => None,
+            Err(fault) => bail!("{fault}; --unchecked publishes it nevertheless"),
+        };
+        let message = Message {
+            timestamp: u64::try_from(clock::now().as_second()).ok(),
+            message_id: event_id.clone(),
+            ..Message::json(body)
+        };
+        publish(config, self.routing_key, message).await?;
+        line(&format!("published {}", event_id.as_deref().unwrap_or("an unchecked message")))?;
+        Ok(Exit::Done)
+    }
+
+    fn body(&self) -> Result<Vec<u8>> {
+        match &self.file {
+            None => self.composed.body(),
+            Some(path) if path == Path::new("-") => {
+                read_bounded(std::io::stdin()).context("cannot read the event from standard input")
+            }
+            Some(path) => {
+                let shown = || format!("cannot read {}", path.display());
+                read_bounded(std::fs::File::open(path).with_context(shown)?).with_context(shown)
+            }
+        }
+    }
+}
+
+fn read_bounded(source: impl Read) -> Result<Vec<u8>> {
+    let mut body = Vec::new();
+    source.take(MAX_FILE_BYTES).read_to_end(&mut body)?;
+    Ok(body)
+}
+
+/// The id of a proper event; else what is wrong with it, in the daemon's own words.
+fn checked(body: &[u8], config: &Config) -> Result<String> {
+    let arrival = Arrival {
+        message_id: None,
+        timestamp: None,
+        first_seen: clock::now(),
+        default_ttl: config.delivery.default_ttl,
+    };
+    Ok(Event::decode(body, &arrival)?.event_id.to_string())
+}
+
+async fn publish(config: &Config, routing_key: String, message: Message) -> Result<()> {
+    let topology = Topology::new(&config.amqp.prefix, &config.retry.delays);
+    let broker = Broker::start(&config.amqp, topology)?;
+    broker.ready(BROKER_PATIENCE).await?;
+    let route = Route::exchange(broker.topology().events(), routing_key);
+    let published = broker.publisher().publish(route, message).await;
+    broker.close().await;
+    published.context("the broker has not stored the event")
+}
