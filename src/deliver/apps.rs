@@ -31,8 +31,12 @@ impl AppWatch {
                 TokenState::Ready(_) => gate.token_back(),
                 TokenState::Waiting => {}
                 TokenState::Faulty { reason, errcode, errmsg, .. } => {
-                    let answer =
-                        SendAnswer::Read { errcode: *errcode, errmsg: errmsg.clone(), rid: None, msgid: None };
+                    let answer = SendAnswer::Read {
+                        errcode: *errcode,
+                        errmsg: errmsg.clone(),
+                        rid: None,
+                        msgid: None,
+                    };
                     gate.token_gone(pause_reason(*reason, *errcode), &answer);
                 }
             }

@@ -18,7 +18,11 @@ use crate::failpoint::crash_point;
 
 impl Pipeline {
     /// Brings a delivery whose message came back from the ladder, a lane or an operator.
-    pub(super) async fn bring_carrier(self: &Arc<Self>, delivery: Delivery, origin: &Arc<Origin>) -> Result<(), Left> {
+    pub(super) async fn bring_carrier(
+        self: &Arc<Self>,
+        delivery: Delivery,
+        origin: &Arc<Origin>,
+    ) -> Result<(), Left> {
         match self.app_of(&delivery.event).await {
             Ok(app) if self.belongs_in_lane(&app, origin) => self.move_to_lane(&app, origin).await,
             Ok(_) => self.bring(delivery, origin).await,
@@ -43,7 +47,11 @@ impl Pipeline {
     }
 
     /// Brings one delivery as far as it goes now: sent, skipped, handed on, or buried.
-    pub(super) async fn bring(self: &Arc<Self>, delivery: Delivery, origin: &Arc<Origin>) -> Result<(), Left> {
+    pub(super) async fn bring(
+        self: &Arc<Self>,
+        delivery: Delivery,
+        origin: &Arc<Origin>,
+    ) -> Result<(), Left> {
         if let Some(due) = delivery.due_later(clock::now()) {
             return self.wait_until(&delivery, origin, due).await;
         }

@@ -43,7 +43,11 @@ impl Claim {
 
 impl Pipeline {
     /// Claims the delivery, or does what the protocol says instead.
-    pub(super) async fn claim(self: &Arc<Self>, delivery: &Delivery, origin: &Arc<Origin>) -> Result<Claimed, Left> {
+    pub(super) async fn claim(
+        self: &Arc<Self>,
+        delivery: &Delivery,
+        origin: &Arc<Origin>,
+    ) -> Result<Claimed, Left> {
         let lease_ends = Instant::now() + self.settings.lease.lasts;
         let request = self.claim_request(delivery, origin);
         let answer = match self.ledger.claim(&request).await {

@@ -150,7 +150,8 @@ impl Gate {
             return;
         }
         self.metrics.app_paused(&self.app_id, pause.reason.as_str());
-        let (errcode, errmsg) = (answer.errcode().unwrap_or_default(), answer.facts().errmsg.unwrap_or_default());
+        let (errcode, errmsg) =
+            (answer.errcode().unwrap_or_default(), answer.facts().errmsg.unwrap_or_default());
         let ip = blocked_ip(&errmsg).unwrap_or_default();
         tracing::error!(app_id = %self.app_id, reason = %pause.reason, errcode, errmsg, ip,
             "app paused; its messages wait uncharged and go on by themselves once this is mended");

@@ -60,6 +60,7 @@ impl Intake {
 /// One incoming, from its arrival to its ack.
 pub(super) async fn take_in(pipeline: Arc<Pipeline>, incoming: Incoming, rank: Rank) {
     let Incoming { message, receipt, redelivered, .. } = incoming;
+    let _in_hand = pipeline.metrics.incoming();
     let origin = Arc::new(Origin::of(message, rank, clock::now()));
     crash_point("received");
     let hard = pipeline.stops.hard.clone();

@@ -234,7 +234,9 @@ mod tests {
         let busy = app("busy");
         let mut lane_waits = Box::pin(slots.take(&busy, Rank::Lane));
         let mut fresh_waits = Box::pin(slots.take(&busy, Rank::Fresh));
-        assert!(lane_waits.as_mut().now_or_never().is_none() && fresh_waits.as_mut().now_or_never().is_none());
+        assert!(
+            lane_waits.as_mut().now_or_never().is_none() && fresh_waits.as_mut().now_or_never().is_none()
+        );
         fresh.pop();
         assert!(fresh_waits.now_or_never().is_some(), "the lane overtook a fresh one");
     }
