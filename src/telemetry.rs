@@ -13,7 +13,10 @@ use tracing_subscriber::util::SubscriberInitExt;
 use crate::config::{Log, LogFormat};
 
 /// Crates that tell their own story at `info` and below, which is not ours. Name one in `log.level` to hear it.
-const QUIET: [&str; 6] = ["lapin", "hyper", "hyper_util", "reqwest", "rustls", "tokio_postgres"];
+const QUIET: [&str; 5] = ["hyper", "hyper_util", "reqwest", "rustls", "tokio_postgres"];
+/// lapin logs messages that come back to it whole, bodies and all, and every closed channel as an error. What matters of
+/// its doings is told by `amqp` in our own words.
+const SILENT: &str = "lapin=off,";
 /// A panic's message may hold a whole value; this much tells what happened.
 const MAX_PANIC_CHARS: usize = 300;
 
@@ -44,11 +47,11 @@ pub fn init(log: &Log) -> Result<(), TelemetryError> {
 fn filter(level: &str) -> Result<EnvFilter, ParseError> {
     let wanted = EnvFilter::builder().parse(level)?;
     if wanted.max_level_hint().is_some_and(|most| most <= LevelFilter::WARN) {
-        return Ok(wanted);
+        return EnvFilter::builder().parse(format!("{SILENT}{level}"));
     }
     // The wanted part comes last: of two rules for one crate the later counts.
     let quiet: String = QUIET.iter().map(|name| format!("{name}=warn,")).collect();
-    EnvFilter::builder().parse(format!("{quiet}{level}"))
+    EnvFilter::builder().parse(format!("{SILENT}{quiet}{level}"))
 }
 
 fn dispatch<W>(json: bool, filter: EnvFilter, writer: W) -> Dispatch

@@ -76,8 +76,7 @@ impl Daemon {
         let tokens = refresher(config, lifecycle, &db, &wechat, &metrics)?;
         let partners = Partners {
             db: db.clone(),
-            publisher: broker.publisher(),
-            topology: broker.topology().clone(),
+            broker: broker.as_ref().clone(),
             wechat,
             tokens,
             metrics: Arc::clone(&metrics),
@@ -93,6 +92,8 @@ impl Daemon {
         lifecycle.support("broker watch", until(lifecycle.hard(), health));
         let database = watch::database(self.db.clone(), self.readiness.clone());
         lifecycle.support("database watch", until(lifecycle.hard(), database));
+        let lanes = Arc::clone(&self.pipeline).look_for_filled_lanes();
+        lifecycle.support("lane watch", until(lifecycle.soft(), lanes));
         let depths = watch::depths(Arc::clone(&self.broker), Arc::clone(&self.metrics));
         lifecycle.support("queue depths", until(lifecycle.hard(), depths));
     }

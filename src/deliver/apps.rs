@@ -5,11 +5,13 @@ use std::sync::Arc;
 use tokio::sync::watch;
 
 use super::Pipeline;
+use super::gates::Gate;
 use crate::db::apps::App;
 use crate::delays::Delays;
+use crate::domain::answer::{PauseReason, SendAnswer, TokenFault, classify_token};
 use crate::domain::event::Event;
 use crate::domain::outcome::DeadReason;
-use crate::token::{AppState, Lookup, TokenState};
+use crate::token::{AppState, FaultReason, Lookup, TokenState};
 use crate::wechat::AccessToken;
 
 /// An app's page in the token book, for as long as one delivery needs it.
@@ -17,6 +19,33 @@ use crate::wechat::AccessToken;
 pub(super) struct AppWatch(watch::Receiver<AppState>);
 
 impl AppWatch {
+    /// Follows this page.
+    pub(super) fn new(page: watch::Receiver<AppState>) -> Self {
+        Self(page)
+    }
+
+    /// Tells the app's gate when the token goes and comes. Ends when the app's row is gone.
+    pub(super) async fn tell(&mut self, gate: &Gate) {
+        loop {
+            match &self.0.borrow_and_update().token {
+                TokenState::Ready(_) => gate.token_back(),
+                TokenState::Waiting => {}
+                TokenState::Faulty { reason, errcode, errmsg, .. } => {
+                    let answer = SendAnswer::Read {
+                        errcode: *errcode,
+                        errmsg: errmsg.clone(),
+                        rid: None,
+                        msgid: None,
+                    };
+                    gate.token_gone(pause_reason(*reason, *errcode), &answer);
+                }
+            }
+            if self.0.changed().await.is_err() {
+                return;
+            }
+        }
+    }
+
     /// The app's row as it is now.
     pub(super) fn app(&self) -> Arc<App> {
         Arc::clone(&self.0.borrow().app)
@@ -36,6 +65,17 @@ impl AppWatch {
     pub(super) async fn token_after(&mut self, failed: i64) -> bool {
         let newer = |state: &AppState| ready(state).is_some_and(|token| token.generation() != failed);
         self.0.wait_for(newer).await.is_ok()
+    }
+}
+
+/// Why an app without a token is paused, in the words that a refused send would use.
+fn pause_reason(fault: FaultReason, errcode: i64) -> PauseReason {
+    match (fault, classify_token(errcode)) {
+        (FaultReason::TokenRejected, _) => PauseReason::TokenRejected,
+        (FaultReason::TokenRefused, TokenFault::App(reason)) => reason,
+        (FaultReason::TokenRefused, TokenFault::Quota) => PauseReason::Quota,
+        (FaultReason::TokenRefused, TokenFault::Throttled) => PauseReason::Throttled,
+        (FaultReason::TokenRefused, TokenFault::Transient) => PauseReason::NoToken,
     }
 }
 

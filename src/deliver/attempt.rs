@@ -161,7 +161,8 @@ impl Pipeline {
         go: Go,
     ) -> Attempted {
         let class = classify_send(answer);
-        let due = self.gates.learn(&delivery.event.app_id, answer, go.probe);
+        self.gates.of(&delivery.event.app_id).learn(answer);
+        drop(go);
         let situation = Situation {
             ladder: &self.settings.ladder,
             step: delivery.progress.step,
@@ -172,7 +173,6 @@ impl Pipeline {
             counted: claim.row.consent.is_some_and(|consent| consent.remaining.is_some()),
             msgid: answer.msgid(),
             retry_after: answer.retry_after(),
-            due,
         };
         Attempted {
             outcome: decide::outcome(class, &situation),
@@ -191,5 +191,5 @@ fn is_charged(class: Class) -> bool {
 
 /// Handed on without a verdict on this delivery: requests made so far still count.
 fn uncharged(tries: &Tries) -> Attempted {
-    Attempted { charged: tries.charged, ..Attempted::without_request(Outcome::Uncharged { due: None }) }
+    Attempted { charged: tries.charged, ..Attempted::without_request(Outcome::Uncharged) }
 }

@@ -18,8 +18,13 @@ use crate::failpoint::crash_point;
 
 impl Pipeline {
     /// Brings a delivery whose message came back from the ladder, a lane or an operator.
-    pub(super) async fn bring_carrier(&self, delivery: Delivery, origin: &Arc<Origin>) -> Result<(), Left> {
+    pub(super) async fn bring_carrier(
+        self: &Arc<Self>,
+        delivery: Delivery,
+        origin: &Arc<Origin>,
+    ) -> Result<(), Left> {
         match self.app_of(&delivery.event).await {
+            Ok(app) if self.belongs_in_lane(&app, origin) => self.move_to_lane(&app, origin).await,
             Ok(_) => self.bring(delivery, origin).await,
             Err(reason) => self.give_up(&delivery, origin, reason).await,
         }
@@ -27,7 +32,7 @@ impl Pipeline {
 
     /// A delivery whose app has gone, or now belongs to another company: nothing to wait for, but a row to close.
     async fn give_up(
-        &self,
+        self: &Arc<Self>,
         delivery: &Delivery,
         origin: &Arc<Origin>,
         reason: DeadReason,
@@ -42,15 +47,22 @@ impl Pipeline {
     }
 
     /// Brings one delivery as far as it goes now: sent, skipped, handed on, or buried.
-    pub(super) async fn bring(&self, delivery: Delivery, origin: &Arc<Origin>) -> Result<(), Left> {
+    pub(super) async fn bring(
+        self: &Arc<Self>,
+        delivery: Delivery,
+        origin: &Arc<Origin>,
+    ) -> Result<(), Left> {
         if let Some(due) = delivery.due_later(clock::now()) {
             return self.wait_until(&delivery, origin, due).await;
         }
-        let Ready { turn, go } = match self.make_ready(&delivery).await {
+        let Ready { turn, go } = match self.make_ready(&delivery, origin).await {
             Ok(ready) => ready,
             Err(NotReady::Stopping) => return Err(Left::Unstarted),
             Err(NotReady::NoOpenid) => return Ok(()),
-            Err(NotReady::Held { wait }) => return self.hand_on_unchanged(&delivery, origin, wait).await,
+            Err(NotReady::Held) => {
+                return self.hand_on_unchanged(&delivery, origin, self.settings.ladder.first()).await;
+            }
+            Err(NotReady::Paused) => return self.hand_to_lane(&delivery, origin, delivery.progress).await,
         };
         let claim = match self.claim(&delivery, origin).await? {
             Claimed::Granted(claim) => claim,

@@ -43,7 +43,11 @@ impl Claim {
 
 impl Pipeline {
     /// Claims the delivery, or does what the protocol says instead.
-    pub(super) async fn claim(&self, delivery: &Delivery, origin: &Arc<Origin>) -> Result<Claimed, Left> {
+    pub(super) async fn claim(
+        self: &Arc<Self>,
+        delivery: &Delivery,
+        origin: &Arc<Origin>,
+    ) -> Result<Claimed, Left> {
         let lease_ends = Instant::now() + self.settings.lease.lasts;
         let request = self.claim_request(delivery, origin);
         let answer = match self.ledger.claim(&request).await {
@@ -91,14 +95,14 @@ impl Pipeline {
 
     /// What changed while the delivery waited: consent, freshness, the app, and a stop.
     async fn look_again(
-        &self,
+        self: &Arc<Self>,
         delivery: &Delivery,
         origin: &Arc<Origin>,
         claim: Claim,
     ) -> Result<Claimed, Left> {
         let instead = match self.reason_to_skip(delivery, &claim.row).await {
             Some(reason) => Outcome::Skipped(reason),
-            None if self.stops.soft.is_cancelled() => Outcome::Uncharged { due: None },
+            None if self.stops.soft.is_cancelled() => Outcome::Uncharged,
             None => return Ok(Claimed::Granted(claim)),
         };
         let attempted = Attempted::without_request(instead);

@@ -1,11 +1,12 @@
 //! Which apps may be sent to: an app whose own trouble WeChat reports is paused, and tried again by one probe at a time.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use jiff::tz::TimeZone;
 use jiff::{Timestamp, ToSpan};
+use tokio::sync::watch;
 use tokio::time::Instant;
 
 use crate::clock;
@@ -16,20 +17,37 @@ use crate::metrics::Metrics;
 /// Between two probes of a paused app. Shorter burns calls on a fault that only a person mends; longer delays the
 /// resumption after the mending.
 const PROBE_EVERY: Duration = Duration::from_secs(3);
-/// A probe that has not reported back by then will not; the next delivery may try.
-const PROBE_LOST_AFTER: Duration = Duration::from_secs(60);
 
-/// The pauses of this process.
+/// The gates of all apps this process has met.
 #[derive(Clone)]
-pub struct Gates {
-    paused: Arc<Mutex<HashMap<AppId, Pause>>>,
+pub(super) struct Gates {
+    gates: Arc<Mutex<HashMap<AppId, Arc<Gate>>>>,
     metrics: Arc<Metrics>,
 }
 
-struct Pause {
-    reason: PauseReason,
-    /// When the next probe may go.
-    probe_at: Instant,
+/// One app's gate.
+pub(super) struct Gate {
+    app_id: AppId,
+    state: watch::Sender<Option<Pause>>,
+    metrics: Arc<Metrics>,
+}
+
+/// Why, and until when, an app is not sent to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Pause {
+    pub(super) reason: PauseReason,
+    pub(super) ends: Ends,
+}
+
+/// What ends a pause.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Ends {
+    /// A delivery that gets through; the next may try at this time.
+    ByProbe { at: Instant },
+    /// A delivery is trying just now.
+    Probing,
+    /// The refresher, when it has a token again.
+    ByToken,
 }
 
 /// What the gate says to a delivery.
@@ -37,117 +55,194 @@ pub(super) enum Pass {
     Open,
     /// This delivery, and no other for now, may try whether the app works again.
     Probe(Probe),
-    Paused {
-        wait: Duration,
-    },
+    Paused,
 }
 
-/// The right to try a paused app once.
-pub(super) struct Probe;
+/// The right to try a paused app once. Dropped without an answer, it lets another try later.
+pub(super) struct Probe(Arc<Gate>);
 
 impl Gates {
     /// All open.
-    pub fn new(metrics: Arc<Metrics>) -> Self {
-        Self { paused: Arc::default(), metrics }
+    pub(super) fn new(metrics: Arc<Metrics>) -> Self {
+        Self { gates: Arc::default(), metrics }
     }
 
-    /// Asks for one delivery.
-    pub(super) fn pass(&self, app_id: &AppId) -> Pass {
-        let mut paused = self.lock();
-        let Some(pause) = paused.get_mut(app_id) else { return Pass::Open };
-        let now = Instant::now();
-        if now < pause.probe_at {
-            return Pass::Paused { wait: pause.probe_at - now };
+    /// The gate of an app; open where it was never met.
+    pub(super) fn of(&self, app_id: &AppId) -> Arc<Gate> {
+        // Nothing panics under this lock.
+        let mut gates = self.gates.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(gate) = gates.get(app_id) {
+            return Arc::clone(gate);
         }
-        pause.probe_at = now + PROBE_LOST_AFTER;
-        Pass::Probe(Probe)
-    }
-
-    /// Takes note of WeChat's answer. Where it speaks of the app's trouble: the time before which nothing will work, if
-    /// that is known.
-    pub(super) fn learn(
-        &self,
-        app_id: &AppId,
-        answer: &SendAnswer,
-        probe: Option<Probe>,
-    ) -> Option<Timestamp> {
-        let class = classify_send(answer);
-        match class.pause_reason() {
-            Some(reason) => {
-                let until = until(class, clock::now());
-                self.pause(app_id, reason, answer, until);
-                until
-            }
-            // Any answer about the message itself shows that the app works; no answer shows nothing.
-            None if matches!(class, Class::Transient | Class::Unlisted | Class::Unknown | Class::Token) => {
-                if probe.is_some() {
-                    self.probe_again(app_id);
-                }
-                None
-            }
-            None => {
-                self.resume(app_id);
-                None
-            }
-        }
-    }
-
-    fn pause(&self, app_id: &AppId, reason: PauseReason, answer: &SendAnswer, until: Option<Timestamp>) {
-        let wait = until.map_or(PROBE_EVERY, |until| until.duration_since(clock::now()).unsigned_abs());
-        let pause = Pause { reason, probe_at: Instant::now() + wait };
-        let before = self.lock().insert(app_id.clone(), pause);
-        if before.is_some_and(|before| before.reason == reason) {
-            return;
-        }
-        self.metrics.app_paused(app_id, reason.as_str());
-        let facts = answer.facts();
-        let (errcode, errmsg) = (facts.errcode.unwrap_or_default(), facts.errmsg.unwrap_or_default());
-        let ip = blocked_ip(&errmsg).unwrap_or_default();
-        tracing::error!(%app_id, %reason, errcode, errmsg, ip, "app paused: WeChat refuses it, see the error code; \
-            deliveries wait uncharged, and go on by themselves once it is mended");
-    }
-
-    fn probe_again(&self, app_id: &AppId) {
-        if let Some(pause) = self.lock().get_mut(app_id) {
-            pause.probe_at = Instant::now() + PROBE_EVERY;
-        }
-    }
-
-    fn resume(&self, app_id: &AppId) {
-        if let Some(pause) = self.lock().remove(app_id) {
-            self.metrics.app_resumed(app_id);
-            tracing::info!(%app_id, reason = %pause.reason, "app resumed: it works again");
-        }
-    }
-
-    fn lock(&self) -> MutexGuard<'_, HashMap<AppId, Pause>> {
-        // Nothing panics under this lock; if it did, the map would still be whole.
-        self.paused.lock().unwrap_or_else(PoisonError::into_inner)
+        let metrics = Arc::clone(&self.metrics);
+        let gate = Arc::new(Gate { app_id: app_id.clone(), state: watch::Sender::new(None), metrics });
+        gates.insert(app_id.clone(), Arc::clone(&gate));
+        gate
     }
 }
 
-/// WeChat's days and minutes begin by Beijing's clock (facts: wechat-api 1.3, 7).
-fn until(class: Class, now: Timestamp) -> Option<Timestamp> {
-    let local = now.to_zoned(TimeZone::get("Asia/Shanghai").ok()?);
-    match class {
-        Class::Quota => local.tomorrow().ok()?.start_of_day().ok().map(|day| day.timestamp()),
-        Class::Throttled => {
-            let minute = local.with().second(0).subsec_nanosecond(0).build().ok()?;
-            minute.checked_add(1.minute()).ok().map(|minute| minute.timestamp())
-        }
-        _ => None,
+impl Gate {
+    /// Follows the gate's state: `None` is open.
+    pub(super) fn watch(&self) -> watch::Receiver<Option<Pause>> {
+        self.state.subscribe()
     }
+
+    /// May incomings of this app be worked on, or do they wait in its lane?
+    pub(super) fn is_shut(&self) -> bool {
+        self.state.borrow().is_some()
+    }
+
+    /// How long the app will not be tried, if it is paused.
+    pub(super) fn paused_for(&self) -> Option<Duration> {
+        match self.state.borrow().as_ref()?.ends {
+            Ends::ByProbe { at } => Some(at.saturating_duration_since(Instant::now())),
+            Ends::Probing | Ends::ByToken => Some(PROBE_EVERY),
+        }
+    }
+
+    /// Asks for one delivery.
+    pub(super) fn pass(self: &Arc<Self>) -> Pass {
+        let mut pass = Pass::Paused;
+        self.state.send_if_modified(|state| match state {
+            None => {
+                pass = Pass::Open;
+                false
+            }
+            Some(Pause { ends: ends @ Ends::ByProbe { .. }, .. }) if ends.is_due() => {
+                *ends = Ends::Probing;
+                pass = Pass::Probe(Probe(Arc::clone(self)));
+                true
+            }
+            Some(_) => false,
+        });
+        pass
+    }
+
+    /// Takes note of WeChat's answer to a send.
+    pub(super) fn learn(&self, answer: &SendAnswer) {
+        let class = classify_send(answer);
+        match class.pause_reason() {
+            Some(reason) => {
+                let wait = until(class, clock::now()).unwrap_or(PROBE_EVERY);
+                self.pause(Pause { reason, ends: Ends::ByProbe { at: Instant::now() + wait } }, answer);
+            }
+            // No answer about the message itself shows nothing.
+            None if matches!(class, Class::Transient | Class::Unlisted | Class::Unknown | Class::Token) => {}
+            None => self.resume(),
+        }
+    }
+
+    /// The refresher gets no token: nothing can be sent until it does.
+    pub(super) fn token_gone(&self, reason: PauseReason, answer: &SendAnswer) {
+        self.pause(Pause { reason, ends: Ends::ByToken }, answer);
+    }
+
+    /// The refresher has a token.
+    pub(super) fn token_back(&self) {
+        if self.state.borrow().is_some_and(|pause| pause.ends == Ends::ByToken) {
+            self.resume();
+        }
+    }
+
+    fn pause(&self, pause: Pause, answer: &SendAnswer) {
+        let before = self.state.send_replace(Some(pause));
+        if before.is_some_and(|before| before.reason == pause.reason) {
+            return;
+        }
+        self.metrics.app_paused(&self.app_id, pause.reason.as_str());
+        let (errcode, errmsg) =
+            (answer.errcode().unwrap_or_default(), answer.facts().errmsg.unwrap_or_default());
+        let ip = blocked_ip(&errmsg).unwrap_or_default();
+        tracing::error!(app_id = %self.app_id, reason = %pause.reason, errcode, errmsg, ip,
+            "app paused; its messages wait uncharged and go on by themselves once this is mended");
+    }
+
+    fn resume(&self) {
+        // Most answers find the gate open: look before writing, which would wake every follower.
+        if !self.is_shut() {
+            return;
+        }
+        if let Some(pause) = self.state.send_replace(None) {
+            self.metrics.app_resumed(&self.app_id);
+            tracing::info!(app_id = %self.app_id, reason = %pause.reason, "app resumed");
+        }
+    }
+}
+
+impl Ends {
+    fn is_due(self) -> bool {
+        matches!(self, Self::ByProbe { at } if at <= Instant::now())
+    }
+}
+
+impl Drop for Probe {
+    fn drop(&mut self) {
+        self.0.state.send_if_modified(|state| match state {
+            Some(Pause { ends: ends @ Ends::Probing, .. }) => {
+                *ends = Ends::ByProbe { at: Instant::now() + PROBE_EVERY };
+                true
+            }
+            _ => false,
+        });
+    }
+}
+
+/// How long a quota's pause lasts: WeChat's days and minutes begin by Beijing's clock (facts: wechat-api 1.3, 7).
+fn until(class: Class, now: Timestamp) -> Option<Duration> {
+    let local = now.to_zoned(TimeZone::get("Asia/Shanghai").ok()?);
+    let end = match class {
+        Class::Quota => local.tomorrow().ok()?.start_of_day().ok()?,
+        Class::Throttled => {
+            local.with().second(0).subsec_nanosecond(0).build().ok()?.checked_add(1.minute()).ok()?
+        }
+        _ => return None,
+    };
+    Some(end.timestamp().duration_since(now).unsigned_abs())
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    fn gate() -> Arc<Gate> {
+        Gates::new(Arc::new(Metrics::new())).of(&"wx1".parse().unwrap())
+    }
+
+    fn says(errcode: i64) -> SendAnswer {
+        SendAnswer::Read { errcode, errmsg: String::new(), rid: None, msgid: None }
+    }
+
     #[test]
     fn quotas_end_by_beijings_clock() {
-        let now: Timestamp = "2026-11-22T15:59:30.5Z".parse().unwrap();
-        assert_eq!(until(Class::Quota, now), Some("2026-11-22T16:00:00Z".parse().unwrap()));
-        assert_eq!(until(Class::Throttled, now), Some("2026-11-22T16:00:00Z".parse().unwrap()));
+        let now: Timestamp = "2026-11-22T15:59:30Z".parse().unwrap();
+        assert_eq!(until(Class::Quota, now), Some(Duration::from_secs(30)));
+        assert_eq!(until(Class::Throttled, now), Some(Duration::from_secs(30)));
         assert_eq!(until(Class::Conflict, now), None);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_paused_app_is_tried_by_one_probe_at_a_time() {
+        let gate = gate();
+        gate.learn(&says(48001));
+        assert!(matches!(gate.pass(), Pass::Paused));
+        tokio::time::advance(PROBE_EVERY).await;
+        let Pass::Probe(probe) = gate.pass() else { panic!("no probe") };
+        assert!(matches!(gate.pass(), Pass::Paused), "two probes at once");
+        drop(probe);
+        assert!(matches!(gate.pass(), Pass::Paused), "a probe without an answer tells nothing");
+        tokio::time::advance(PROBE_EVERY).await;
+        let Pass::Probe(_probe) = gate.pass() else { panic!("no second probe") };
+        gate.learn(&says(0));
+        assert!(matches!(gate.pass(), Pass::Open));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_pause_for_want_of_a_token_ends_with_a_token_only() {
+        let gate = gate();
+        gate.token_gone(PauseReason::SecretWrong, &says(40125));
+        tokio::time::advance(PROBE_EVERY * 10).await;
+        assert!(matches!(gate.pass(), Pass::Paused));
+        gate.token_back();
+        assert!(matches!(gate.pass(), Pass::Open));
     }
 }

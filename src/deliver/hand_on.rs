@@ -114,7 +114,7 @@ impl Pipeline {
     }
 
     /// Publishes until confirmed. While the broker is away or full this waits, with the incoming unacked.
-    async fn publish(&self, route: Route, message: Message) -> Result<(), Left> {
+    pub(super) async fn publish(&self, route: Route, message: Message) -> Result<(), Left> {
         self.publisher
             .publish_until_confirmed(&route, &message, &self.stops.hard)
             .await

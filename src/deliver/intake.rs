@@ -4,9 +4,9 @@ use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 
 use futures_util::FutureExt;
-use tokio_util::task::TaskTracker;
 
 use super::origin::Origin;
+use super::slots::Rank;
 use super::{Left, Pipeline};
 use crate::amqp::{Incoming, Subscription};
 use crate::clock;
@@ -20,13 +20,12 @@ use crate::metrics::EventResult;
 /// Takes in messages and gives each a task of its own.
 pub struct Intake {
     pipeline: Arc<Pipeline>,
-    tasks: TaskTracker,
 }
 
 impl Intake {
     /// An intake for one process; several subscriptions may feed it.
     pub fn new(pipeline: Arc<Pipeline>) -> Self {
-        Self { pipeline, tasks: TaskTracker::new() }
+        Self { pipeline }
     }
 
     /// Feeds from one queue until the soft stop. The subscription's prefetch bounds the tasks.
@@ -41,7 +40,8 @@ impl Intake {
             };
             match next {
                 Ok(Some(incoming)) => {
-                    self.tasks.spawn(take_in(Arc::clone(&self.pipeline), incoming));
+                    let task = take_in(Arc::clone(&self.pipeline), incoming, Rank::Fresh);
+                    self.pipeline.tasks.spawn(task);
                 }
                 Ok(None) => break,
                 Err(_nothing_came) => {}
@@ -52,20 +52,16 @@ impl Intake {
 
     /// Waits until everything taken in has ended. The caller bounds it.
     pub async fn drain(&self) {
-        self.tasks.close();
-        self.tasks.wait().await;
-    }
-
-    /// Incomings in hand.
-    pub fn in_hand(&self) -> usize {
-        self.tasks.len()
+        self.pipeline.tasks.close();
+        self.pipeline.tasks.wait().await;
     }
 }
 
 /// One incoming, from its arrival to its ack.
-async fn take_in(pipeline: Arc<Pipeline>, incoming: Incoming) {
+pub(super) async fn take_in(pipeline: Arc<Pipeline>, incoming: Incoming, rank: Rank) {
     let Incoming { message, receipt, redelivered, .. } = incoming;
-    let origin = Arc::new(Origin::of(message, clock::now()));
+    let _in_hand = pipeline.metrics.incoming();
+    let origin = Arc::new(Origin::of(message, rank, clock::now()));
     crash_point("received");
     let hard = pipeline.stops.hard.clone();
     let worked = AssertUnwindSafe(pipeline.work(&origin, redelivered)).catch_unwind();
@@ -89,7 +85,7 @@ async fn take_in(pipeline: Arc<Pipeline>, incoming: Incoming) {
 
 impl Pipeline {
     /// The whole work on one message: afterwards it may be acked.
-    async fn work(&self, origin: &Arc<Origin>, redelivered: bool) -> Result<(), Left> {
+    async fn work(self: &Arc<Self>, origin: &Arc<Origin>, redelivered: bool) -> Result<(), Left> {
         let size = origin.message.body.len();
         if size > self.settings.max_body_bytes {
             let problem =

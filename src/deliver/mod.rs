@@ -17,21 +17,23 @@ mod claim;
 mod gates;
 mod hand_on;
 mod intake;
+mod lanes;
 mod ledger;
 mod origin;
 mod plan;
 mod ready;
 mod settle;
+mod slots;
 mod turns;
 mod unlisted;
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 
-use crate::amqp::{Publisher, Topology};
+use crate::amqp::{Broker, Publisher, Topology};
 use crate::db::{Database, claim::Lease};
 use crate::domain::ladder::Ladder;
 use crate::domain::protocol::OnUnknown;
@@ -39,9 +41,11 @@ use crate::metrics::Metrics;
 use crate::token::TokenBook;
 use crate::wechat;
 
-pub use gates::Gates;
+use gates::Gates;
 pub use intake::Intake;
+use lanes::Lanes;
 use ledger::Ledger;
+use slots::Slots;
 use turns::Turns;
 use unlisted::Unlisted;
 
@@ -61,8 +65,7 @@ pub struct Settings {
 /// Whom the pipeline works with.
 pub struct Partners {
     pub db: Database,
-    pub publisher: Publisher,
-    pub topology: Topology,
+    pub broker: Broker,
     pub wechat: wechat::Client,
     pub tokens: TokenBook,
     pub metrics: Arc<Metrics>,
@@ -81,6 +84,7 @@ pub struct Stops {
 pub struct Pipeline {
     settings: Settings,
     ledger: Ledger,
+    broker: Broker,
     publisher: Publisher,
     topology: Topology,
     wechat: wechat::Client,
@@ -89,7 +93,10 @@ pub struct Pipeline {
     turns: Turns,
     unlisted: Unlisted,
     /// Requests in flight over all apps.
-    slots: Arc<Semaphore>,
+    slots: Slots,
+    lanes: Lanes,
+    /// Everything at work; the drain waits for it.
+    tasks: TaskTracker,
     metrics: Arc<Metrics>,
     stops: Stops,
 }
@@ -102,9 +109,12 @@ impl Pipeline {
             gates: Gates::new(Arc::clone(&partners.metrics)),
             turns: Turns::new(),
             unlisted: Unlisted::default(),
-            slots: Arc::new(Semaphore::new(settings.concurrency)),
-            publisher: partners.publisher,
-            topology: partners.topology,
+            slots: Slots::new(settings.concurrency),
+            lanes: Lanes::default(),
+            tasks: TaskTracker::new(),
+            publisher: partners.broker.publisher(),
+            topology: partners.broker.topology().clone(),
+            broker: partners.broker,
             wechat: partners.wechat,
             tokens: partners.tokens,
             metrics: partners.metrics,

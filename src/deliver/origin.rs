@@ -3,6 +3,7 @@
 use bytes::Bytes;
 use jiff::Timestamp;
 
+use super::slots::Rank;
 use crate::amqp::{Message, TRACEPARENT, own};
 use crate::domain::carrier;
 use crate::domain::delivery::{Delivery, Progress};
@@ -16,13 +17,15 @@ pub struct Origin {
     pub progress: Progress,
     /// Of the W3C `traceparent`, 32 hex digits.
     pub trace_id: Option<String>,
+    /// From a queue of all apps, or from the lane of one?
+    pub rank: Rank,
     /// By our clock.
     pub first_seen: Timestamp,
 }
 
 impl Origin {
     /// Reads the headers. Whatever is missing or strange counts as zero: the ledger decides in the end.
-    pub fn of(message: Message, first_seen: Timestamp) -> Self {
+    pub fn of(message: Message, rank: Rank, first_seen: Timestamp) -> Self {
         let headers = &message.headers;
         let is_carrier = headers.number(own::VERSION).is_some();
         // An event as published stands at the beginning, whatever its headers say.
@@ -38,6 +41,7 @@ impl Origin {
             },
             trace_id: headers.text(TRACEPARENT).and_then(trace_id),
             message,
+            rank,
             first_seen,
         }
     }

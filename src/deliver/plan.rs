@@ -21,14 +21,14 @@ const MAX_AT_ONCE: usize = 64;
 impl Pipeline {
     /// Spreads an event to everybody it is for. When it returns, every recipient is sent to, skipped, handed on or buried.
     pub(super) async fn spread(
-        &self,
+        self: &Arc<Self>,
         event: Arc<Event>,
         origin: &Arc<Origin>,
         redelivered: bool,
     ) -> Result<(), Left> {
         let plan = match self.plan(&event, origin).await? {
             Planned::Plan(plan) => plan,
-            Planned::Buried => return Ok(()),
+            Planned::Elsewhere => return Ok(()),
         };
         self.count_event(&plan, redelivered);
         let ends: Vec<Result<(), Left>> =
@@ -37,17 +37,21 @@ impl Pipeline {
         ends.into_iter().find(Result::is_err).unwrap_or(Ok(()))
     }
 
-    async fn plan(&self, event: &Arc<Event>, origin: &Arc<Origin>) -> Result<Planned, Left> {
+    async fn plan(self: &Arc<Self>, event: &Arc<Event>, origin: &Arc<Origin>) -> Result<Planned, Left> {
         let app = match self.app_of(event).await {
             Ok(app) => app,
             Err(reason) => {
                 self.metrics.event(EventResult::Dead);
-                return self.bury_event(event, origin, reason).await.map(|()| Planned::Buried);
+                return self.bury_event(event, origin, reason).await.map(|()| Planned::Elsewhere);
             }
         };
+        if self.belongs_in_lane(&app, origin) {
+            self.metrics.event(EventResult::Moved);
+            return self.move_to_lane(&app, origin).await.map(|()| Planned::Elsewhere);
+        }
         let findings = match self.ledger.look_up(event).await {
             Ok(findings) => findings,
-            Err(refused) => return self.bury_refused(origin, &refused).await.map(|()| Planned::Buried),
+            Err(refused) => return self.bury_refused(origin, &refused).await.map(|()| Planned::Elsewhere),
         };
         if !app.app().active && findings.known.is_empty() {
             return Ok(Planned::Plan(skip_all(SkipReason::AppDisabled)));
@@ -56,7 +60,7 @@ impl Pipeline {
             Ok(plan) => Ok(Planned::Plan(plan)),
             Err(Reused) => {
                 self.metrics.event(EventResult::Dead);
-                self.bury_event(event, origin, DeadReason::EventIdReused).await.map(|()| Planned::Buried)
+                self.bury_event(event, origin, DeadReason::EventIdReused).await.map(|()| Planned::Elsewhere)
             }
         }
     }
@@ -69,7 +73,7 @@ impl Pipeline {
 
     /// One future per recipient: a skip to record, or a delivery to bring.
     fn steps_of<'a>(
-        &'a self,
+        self: &'a Arc<Self>,
         plan: Plan,
         event: &'a Arc<Event>,
         origin: &'a Arc<Origin>,
@@ -111,8 +115,8 @@ impl Pipeline {
 
 enum Planned {
     Plan(Plan),
-    /// The event became a letter.
-    Buried,
+    /// The event became a letter, or waits in its app's lane.
+    Elsewhere,
 }
 
 fn skip_all(reason: SkipReason) -> Plan {

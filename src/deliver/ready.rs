@@ -1,13 +1,12 @@
 //! All the waiting a delivery does, before its claim: turn, open app, token, slot. Bounded, and uncharged.
 
-use std::sync::Arc;
 use std::time::Duration;
-
-use tokio::sync::OwnedSemaphorePermit;
 
 use super::Pipeline;
 use super::apps::AppWatch;
-use super::gates::{Pass, Probe};
+use super::gates::{Ends, Gate, Pass, Probe};
+use super::origin::Origin;
+use super::slots::Slot;
 use super::turns::Turn;
 use crate::domain::delivery::Delivery;
 
@@ -26,7 +25,7 @@ pub(super) struct Go {
     pub(super) app: AppWatch,
     /// Present when this delivery tries whether a paused app works again.
     pub(super) probe: Option<Probe>,
-    _slot: OwnedSemaphorePermit,
+    _slot: Slot,
 }
 
 /// Why a delivery cannot be attempted now.
@@ -35,37 +34,51 @@ pub(super) enum NotReady {
     Stopping,
     /// It leads to nobody; there is nothing to send (such rows are never planned as deliveries).
     NoOpenid,
-    /// Waited long enough, or the app is paused: hand it on, to be back after about this long.
-    Held { wait: Duration },
+    /// Waited long enough: hand it on, to be back after the ladder's first step.
+    Held,
+    /// The app is paused: to its lane.
+    Paused,
 }
 
 impl Pipeline {
     /// Waits for everything an attempt needs. Takes the scarce things last: the slot is what other deliveries wait for.
-    pub(super) async fn make_ready(&self, delivery: &Delivery) -> Result<Ready, NotReady> {
-        let waiting = tokio::time::timeout(self.settings.max_hold, self.wait_for_all(delivery));
+    pub(super) async fn make_ready(&self, delivery: &Delivery, origin: &Origin) -> Result<Ready, NotReady> {
+        let waiting = tokio::time::timeout(self.settings.max_hold, self.wait_for_all(delivery, origin));
         tokio::select! {
             biased;
             () = self.stops.soft.cancelled() => Err(NotReady::Stopping),
-            ready = waiting => ready.unwrap_or_else(|_| Err(NotReady::Held { wait: self.settings.ladder.first() })),
+            ready = waiting => ready.unwrap_or(Err(NotReady::Held)),
         }
     }
 
-    async fn wait_for_all(&self, delivery: &Delivery) -> Result<Ready, NotReady> {
+    async fn wait_for_all(&self, delivery: &Delivery, origin: &Origin) -> Result<Ready, NotReady> {
         let app_id = &delivery.event.app_id;
         let openid = delivery.recipient.openid().ok_or(NotReady::NoOpenid)?;
         let turn = self.turns.take(app_id, openid).await;
-        let held = NotReady::Held { wait: self.settings.ladder.first() };
-        let Ok(mut app) = self.app_of(&delivery.event).await else { return Err(held) };
-        if app.app().active && !app.token_ready().await {
-            return Err(held);
+        let Ok(mut app) = self.app_of(&delivery.event).await else { return Err(NotReady::Held) };
+        let gate = self.gates.of(app_id);
+        if app.app().active {
+            self.token_or_pause(&mut app, &gate).await?;
         }
-        let probe = match self.gates.pass(app_id) {
+        let slot = self.slots.take(app_id, origin.rank).await;
+        // Asked last, with everything else in hand: a probe that waits would keep the others out.
+        let probe = match gate.pass() {
             Pass::Open => None,
             Pass::Probe(probe) => Some(probe),
-            Pass::Paused { wait } => return Err(NotReady::Held { wait }),
+            Pass::Paused => return Err(NotReady::Paused),
         };
-        // The semaphore is never closed; if it were, stopping would be the truth.
-        let slot = Arc::clone(&self.slots).acquire_owned().await.map_err(|_| NotReady::Stopping)?;
         Ok(Ready { turn, go: Go { app, probe, _slot: slot } })
+    }
+
+    /// Waits for the token; not where the refresher has said that there will be none.
+    async fn token_or_pause(&self, app: &mut AppWatch, gate: &Gate) -> Result<(), NotReady> {
+        let mut state = gate.watch();
+        tokio::select! {
+            biased;
+            is_there = app.token_ready() => if is_there { Ok(()) } else { Err(NotReady::Held) },
+            _ = state.wait_for(|pause| pause.is_some_and(|pause| pause.ends == Ends::ByToken)) => {
+                Err(NotReady::Paused)
+            }
+        }
     }
 }

@@ -3,6 +3,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use jiff::Timestamp;
+
 use super::attempt::Attempted;
 use super::claim::Claim;
 use super::hand_on::Obituary;
@@ -19,7 +21,7 @@ use crate::failpoint::crash_point;
 impl Pipeline {
     /// Settles one attempt. Afterwards the message that brought it may be acked.
     pub(super) async fn settle(
-        &self,
+        self: &Arc<Self>,
         delivery: &Delivery,
         origin: &Arc<Origin>,
         claim: &Claim,
@@ -50,7 +52,7 @@ impl Pipeline {
 
     /// Whatever must go on is published, and confirmed, before the ledger says so.
     async fn publish_onward(
-        &self,
+        self: &Arc<Self>,
         delivery: &Delivery,
         origin: &Arc<Origin>,
         claim: &Claim,
@@ -65,11 +67,7 @@ impl Pipeline {
                 self.next_turn(delivery, origin, Progress { step, ..same }, after).await
             }
             Outcome::Unknown => self.next_turn(delivery, origin, same, first).await,
-            Outcome::Uncharged { due } => {
-                let wait = due.map_or(first, |due| due.duration_since(clock::now()).unsigned_abs());
-                let delay = self.settings.ladder.towards(wait);
-                self.next_turn(delivery, origin, Progress { due, ..same }, delay).await
-            }
+            Outcome::Uncharged => self.set_aside(delivery, origin).await,
             Outcome::Dead(reason) => {
                 let obituary = obituary(delivery, claim, attempted, reason);
                 self.publish_letter(delivery, origin, &obituary).await?;
@@ -79,6 +77,18 @@ impl Pipeline {
         }
     }
 
+    /// Hands on what is not the delivery's fault: to its app's lane while the app is paused, else once round the ladder.
+    async fn set_aside(self: &Arc<Self>, delivery: &Delivery, origin: &Arc<Origin>) -> Result<Ending, Left> {
+        let first = self.settings.ladder.first();
+        let Some(wait) = self.gates.of(&delivery.event.app_id).paused_for() else {
+            return self.next_turn(delivery, origin, delivery.progress, first).await;
+        };
+        let (progress, turn) = next_turn(delivery, delivery.progress);
+        self.hand_to_lane(delivery, origin, progress).await?;
+        crash_point("handed_on");
+        Ok(Ending::Retrying { turn, due_at: from_now(wait) })
+    }
+
     async fn next_turn(
         &self,
         delivery: &Delivery,
@@ -86,15 +96,10 @@ impl Pipeline {
         progress: Progress,
         delay: Duration,
     ) -> Result<Ending, Left> {
-        let turn = delivery.progress.turn.saturating_add(1);
-        // The replay has done its work with the claim; from here on it is an ordinary delivery.
-        let progress = Progress { turn, replay: false, ..progress };
+        let (progress, turn) = next_turn(delivery, progress);
         self.publish_carrier(delivery, origin, progress, delay).await?;
         crash_point("handed_on");
-        let back_at = clock::now().saturating_add(delay).unwrap_or(jiff::Timestamp::MAX);
-        // A wait longer than the longest step goes round the ladder until it is over.
-        let due_at = progress.due.map_or(back_at, |due| due.max(back_at));
-        Ok(Ending::Retrying { turn, due_at })
+        Ok(Ending::Retrying { turn, due_at: from_now(delay) })
     }
 
     /// Records, for as long as it takes: after WeChat's yes the settlement is repeated, never the message.
@@ -120,6 +125,16 @@ impl Pipeline {
             self.metrics.end_to_end(took);
         }
     }
+}
+
+/// The replay has done its work with the claim; from here on it is an ordinary delivery.
+fn next_turn(delivery: &Delivery, progress: Progress) -> (Progress, i32) {
+    let turn = delivery.progress.turn.saturating_add(1);
+    (Progress { turn, replay: false, ..progress }, turn)
+}
+
+fn from_now(wait: Duration) -> Timestamp {
+    clock::now().saturating_add(wait).unwrap_or(Timestamp::MAX)
 }
 
 /// A statement that PostgreSQL refuses needs a person; asking more often only fills its log.

@@ -2,8 +2,6 @@
 
 use std::time::Duration;
 
-use jiff::Timestamp;
-
 use super::answer::{Class, MAX_UNLISTED_ATTEMPTS, Refusal};
 use super::ladder::Ladder;
 use super::outcome::{DeadReason, Outcome, SkipReason};
@@ -28,8 +26,6 @@ pub struct Situation<'a> {
     pub msgid: Option<u64>,
     /// WeChat's wish: not again before this long.
     pub retry_after: Option<Duration>,
-    /// When the app's trouble is expected to be over, where that is known.
-    pub due: Option<Timestamp>,
 }
 
 /// Decides. Pure; `deliver::settle` acts on it.
@@ -37,7 +33,7 @@ pub fn outcome(class: Class, situation: &Situation<'_>) -> Outcome {
     match class {
         Class::Sent => Outcome::Sent { msgid: situation.msgid },
         Class::Token | Class::AppFault(_) | Class::Quota | Class::Throttled | Class::Conflict => {
-            Outcome::Uncharged { due: situation.due }
+            Outcome::Uncharged
         }
         Class::Unlisted if situation.attempts >= MAX_UNLISTED_ATTEMPTS => {
             Outcome::Dead(DeadReason::Exhausted)
@@ -91,7 +87,6 @@ mod tests {
             counted: false,
             msgid: None,
             retry_after: None,
-            due: None,
         };
         change(&mut situation);
         outcome(class, &situation)
@@ -114,7 +109,7 @@ mod tests {
     #[test]
     fn the_apps_troubles_never_charge_the_delivery() {
         for class in [Class::Token, Class::Quota, Class::Throttled, Class::Conflict] {
-            assert_eq!(decided(class, |s| s.step = 9), Outcome::Uncharged { due: None });
+            assert_eq!(decided(class, |s| s.step = 9), Outcome::Uncharged);
         }
     }
 

@@ -2,8 +2,6 @@
 
 use std::time::Duration;
 
-use jiff::Timestamp;
-
 macro_rules! reasons {
     ($(#[$doc:meta])* $name:ident { $($(#[$vdoc:meta])* $variant:ident => $word:literal,)* }) => {
         $(#[$doc])*
@@ -115,8 +113,8 @@ pub enum Outcome {
     Retry { step: usize, after: Duration },
     /// Nobody can know whether it went out; goes once more by policy.
     Unknown,
-    /// Hand on without charging anything: the fault is the app's, not the delivery's. Not before `due`, where known.
-    Uncharged { due: Option<Timestamp> },
+    /// Hand on without charging anything: the fault is the app's, not the delivery's.
+    Uncharged,
     /// Give up and keep a letter.
     Dead(DeadReason),
 }

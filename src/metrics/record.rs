@@ -162,7 +162,7 @@ fn words(outcome: &Outcome) -> (&'static str, &'static str) {
         Outcome::Skipped(reason) => ("skipped", reason.as_str()),
         Outcome::Retry { .. } => ("retry", ""),
         Outcome::Unknown => ("unknown", ""),
-        Outcome::Uncharged { .. } => ("uncharged", ""),
+        Outcome::Uncharged => ("uncharged", ""),
         Outcome::Dead(reason) => ("dead", reason.as_str()),
     }
 }

@@ -100,6 +100,11 @@ impl TokenBook {
         self.pages.read(app_id)
     }
 
+    /// All apps in memory, in no order.
+    pub fn apps(&self) -> Vec<AppId> {
+        self.pages.ids()
+    }
+
     /// The state of an app; one that is not in memory is looked up in the database before it is called unknown.
     pub async fn app(&self, app_id: &AppId) -> Result<Lookup, LookupError> {
         if let Some(page) = self.watch(app_id) {
@@ -177,6 +182,10 @@ impl Pages {
 
     pub(super) fn close(&self, app_id: &AppId) {
         self.0.write().unwrap_or_else(PoisonError::into_inner).remove(app_id);
+    }
+
+    fn ids(&self) -> Vec<AppId> {
+        self.0.read().unwrap_or_else(PoisonError::into_inner).keys().cloned().collect()
     }
 
     pub(super) fn read(&self, app_id: &AppId) -> Option<watch::Receiver<AppState>> {

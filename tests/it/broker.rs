@@ -417,7 +417,7 @@ impl World {
         self.broker.close().await;
         let after = self.connect(&self.url);
         after.ready(PATIENCE).await.unwrap();
-        assert_eq!(after.depths(&[queue.clone()]).await.unwrap(), [(queue, 0)]);
+        assert_eq!(after.depths(std::slice::from_ref(&queue)).await.unwrap(), [(queue, 0)]);
         after.close().await;
     }
 

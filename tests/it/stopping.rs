@@ -22,7 +22,7 @@ async fn a_stop_finishes_what_is_in_flight_and_leaves_the_rest_to_the_next_proce
         daemon.signal(signal);
         until_draining(&daemon).await;
         let begun = world.wechat.send_requests().await;
-        assert!(begun >= 5 && begun < 30, "{begun} requests had begun");
+        assert!((5..30).contains(&begun), "{begun} requests had begun");
         world.publish(event(&id(EVENTS + 1)).to(&["user-1"])).await;
         assert_eq!(daemon.exit().await, Some(0));
 

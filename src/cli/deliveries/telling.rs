@@ -21,15 +21,17 @@ pub struct Chapter {
     pub rules: Vec<Rule>,
 }
 
-/// Tells it: first the event, then each recipient, then the letters about the event as a whole.
-pub fn tell(event_id: &str, chapter: &Chapter, masking: Masking) -> Vec<String> {
-    let mut sentences = vec![heading(event_id, chapter)];
-    sentences.extend(chapter.deliveries.iter().map(|delivery| of_delivery(delivery, chapter, masking)));
-    sentences.extend(chapter.letters.iter().filter(|letter| !has_row(letter, chapter)).map(of_letter));
-    sentences
+impl Chapter {
+    /// Tells it: each recipient, then the letters that no row knows of. Empty for an event that nobody was planned for.
+    pub fn tell(&self, masking: Masking) -> Vec<String> {
+        let rows = self.deliveries.iter().map(|delivery| of_delivery(delivery, self, masking));
+        let letters = self.letters.iter().filter(|letter| !has_row(letter, self)).map(of_letter);
+        rows.chain(letters).collect()
+    }
 }
 
-fn heading(event_id: &str, chapter: &Chapter) -> String {
+/// The event in one sentence; of the whole chapter, whoever is asked for.
+pub fn heading(event_id: &str, chapter: &Chapter) -> String {
     let part = |text: &Option<String>| text.clone().unwrap_or_else(|| "unknown".to_owned());
     let (company, app, template) =
         (part(&chapter.company_no), part(&chapter.app_id), part(&chapter.template_id));

@@ -4,7 +4,7 @@ use anyhow::Result;
 use clap::Args;
 use serde_json::json;
 
-use super::telling::{Chapter, tell};
+use super::telling::{Chapter, heading};
 use super::{absent, mask};
 use crate::cli::output::{Format, Masking};
 use crate::cli::{Exit, database};
@@ -36,7 +36,7 @@ pub struct Why {
 impl Why {
     pub async fn execute(self, config: &Config) -> Result<Exit> {
         let db = database(config)?;
-        let chapters = self.chapters(&db).await?;
+        let mut chapters = self.chapters(&db).await?;
         if chapters.is_empty() {
             eprintln!(
                 "nothing is known of event {}: it was not taken in yet, or it is older than the ledger reaches",
@@ -45,9 +45,11 @@ impl Why {
             return Ok(Exit::FoundNothing);
         }
         let mut sentences = Vec::new();
-        for chapter in &chapters {
-            sentences.extend(tell(&self.event, chapter, self.masking));
-            sentences.extend(self.tell_absence(&db, chapter).await?);
+        for chapter in &mut chapters {
+            sentences.push(heading(&self.event, chapter));
+            let absence = self.narrow(&db, chapter).await?;
+            sentences.extend(chapter.tell(self.masking));
+            sentences.extend(absence);
         }
         self.print(chapters, sentences)?;
         Ok(Exit::Done)
@@ -77,31 +79,24 @@ impl Why {
         }
         for chapter in &mut chapters {
             chapter.rules = rules::list(db, &rules_of(chapter)).await?;
-            self.narrow(chapter);
         }
         Ok(chapters)
     }
 
-    /// Leaves only what is about the user asked for.
-    fn narrow(&self, chapter: &mut Chapter) {
-        let Some(user) = &self.user else { return };
-        chapter.deliveries.retain(|delivery| {
-            delivery.sys_user_id.as_ref() == Some(user) || delivery.openid.as_ref() == Some(user)
-        });
-        chapter.letters.retain(|letter| {
-            letter.recipient.is_none()
-                || letter.sys_user_id.as_ref() == Some(user)
-                || letter.openid.as_ref() == Some(user)
-        });
-    }
-
-    /// Why the user asked for has no delivery, if he has none.
-    async fn tell_absence(&self, db: &Database, chapter: &Chapter) -> Result<Vec<String>> {
-        let Some(user) = self.user.as_deref().filter(|_| chapter.deliveries.is_empty()) else {
-            return Ok(Vec::new());
-        };
+    /// Leaves only what is about the user asked for, under any name he is bound by. Tells why he has no delivery, if he
+    /// has none.
+    async fn narrow(&self, db: &Database, chapter: &mut Chapter) -> Result<Vec<String>> {
+        let Some(user) = self.user.as_deref() else { return Ok(Vec::new()) };
         let rows = users::find(db, chapter.app_id.as_deref(), user).await?;
-        Ok(absent::tell(user, chapter, &rows))
+        let is_he = |sys_user_id: &Option<String>, openid: &Option<String>| {
+            let names = [sys_user_id.as_deref(), openid.as_deref()];
+            names.contains(&Some(user)) || rows.iter().any(|row| openid.as_ref() == Some(&row.openid))
+        };
+        chapter.deliveries.retain(|delivery| is_he(&delivery.sys_user_id, &delivery.openid));
+        chapter
+            .letters
+            .retain(|letter| letter.recipient.is_none() || is_he(&letter.sys_user_id, &letter.openid));
+        Ok(if chapter.deliveries.is_empty() { absent::tell(user, chapter, &rows) } else { Vec::new() })
     }
 
     fn print(self, chapters: Vec<Chapter>, sentences: Vec<String>) -> Result<()> {

@@ -32,6 +32,10 @@ async fn settle_one(transaction: &Transaction<'_>, request: &Request) -> Result<
     let seen = row.as_ref().map(protocol_row).transpose()?;
     let verdict = protocol::settle(seen.as_ref(), request.claim, request.ending.settlement());
     match (verdict, row) {
+        (Settling::Record, Some(_)) if !matches!(request.ending, Ending::Sent { .. }) => {
+            // The statement for our own claims records these; it must have run into a moment in between.
+            return Err(Error::Away("a claim was lost and found again".to_owned()));
+        }
         (Settling::Record, Some(row)) => record_sent(transaction, request, row.get("id")).await?,
         (Settling::Insert, _) => insert_sent(transaction, request).await?,
         _ => return Ok(verdict),

@@ -93,6 +93,10 @@ async fn why_tells_why_somebody_has_no_delivery() {
 
     let told = why("sunqi");
     assert!(told.contains("No rule") && told.contains("is bound to sunqi"), "{told}");
+    assert!(
+        told.contains("1 dead, 1 retrying, 1 sent, 1 skipped"),
+        "the event's own story stays whole: {told}"
+    );
     terminal.ok("rule add --company C001 --app-id wx1 --template-id T1 --sys-users sunqi");
     terminal.ok("user bind --app-id wx1 --openid oSUNQI1234 --sys-user sunqi --accept T1:0");
     let told = why("sunqi");

@@ -65,7 +65,7 @@ impl Book {
     }
 
     async fn sql(&self, statement: &str) {
-        self.client.batch_execute(statement).await.unwrap();
+        self.client.execute(statement, &[]).await.unwrap();
     }
 }
 

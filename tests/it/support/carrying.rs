@@ -7,6 +7,7 @@ use lapin::options::{BasicPublishOptions, ConfirmSelectOptions};
 use lapin::types::{AMQPValue, FieldTable};
 use lapin::{BasicProperties, Confirmation};
 use serde_json::json;
+use wechat_notifier::clock;
 use wechat_notifier::domain::event::{Arrival, Event};
 
 use super::{APP, COMPANY, Daemon, EventBody, TEMPLATE, World, eventually};
@@ -36,7 +37,7 @@ impl CarrierMessage {
     }
 
     fn body(&self) -> Vec<u8> {
-        let tomorrow = Timestamp::now() + SignedDuration::from_hours(24);
+        let tomorrow = clock::now() + SignedDuration::from_hours(24);
         let carrier = json!({
             "recipient": { "openid": self.openid, "sys_user_id": null },
             "event_id": self.event.0["event_id"],
@@ -95,7 +96,7 @@ impl World {
 
     /// Runs a statement on the books, as somebody else would.
     pub async fn sql(&self, statement: &str) {
-        self.db.batch_execute(statement).await.unwrap();
+        self.db.execute(statement, &[]).await.unwrap();
     }
 
     /// Waits until no queue holds a message and none is in hand. Only an end shows the latter: what was in hand and unacked

@@ -1,0 +1,187 @@
+//! Lanes: the queue of one app, where its messages wait alone while the app is paused or has more than its share.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use tokio::sync::{Notify, watch};
+use tokio::time::Instant;
+
+use super::apps::AppWatch;
+use super::gates::{Ends, Gate, Pause};
+use super::intake::take_in;
+use super::origin::Origin;
+use super::slots::Rank;
+use super::{Left, Pipeline};
+use crate::amqp::{Route, Subscription};
+use crate::domain::delivery::{Delivery, Progress};
+use crate::domain::ids::AppId;
+
+/// Unacked messages of a lane per process: enough to use its slots, too few to crowd out fresh events.
+const PREFETCH: u16 = 64;
+/// How often a process looks for lanes that an earlier one, or another, has filled.
+const LOOK_EVERY: Duration = Duration::from_secs(15);
+
+/// The apps this process attends; each with a word to its lane that there is something in it.
+#[derive(Default)]
+pub(super) struct Lanes(Mutex<HashMap<AppId, Arc<Notify>>>);
+
+impl Lanes {
+    fn lock(&self) -> MutexGuard<'_, HashMap<AppId, Arc<Notify>>> {
+        // Nothing panics under this lock.
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Pipeline {
+    /// From the first time an app is met: its gate follows its token, and its lane is consumed once there is one.
+    pub(super) fn attend(self: &Arc<Self>, app_id: &AppId, app: &AppWatch) -> Arc<Notify> {
+        let mut lanes = self.lanes.lock();
+        if let Some(filled) = lanes.get(app_id) {
+            return Arc::clone(filled);
+        }
+        let filled = Arc::new(Notify::new());
+        lanes.insert(app_id.clone(), Arc::clone(&filled));
+        let lane = Lane {
+            gate: self.gates.of(app_id),
+            pipeline: Arc::clone(self),
+            app_id: app_id.clone(),
+            filled: Arc::clone(&filled),
+        };
+        self.tasks.spawn(lane.attend(app.clone()));
+        filled
+    }
+
+    /// Does this incoming belong in its app's lane, rather than here?
+    pub(super) fn belongs_in_lane(self: &Arc<Self>, app: &AppWatch, origin: &Origin) -> bool {
+        let app_id = &app.app().app_id;
+        self.attend(app_id, app);
+        origin.rank == Rank::Fresh && (self.gates.of(app_id).is_shut() || self.slots.is_over_share(app_id))
+    }
+
+    /// Hands one delivery to its app's lane.
+    pub(super) async fn hand_to_lane(
+        self: &Arc<Self>,
+        delivery: &Delivery,
+        origin: &Origin,
+        progress: Progress,
+    ) -> Result<(), Left> {
+        let app_id = &delivery.event.app_id;
+        if let Some(page) = self.tokens.watch(app_id) {
+            self.attend(app_id, &AppWatch::new(page)).notify_one();
+        }
+        self.publish(Route::queue(self.topology.lane(app_id)), origin.carrier(delivery, progress)).await
+    }
+
+    /// Moves an incoming to its app's lane as it is: uncharged, and before any SQL.
+    pub(super) async fn move_to_lane(self: &Arc<Self>, app: &AppWatch, origin: &Origin) -> Result<(), Left> {
+        let app_id = app.app().app_id.clone();
+        self.attend(&app_id, app).notify_one();
+        self.publish(Route::queue(self.topology.lane(&app_id)), origin.message.clone()).await
+    }
+
+    /// Looks for lanes with messages in them that nobody here consumes yet. Runs for ever.
+    pub async fn look_for_filled_lanes(self: Arc<Self>) {
+        loop {
+            for app_id in self.tokens.apps() {
+                let lane = [self.topology.lane(&app_id)];
+                let depths = self.broker.depths(&lane).await.unwrap_or_default();
+                let is_filled = depths.iter().any(|(_, messages)| *messages > 0);
+                if is_filled && let Some(page) = self.tokens.watch(&app_id) {
+                    self.attend(&app_id, &AppWatch::new(page)).notify_one();
+                }
+            }
+            tokio::time::sleep(LOOK_EVERY).await;
+        }
+    }
+}
+
+/// One app's lane in this process.
+struct Lane {
+    pipeline: Arc<Pipeline>,
+    app_id: AppId,
+    gate: Arc<Gate>,
+    filled: Arc<Notify>,
+}
+
+impl Lane {
+    /// Until the soft stop, or until the app's row is gone; whoever registers it again is met anew.
+    async fn attend(self, mut app: AppWatch) {
+        let soft = self.pipeline.stops.soft.clone();
+        let consumed = async {
+            tokio::select! {
+                () = soft.cancelled() => return,
+                () = self.filled.notified() => {}
+            }
+            self.consume().await;
+        };
+        tokio::select! {
+            () = app.tell(&self.gate) => { self.pipeline.lanes.lock().remove(&self.app_id); }
+            () = consumed => {}
+        }
+    }
+
+    /// Consumes as the gate allows: fully while open, one message at a time while probing, not at all in between.
+    async fn consume(&self) {
+        let mut state = self.gate.watch();
+        let soft = &self.pipeline.stops.soft;
+        while !soft.is_cancelled() {
+            let now = *state.borrow_and_update();
+            let next_look = match now {
+                None => {
+                    self.feed(&mut state).await;
+                    continue;
+                }
+                Some(Pause { ends: Ends::ByProbe { at }, .. }) if at <= Instant::now() => {
+                    self.probe(&mut state).await;
+                    continue;
+                }
+                Some(Pause { ends: Ends::ByProbe { at }, .. }) => at,
+                Some(Pause { ends: Ends::Probing | Ends::ByToken, .. }) => Instant::now() + LOOK_EVERY,
+            };
+            tokio::select! {
+                () = soft.cancelled() => {}
+                () = tokio::time::sleep_until(next_look) => {}
+                _ = state.changed() => {}
+            }
+        }
+    }
+
+    /// Takes in what the lane holds until the gate shuts.
+    async fn feed(&self, state: &mut watch::Receiver<Option<Pause>>) {
+        let mut lane = self.subscribe(PREFETCH);
+        loop {
+            tokio::select! {
+                biased;
+                () = self.pipeline.stops.soft.cancelled() => break,
+                // The gate is the process's own and never goes away.
+                _ = state.changed() => if state.borrow_and_update().is_some() { break },
+                next = lane.next() => match next {
+                    Some(incoming) => {
+                        self.pipeline.tasks.spawn(take_in(Arc::clone(&self.pipeline), incoming, Rank::Lane));
+                    }
+                    None => break,
+                },
+            }
+        }
+        lane.cancel().await;
+    }
+
+    /// Lets one message of the lane try whether the app works again; a fresh event may be quicker.
+    async fn probe(&self, state: &mut watch::Receiver<Option<Pause>>) {
+        let mut lane = self.subscribe(1);
+        tokio::select! {
+            biased;
+            () = self.pipeline.stops.soft.cancelled() => {}
+            _ = state.changed() => {}
+            next = lane.next() => if let Some(incoming) = next {
+                take_in(Arc::clone(&self.pipeline), incoming, Rank::Lane).await;
+            },
+        }
+        lane.cancel().await;
+    }
+
+    fn subscribe(&self, prefetch: u16) -> Subscription {
+        self.pipeline.broker.consume(&self.pipeline.topology.lane(&self.app_id), prefetch)
+    }
+}
