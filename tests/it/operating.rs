@@ -132,6 +132,27 @@ async fn logs_are_json_and_hold_nothing_that_is_not_for_everybody() {
     }
 }
 
+#[tokio::test]
+async fn why_tells_each_of_these_stories_without_naming_anybody_whole() {
+    let world = World::new().await;
+    let _daemon = one_of_each_kind(&world, &[]).await;
+    let stories = [
+        ("zhang", vec!["1 sent", "…"]),
+        ("hiccup", vec!["1 sent", "5 attempts"]),
+        ("hang", vec!["1 sent", "unknown"]),
+        ("refuser", vec!["1 skipped", "43101", "rejected"]),
+        ("content", vec!["1 dead", "47003", "letter"]),
+        ("nobody", vec!["1 skipped", "no_recipients"]),
+        ("unknown", vec!["given up before anybody was planned", "unknown_app"]),
+    ];
+    for (event_id, words) in stories {
+        let told = world.cli(&["deliveries", "why", event_id]).await;
+        let missing: Vec<_> = words.iter().filter(|word| !told.contains(**word)).collect();
+        assert!(missing.is_empty(), "{missing:?} is not in: {told}");
+        assert!(!told.contains(&openid(event_id)), "an openid stands whole in: {told}");
+    }
+}
+
 const APP_SECRET: &str = "5ecre7-0f-7he-app-5ecre7-0f-7he-";
 const SESSION_KEY: &str = "tiihtNczf5v6AKRyjwEUhQ==";
 

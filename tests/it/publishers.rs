@@ -1,4 +1,4 @@
-//! Ways for business systems to publish: the Python program we ship.
+//! Ways for business systems to publish: the Python program we ship, and our own command in a pipe.
 
 use std::io::Write;
 use std::process::{Command, Output, Stdio};
@@ -53,18 +53,36 @@ async fn the_python_publisher_says_when_nobody_would_hear_the_event() {
     assert!(complained(&nonsense).contains("must be a JSON object"), "{}", complained(&nonsense));
 }
 
-/// Runs the program to its end.
+#[tokio::test]
+async fn our_own_command_publishes_what_comes_through_a_pipe() {
+    let world = World::new().await;
+    world.user("zhangsan", "o-zhang").await;
+    let _daemon = world.daemon().await;
+    let mut command = Command::new(env!("CARGO_BIN_EXE_wechat-notifier"));
+    command
+        .args(["publish", "-"])
+        .env("AMQP_URL", &world.amqp_url)
+        .env("WECHAT_NOTIFIER_AMQP__PREFIX", &world.name);
+
+    let piped = fed(&mut command, &body(&event("piped").to(&["zhangsan"])));
+
+    assert_eq!((piped.status.code(), said(&piped)), (Some(0), "published piped\n".to_owned()));
+    assert_eq!(world.ended("piped").await.end(), "sent");
+}
+
+/// Runs the Python program to its end.
 fn python(world: &World, prefix: &str, event: &str, input: &str) -> Output {
     let program = concat!(env!("CARGO_MANIFEST_DIR"), "/deploy/publishers/publish_event.py");
-    let mut running = Command::new(given("WN_TEST_PYTHON"))
-        .args([program, "--url", &world.amqp_url, "--prefix", prefix, "payment.paid", event])
-        // As in a bare container: the program must not depend on the locale.
-        .env("LC_ALL", "C")
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .unwrap();
+    let mut command = Command::new(given("WN_TEST_PYTHON"));
+    command.args([program, "--url", &world.amqp_url, "--prefix", prefix, "payment.paid", event]);
+    // As in a bare container: the program must not depend on the locale.
+    fed(command.env("LC_ALL", "C"), input)
+}
+
+/// Runs a command to its end, with this on its standard input.
+fn fed(command: &mut Command, input: &str) -> Output {
+    let mut running =
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
     running.stdin.take().unwrap().write_all(input.as_bytes()).unwrap();
     running.wait_with_output().unwrap()
 }
