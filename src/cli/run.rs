@@ -93,7 +93,7 @@ impl Daemon {
         let database = watch::database(self.db.clone(), self.readiness.clone());
         lifecycle.support("database watch", until(lifecycle.hard(), database));
         let lanes = Arc::clone(&self.pipeline).look_for_filled_lanes();
-        lifecycle.support("lane watch", until(lifecycle.soft(), lanes));
+        lifecycle.support("lane watch", until(lifecycle.hard(), lanes));
         let depths = watch::depths(Arc::clone(&self.broker), Arc::clone(&self.metrics));
         lifecycle.support("queue depths", until(lifecycle.hard(), depths));
     }

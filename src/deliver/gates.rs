@@ -42,8 +42,8 @@ pub(super) struct Pause {
 /// What ends a pause.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Ends {
-    /// A delivery that gets through; the next may try at this time.
-    ByProbe { at: Instant },
+    /// A delivery that gets through; the next may try at this time, by either clock.
+    ByProbe { at: Instant, due: Timestamp },
     /// A delivery is trying just now.
     Probing,
     /// The refresher, when it has a token again.
@@ -92,11 +92,11 @@ impl Gate {
         self.state.borrow().is_some()
     }
 
-    /// How long the app will not be tried, if it is paused.
-    pub(super) fn paused_for(&self) -> Option<Duration> {
+    /// When the app will be tried next, as far as that is known, if it is paused.
+    pub(super) fn paused_until(&self) -> Option<Timestamp> {
         match self.state.borrow().as_ref()?.ends {
-            Ends::ByProbe { at } => Some(at.saturating_duration_since(Instant::now())),
-            Ends::Probing | Ends::ByToken => Some(PROBE_EVERY),
+            Ends::ByProbe { due, .. } => Some(due),
+            Ends::Probing | Ends::ByToken => Some(clock::now()),
         }
     }
 
@@ -123,8 +123,7 @@ impl Gate {
         let class = classify_send(answer);
         match class.pause_reason() {
             Some(reason) => {
-                let wait = until(class, clock::now()).unwrap_or(PROBE_EVERY);
-                self.pause(Pause { reason, ends: Ends::ByProbe { at: Instant::now() + wait } }, answer);
+                self.pause(Pause { reason, ends: Ends::by_probe(end_of(class, clock::now())) }, answer);
             }
             // No answer about the message itself shows nothing.
             None if matches!(class, Class::Transient | Class::Unlisted | Class::Unknown | Class::Token) => {}
@@ -170,8 +169,16 @@ impl Gate {
 }
 
 impl Ends {
+    /// At that time, or else after the usual pause.
+    fn by_probe(due: Option<Timestamp>) -> Self {
+        let now = clock::now();
+        let wait = due.map_or(PROBE_EVERY, |due| due.duration_since(now).unsigned_abs());
+        let due = due.unwrap_or_else(|| now.saturating_add(wait).unwrap_or(Timestamp::MAX));
+        Self::ByProbe { at: Instant::now() + wait, due }
+    }
+
     fn is_due(self) -> bool {
-        matches!(self, Self::ByProbe { at } if at <= Instant::now())
+        matches!(self, Self::ByProbe { at, .. } if at <= Instant::now())
     }
 }
 
@@ -179,7 +186,7 @@ impl Drop for Probe {
     fn drop(&mut self) {
         self.0.state.send_if_modified(|state| match state {
             Some(Pause { ends: ends @ Ends::Probing, .. }) => {
-                *ends = Ends::ByProbe { at: Instant::now() + PROBE_EVERY };
+                *ends = Ends::by_probe(None);
                 true
             }
             _ => false,
@@ -187,8 +194,8 @@ impl Drop for Probe {
     }
 }
 
-/// How long a quota's pause lasts: WeChat's days and minutes begin by Beijing's clock (facts: wechat-api 1.3, 7).
-fn until(class: Class, now: Timestamp) -> Option<Duration> {
+/// When a quota's pause ends: WeChat's days and minutes begin by Beijing's clock (facts: wechat-api 1.3, 7).
+fn end_of(class: Class, now: Timestamp) -> Option<Timestamp> {
     let local = now.to_zoned(TimeZone::get("Asia/Shanghai").ok()?);
     let end = match class {
         Class::Quota => local.tomorrow().ok()?.start_of_day().ok()?,
@@ -197,7 +204,7 @@ fn until(class: Class, now: Timestamp) -> Option<Duration> {
         }
         _ => return None,
     };
-    Some(end.timestamp().duration_since(now).unsigned_abs())
+    Some(end.timestamp())
 }
 
 #[cfg(test)]
@@ -215,9 +222,10 @@ mod tests {
     #[test]
     fn quotas_end_by_beijings_clock() {
         let now: Timestamp = "2026-11-22T15:59:30Z".parse().unwrap();
-        assert_eq!(until(Class::Quota, now), Some(Duration::from_secs(30)));
-        assert_eq!(until(Class::Throttled, now), Some(Duration::from_secs(30)));
-        assert_eq!(until(Class::Conflict, now), None);
+        let midnight = "2026-11-22T16:00:00Z".parse().unwrap();
+        assert_eq!(end_of(Class::Quota, now), Some(midnight));
+        assert_eq!(end_of(Class::Throttled, now), Some(midnight));
+        assert_eq!(end_of(Class::Conflict, now), None);
     }
 
     #[tokio::test(start_paused = true)]

@@ -132,11 +132,11 @@ impl Lane {
                     self.feed(&mut state).await;
                     continue;
                 }
-                Some(Pause { ends: Ends::ByProbe { at }, .. }) if at <= Instant::now() => {
+                Some(Pause { ends: Ends::ByProbe { at, .. }, .. }) if at <= Instant::now() => {
                     self.probe(&mut state).await;
                     continue;
                 }
-                Some(Pause { ends: Ends::ByProbe { at }, .. }) => at,
+                Some(Pause { ends: Ends::ByProbe { at, .. }, .. }) => at,
                 Some(Pause { ends: Ends::Probing | Ends::ByToken, .. }) => Instant::now() + LOOK_EVERY,
             };
             tokio::select! {

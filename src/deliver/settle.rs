@@ -71,6 +71,7 @@ impl Pipeline {
             Outcome::Dead(reason) => {
                 let obituary = obituary(delivery, claim, attempted, reason);
                 self.publish_letter(delivery, origin, &obituary).await?;
+                tell_of_death(delivery, &obituary);
                 crash_point("letter_published");
                 Ok(Ending::Dead(reason))
             }
@@ -80,13 +81,13 @@ impl Pipeline {
     /// Hands on what is not the delivery's fault: to its app's lane while the app is paused, else once round the ladder.
     async fn set_aside(self: &Arc<Self>, delivery: &Delivery, origin: &Arc<Origin>) -> Result<Ending, Left> {
         let first = self.settings.ladder.first();
-        let Some(wait) = self.gates.of(&delivery.event.app_id).paused_for() else {
+        let Some(due_at) = self.gates.of(&delivery.event.app_id).paused_until() else {
             return self.next_turn(delivery, origin, delivery.progress, first).await;
         };
         let (progress, turn) = next_turn(delivery, delivery.progress);
         self.hand_to_lane(delivery, origin, progress).await?;
         crash_point("handed_on");
-        Ok(Ending::Retrying { turn, due_at: from_now(wait) })
+        Ok(Ending::Retrying { turn, due_at })
     }
 
     async fn next_turn(
@@ -177,6 +178,13 @@ fn consent_change(claim: &Claim, attempted: &Attempted) -> ConsentChange {
         ) if attempted.facts.errcode.is_some() => ConsentChange::Refused,
         _ => ConsentChange::Nothing,
     }
+}
+
+fn tell_of_death(delivery: &Delivery, obituary: &Obituary) {
+    let event = &delivery.event;
+    let (errcode, field) = (obituary.facts.errcode, obituary.facts.field.as_deref());
+    tracing::info!(event_id = %event.event_id, app_id = %event.app_id, reason = %obituary.reason, errcode, field,
+        "delivery became a dead letter; see `dlq list`");
 }
 
 fn obituary(delivery: &Delivery, claim: &Claim, attempted: &Attempted, reason: DeadReason) -> Obituary {

@@ -81,6 +81,12 @@ impl Metrics {
         InFlight(self.in_flight.clone())
     }
 
+    /// An incoming is taken in hand; it is settled, or left, when the answer of this is dropped.
+    pub fn incoming(&self) -> InFlight {
+        self.incoming_unacked.inc();
+        InFlight(self.incoming_unacked.clone())
+    }
+
     /// WeChat said yes, this long after the event had reached the broker.
     pub fn end_to_end(&self, since_arrival: Duration) {
         self.end_to_end_seconds.observe(since_arrival.as_secs_f64());

@@ -14,7 +14,8 @@ async fn a_stop_finishes_what_is_in_flight_and_leaves_the_rest_to_the_next_proce
         let world = World::new().await;
         world.crowd(30).await;
         world.wechat.tell("latency", json!({ "ms": 2_000 })).await;
-        let five_at_a_time = ("DELIVERY__CONCURRENCY", "5");
+        // One app alone gets five of six: the last slot is kept for another.
+        let five_at_a_time = ("DELIVERY__CONCURRENCY", "6");
         let mut daemon = world.daemon_with(&[PATIENT[0], PATIENT[1], five_at_a_time]).await;
         world.publish_all((1..=EVENTS).map(|n| event(&id(n)).to(&[&format!("user-{n}")]))).await;
         in_flight(&daemon, 5.0).await;
