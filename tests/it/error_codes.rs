@@ -331,10 +331,11 @@ impl Story {
         assert_eq!((letter.get(6), letter.get(7)), (Some(true), Some(true)), "rid and text of {}", case.name);
     }
 
-    /// How many lines of the log are about this code.
+    /// How many lines of the log ask somebody to act on this code.
     fn told_of(&self, errcode: &str) -> usize {
         let about = format!(r#""errcode":{errcode},"#);
-        self.daemon.log().lines().filter(|line| line.contains(&about)).count()
+        let asks = |line: &&str| line.contains(r#""level":"ERROR""#) && line.contains(&about);
+        self.daemon.log().lines().filter(asks).count()
     }
 
     async fn a_healthy_app_goes_on(&self) {
