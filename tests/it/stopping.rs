@@ -115,24 +115,25 @@ async fn a_wechat_that_hangs_does_not_hold_a_stop_up_beyond_the_requests_own_tim
 async fn a_drain_that_takes_too_long_is_cut_off_and_loses_nothing() {
     let world = World::new().await;
     world.user("zhangsan", "o-zhang").await;
-    world.wechat.tell("latency", json!({ "ms": 400 })).await;
-    let short = [("WECHAT__REQUEST_TIMEOUT", "900ms"), ("SHUTDOWN__DRAIN", "6s")];
+    world.wechat.tell("latency", json!({ "ms": 2_000 })).await;
+    let short = [("WECHAT__REQUEST_TIMEOUT", "3s"), ("SHUTDOWN__DRAIN", "9s")];
     let mut daemon = world.daemon_with(&short).await;
+    let mut locker = world.connect().await;
     world.publish(event("stuck").to(&["zhangsan"])).await;
     in_flight(&daemon, 1.0).await;
 
     // The answer comes, but the ledger cannot be written.
-    let mut locker = world.connect().await;
     let lock = locker.transaction().await.unwrap();
     lock.execute("LOCK TABLE t_wechat_delivery IN ACCESS EXCLUSIVE MODE", &[]).await.unwrap();
     daemon.terminate();
     assert_eq!(daemon.exit().await, Some(0));
     let log = daemon.log();
-    assert!(log.contains("shutdown.drain (6s) is over") && log.contains(r#"tasks":"[\"events\""#), "{log}");
+    assert!(log.contains("shutdown.drain (9s) is over") && log.contains(r#"tasks":"[\"events\""#), "{log}");
     // PostgreSQL does not notice that nobody waits for the settlement any more: without this it would still be made.
     world.db.execute(TERMINATE_WAITING, &[]).await.unwrap();
     lock.rollback().await.unwrap();
 
+    world.wechat.tell("latency", json!({ "ms": 0 })).await;
     let _next = world.daemon().await;
     let row = world.ended("stuck").await;
     assert_eq!((row.end().as_str(), row.attempts, row.unknowns), ("sent", 1, 1));
