@@ -1,6 +1,7 @@
 //! One delivery, step by step.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use jiff::Timestamp;
 
@@ -16,6 +17,14 @@ use crate::domain::outcome::{DeadReason, Outcome};
 use crate::domain::recipient::Recipient;
 use crate::failpoint::crash_point;
 
+/// How far a delivery came.
+pub(super) enum Brought {
+    /// Sent, skipped, handed on, buried, or somebody else's.
+    AsFarAsItGoes,
+    /// It cannot be attempted now, and nothing was done about it; try again after about this long.
+    Held { wait: Duration },
+}
+
 impl Pipeline {
     /// Brings a delivery whose message came back from the ladder, a lane or an operator.
     pub(super) async fn bring_carrier(&self, delivery: Delivery, origin: &Arc<Origin>) -> Result<(), Left> {
@@ -26,7 +35,7 @@ impl Pipeline {
     }
 
     /// A delivery whose app has gone, or now belongs to another company: nothing to wait for, but a row to close.
-    async fn give_up(
+    pub(super) async fn give_up(
         &self,
         delivery: &Delivery,
         origin: &Arc<Origin>,
@@ -46,22 +55,34 @@ impl Pipeline {
         if let Some(due) = delivery.due_later(clock::now()) {
             return self.wait_until(&delivery, origin, due).await;
         }
-        let Ready { turn, go } = match self.make_ready(&delivery).await {
+        match self.bring_if_ready(&delivery, origin).await? {
+            Brought::AsFarAsItGoes => Ok(()),
+            Brought::Held { wait } => self.hand_on_unchanged(&delivery, origin, wait).await,
+        }
+    }
+
+    /// The same for a delivery that is due, but one that is held stays with the caller: he must have another carrier for it.
+    pub(super) async fn bring_if_ready(
+        &self,
+        delivery: &Delivery,
+        origin: &Arc<Origin>,
+    ) -> Result<Brought, Left> {
+        let Ready { turn, go } = match self.make_ready(delivery).await {
             Ok(ready) => ready,
             Err(NotReady::Stopping) => return Err(Left::Unstarted),
-            Err(NotReady::NoOpenid) => return Ok(()),
-            Err(NotReady::Held { wait }) => return self.hand_on_unchanged(&delivery, origin, wait).await,
+            Err(NotReady::NoOpenid) => return Ok(Brought::AsFarAsItGoes),
+            Err(NotReady::Held { wait }) => return Ok(Brought::Held { wait }),
         };
-        let claim = match self.claim(&delivery, origin).await? {
+        let claim = match self.claim(delivery, origin).await? {
             Claimed::Granted(claim) => claim,
-            Claimed::Elsewhere => return Ok(()),
+            Claimed::Elsewhere => return Ok(Brought::AsFarAsItGoes),
         };
         crash_point("claimed");
-        let attempted = self.attempt(&delivery, &claim, go).await;
+        let attempted = self.attempt(delivery, &claim, go).await;
         crash_point("answered");
-        let settled = self.settle(&delivery, origin, &claim, attempted).await;
+        let settled = self.settle(delivery, origin, &claim, attempted).await;
         drop(turn);
-        settled
+        settled.map(|()| Brought::AsFarAsItGoes)
     }
 
     /// A delivery for later: its row says so, and its message goes round the ladder until then. Charges nothing.

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! intake ─► plan ─► bring ─┬─► ready     the openid's turn, an open app, a token, a slot: all waiting is here
-//!                          ├─► claim     the ledger grants the attempt, or says why not
+//!            └► fan_out ─┘ ├─► claim     the ledger grants the attempt, or says why not
 //!                          ├─► attempt   the request, and what its answer means
 //!                          └─► settle    publish onward, record in the ledger; only then ack
 //! ```
@@ -14,6 +14,7 @@ mod apps;
 mod attempt;
 mod bring;
 mod claim;
+mod fan_out;
 mod gates;
 mod hand_on;
 mod intake;
@@ -87,6 +88,8 @@ pub struct Pipeline {
     turns: Turns,
     /// Requests in flight over all apps.
     slots: Arc<Semaphore>,
+    /// Deliveries of big fan-outs under way.
+    fan_out_share: Arc<Semaphore>,
     metrics: Arc<Metrics>,
     stops: Stops,
 }
@@ -99,6 +102,7 @@ impl Pipeline {
             gates: Gates::new(Arc::clone(&partners.metrics)),
             turns: Turns::new(),
             slots: Arc::new(Semaphore::new(settings.concurrency)),
+            fan_out_share: fan_out::share_of(settings.concurrency),
             publisher: partners.publisher,
             topology: partners.topology,
             wechat: partners.wechat,
