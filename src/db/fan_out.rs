@@ -50,9 +50,9 @@ const COMMIT: &str = "-- fan_out: commit";
 async fn lock(transaction: &Transaction<'_>, event: &Event) -> Result<usize, Error> {
     const LOCK: &str = "-- fan_out: one writer at a time
         SELECT set_config('statement_timeout', $1, true),
-               pg_advisory_xact_lock(hashtextextended(concat_ws(E'\\n', $2::text, $3, $4, $5), 0))";
+               pg_advisory_xact_lock(hashtextextended(concat_ws(E'\\n', $2::text, $3::text, $4::text, $5::text), 0))";
     const COUNT: &str = "-- fan_out: how many rows are there
-        SELECT FROM t_wechat_delivery
+        SELECT 1 FROM t_wechat_delivery
          WHERE company_no = $1 AND app_id = $2 AND template_id = $3 AND event_id = $4
          LIMIT $5";
     let (company_no, app_id) = (event.company_no.as_str(), event.app_id.as_str());

@@ -6,6 +6,7 @@ mod support;
 
 mod broker;
 mod cli;
+mod fan_out;
 mod letters;
 mod main_story;
 mod migrations;
