@@ -5,6 +5,7 @@ mod verdicts;
 use std::collections::BTreeMap;
 
 use serde_json::json;
+use wechat_notifier::clock;
 
 use crate::support::{APP, TEMPLATE, World, event, eventually};
 
@@ -166,15 +167,15 @@ async fn a_fan_out_for_later_is_in_the_books_at_once_and_out_in_time() {
     world.crowd(600).await;
     world.rule_for_all_and(&[]).await;
     let _daemon = world.daemon().await;
-    let soon = jiff::Timestamp::now() + jiff::SignedDuration::from_secs(3);
+    let soon = clock::now() + jiff::SignedDuration::from_secs(3);
 
     world.publish(event("later").with("deliver_after", soon.to_string())).await;
 
     world.ends_when("planned", 600).await;
-    assert!(jiff::Timestamp::now() < soon, "the rows came too late to tell");
+    assert!(clock::now() < soon, "the rows came too late to tell");
     assert_eq!(world.wechat.send_requests().await, 0);
     world.all_ended(600).await;
-    assert!(jiff::Timestamp::now() >= soon, "sent before its time");
+    assert!(clock::now() >= soon, "sent before its time");
     assert_eq!(world.ends().await, BTreeMap::from([("sent".to_owned(), 600)]));
     world.conserved(["later".to_owned()]).await;
 }
