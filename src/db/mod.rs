@@ -4,6 +4,7 @@ pub mod apps;
 pub mod batch;
 pub mod claim;
 pub mod error;
+pub mod fan_out;
 pub mod letters;
 pub mod listen;
 pub mod migrate;

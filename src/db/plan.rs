@@ -3,12 +3,12 @@
 use std::sync::Arc;
 
 use tokio_postgres::Row;
-use tokio_postgres::types::Json;
+use tokio_postgres::types::{Json, ToSql};
 
-use super::{Database, Error};
+use super::{Database, Error, query};
 use crate::domain::consent::{Answer, Consent};
 use crate::domain::event::Event;
-use crate::domain::plan::{Known, Named, User};
+use crate::domain::plan::{self, Known, Named, User};
 use crate::domain::protocol::Status;
 use crate::domain::recipient::Recipient;
 
@@ -16,12 +16,18 @@ use crate::domain::recipient::Recipient;
 #[derive(Debug, Default)]
 pub struct Findings {
     pub named: Vec<Named>,
+    /// More than a page is named; `named` holds only some of it.
+    pub many: bool,
+    /// Rows of the ledger, one past a page at most.
     pub known: Vec<Known>,
 }
 
-/// Events named by rule, as columns.
+/// One past a page says that there are more; nobody needs to know how many.
+const ENOUGH: i64 = plan::PAGE as i64 + 1;
+
+/// A batch of events, as columns.
 #[derive(Default)]
-struct Events<'a> {
+struct Columns<'a> {
     position: Vec<i32>,
     company_no: Vec<&'a str>,
     app_id: Vec<&'a str>,
@@ -30,28 +36,26 @@ struct Events<'a> {
     customer_id: Vec<&'a str>,
     content_hash: Vec<&'a [u8]>,
     by_rule: Vec<bool>,
+    /// A list in a line: identifiers hold no control characters, so a line feed can stand between them.
+    sys_user_ids: Vec<String>,
+    openids: Vec<String>,
 }
 
-/// People whom events name themselves, as columns.
-#[derive(Default)]
-struct People<'a> {
-    position: Vec<i32>,
-    app_id: Vec<&'a str>,
-    template_id: Vec<&'a str>,
-    sys_user_id: Vec<Option<&'a str>>,
-    openid: Vec<Option<&'a str>>,
-}
-
-/// Looks up a batch of events: two statements, sent together.
+/// Looks up a batch of events: two statements, sent together. Reads one past a page of each event's people and rows at
+/// most, so that a rule that names a hundred thousand costs no more than one that names five hundred.
 pub async fn look_up(db: &Database, batch: &[Arc<Event>]) -> Result<Vec<Findings>, Error> {
-    let events = events_of(batch);
-    let people = people_of(batch);
+    let columns = columns_of(batch);
     let client = db.durable().await?;
-    let (named, known) = tokio::try_join!(named(&client, &events, &people), known(&client, &events))?;
+    let (named, known) = tokio::try_join!(named(&client, &columns), known(&client, &columns))?;
 
     let mut findings: Vec<Findings> = batch.iter().map(|_| Findings::default()).collect();
+    let mut counts = vec![0; batch.len()];
     for row in &named {
-        findings[position(row)].named.extend(named_of(row));
+        let at = position(row);
+        findings[at].named.extend(named_of(row));
+        // Rows count, not people: a name that is no identifier names nobody, but has taken its place below the limit.
+        counts[at] += 1;
+        findings[at].many = counts[at] > plan::PAGE;
     }
     for row in &known {
         findings[position(row)].known.push(known_of(row)?);
@@ -59,113 +63,89 @@ pub async fn look_up(db: &Database, batch: &[Arc<Event>]) -> Result<Vec<Findings
     Ok(findings)
 }
 
-fn events_of(batch: &[Arc<Event>]) -> Events<'_> {
-    let mut events = Events::default();
+fn columns_of(batch: &[Arc<Event>]) -> Columns<'_> {
+    let mut columns = Columns::default();
     for (position, event) in (0..).zip(batch) {
-        events.position.push(position);
-        events.company_no.push(event.company_no.as_str());
-        events.app_id.push(event.app_id.as_str());
-        events.template_id.push(event.template_id.as_str());
-        events.event_id.push(event.event_id.as_str());
-        events.customer_id.push(event.customer_id.as_ref().map_or("", |id| id.as_str()));
-        events.content_hash.push(&event.content_hash);
-        events.by_rule.push(event.sys_user_ids.is_empty() && event.openids.is_empty());
+        columns.position.push(position);
+        columns.company_no.push(event.company_no.as_str());
+        columns.app_id.push(event.app_id.as_str());
+        columns.template_id.push(event.template_id.as_str());
+        columns.event_id.push(event.event_id.as_str());
+        columns.customer_id.push(event.customer_id.as_ref().map_or("", |id| id.as_str()));
+        columns.content_hash.push(&event.content_hash);
+        columns.by_rule.push(event.sys_user_ids.is_empty() && event.openids.is_empty());
+        columns.sys_user_ids.push(lines(event.sys_user_ids.iter().map(|id| id.as_str())));
+        columns.openids.push(lines(event.openids.iter().map(|id| id.as_str())));
     }
-    events
+    columns
 }
 
-fn people_of(batch: &[Arc<Event>]) -> People<'_> {
-    let mut people = People::default();
-    for (position, event) in (0..).zip(batch) {
-        let users = event.sys_user_ids.iter().map(|id| (Some(id.as_str()), None));
-        let openids = event.openids.iter().map(|id| (None, Some(id.as_str())));
-        for (sys_user_id, openid) in users.chain(openids) {
-            people.position.push(position);
-            people.app_id.push(event.app_id.as_str());
-            people.template_id.push(event.template_id.as_str());
-            people.sys_user_id.push(sys_user_id);
-            people.openid.push(openid);
-        }
-    }
-    people
+fn lines<'a>(ids: impl Iterator<Item = &'a str>) -> String {
+    ids.take(plan::PAGE + 1).collect::<Vec<_>>().join("\n")
 }
 
-async fn named(
-    client: &deadpool_postgres::Object,
-    events: &Events<'_>,
-    people: &People<'_>,
-) -> Result<Vec<Row>, Error> {
+async fn named(client: &deadpool_postgres::Object, columns: &Columns<'_>) -> Result<Vec<Row>, Error> {
     const NAMED: &str = "-- plan: who is named, by rule or by the event itself, and what he said
-        WITH event AS (
-            SELECT * FROM unnest($1::int[], $2::text[], $3::text[], $4::text[], $5::text[], $6::bool[])
-                AS e (position, company_no, app_id, template_id, customer_id, by_rule)
-        ), named AS (
-            SELECT e.position, e.app_id, e.template_id, n.sys_user_id, n.openid
-              FROM event e
-              JOIN t_wechat_message_user r
-                ON r.company_no = e.company_no AND r.app_id = e.app_id AND r.template_id = e.template_id
-               AND coalesce(r.customer_id, '') = ANY (ARRAY['', e.customer_id]) AND r.status = 1
-             CROSS JOIN LATERAL (SELECT unnest(r.sys_user_ids), NULL UNION ALL SELECT NULL, unnest(r.openids))
-                AS n (sys_user_id, openid)
-             WHERE e.by_rule
-            UNION ALL
-            SELECT * FROM unnest($7::int[], $8::text[], $9::text[], $10::text[], $11::text[])
-        )
-        SELECT n.position, n.sys_user_id AS named_user, n.openid AS named_openid,
-               u.sys_user_id AS bound_user, u.openid, u.status, u.subscribe_template -> n.template_id AS consent
-          FROM named n
-          LEFT JOIN LATERAL (
-                SELECT * FROM t_wechat_user u WHERE u.app_id = n.app_id AND u.sys_user_id = n.sys_user_id
-                UNION ALL
-                SELECT * FROM t_wechat_user u WHERE u.app_id = n.app_id AND u.openid = n.openid) u ON true";
-    let refused = |error| Error::of_query("plan: named", &error);
-    let statement = client.prepare_cached(NAMED).await.map_err(refused)?;
-    client
-        .query(
-            &statement,
-            &[
-                &events.position,
-                &events.company_no,
-                &events.app_id,
-                &events.template_id,
-                &events.customer_id,
-                &events.by_rule,
-                &people.position,
-                &people.app_id,
-                &people.template_id,
-                &people.sys_user_id,
-                &people.openid,
-            ],
-        )
-        .await
-        .map_err(refused)
+        SELECT e.position, w.*
+          FROM unnest($1::int[], $2::text[], $3::text[], $4::text[], $5::text[], $6::bool[], $7::text[], $8::text[])
+                AS e (position, company_no, app_id, template_id, customer_id, by_rule, sys_user_ids, openids)
+         CROSS JOIN LATERAL (
+                SELECT n.sys_user_id AS named_user, n.openid AS named_openid, u.sys_user_id AS bound_user, u.openid,
+                       u.status, u.subscribe_template -> e.template_id AS consent
+                  FROM (SELECT p.sys_user_id, p.openid
+                          FROM t_wechat_message_user r
+                         CROSS JOIN LATERAL (
+                                SELECT unnest(r.sys_user_ids), NULL UNION ALL SELECT NULL, unnest(r.openids))
+                            AS p (sys_user_id, openid)
+                         WHERE e.by_rule AND r.company_no = e.company_no AND r.app_id = e.app_id
+                           AND r.template_id = e.template_id AND r.status = 1
+                           AND coalesce(r.customer_id, '') = ANY (ARRAY['', e.customer_id])
+                        UNION ALL
+                        SELECT unnest(string_to_array(e.sys_user_ids, E'\\n')), NULL
+                        UNION ALL
+                        SELECT NULL, unnest(string_to_array(e.openids, E'\\n'))) n
+                  LEFT JOIN LATERAL (
+                        SELECT * FROM t_wechat_user u WHERE u.app_id = e.app_id AND u.sys_user_id = n.sys_user_id
+                        UNION ALL
+                        SELECT * FROM t_wechat_user u WHERE u.app_id = e.app_id AND u.openid = n.openid) u ON true
+                 -- An empty cell names nobody, least of all everybody whose own cell is empty.
+                 WHERE n.sys_user_id <> '' OR n.openid <> ''
+                 LIMIT $9) w";
+    let values: [&(dyn ToSql + Sync); 9] = [
+        &columns.position,
+        &columns.company_no,
+        &columns.app_id,
+        &columns.template_id,
+        &columns.customer_id,
+        &columns.by_rule,
+        &columns.sys_user_ids,
+        &columns.openids,
+        &ENOUGH,
+    ];
+    query::rows(client, NAMED, &values).await
 }
 
-async fn known(client: &deadpool_postgres::Object, events: &Events<'_>) -> Result<Vec<Row>, Error> {
+async fn known(client: &deadpool_postgres::Object, columns: &Columns<'_>) -> Result<Vec<Row>, Error> {
     const KNOWN: &str = "-- plan: what the ledger already knows of these events
         SELECT e.position, d.recipient, d.openid, d.sys_user_id, d.status, d.turn,
                d.content_hash = e.content_hash AS same_content
           FROM unnest($1::int[], $2::text[], $3::text[], $4::text[], $5::text[], $6::bytea[])
                 AS e (position, company_no, app_id, template_id, event_id, content_hash)
-          JOIN t_wechat_delivery d
-            ON d.event_id = e.event_id AND d.template_id = e.template_id AND d.app_id = e.app_id
-           AND d.company_no = e.company_no";
-    let refused = |error| Error::of_query("plan: known", &error);
-    let statement = client.prepare_cached(KNOWN).await.map_err(refused)?;
-    client
-        .query(
-            &statement,
-            &[
-                &events.position,
-                &events.company_no,
-                &events.app_id,
-                &events.template_id,
-                &events.event_id,
-                &events.content_hash,
-            ],
-        )
-        .await
-        .map_err(refused)
+         CROSS JOIN LATERAL (
+                SELECT * FROM t_wechat_delivery d
+                 WHERE d.event_id = e.event_id AND d.template_id = e.template_id AND d.app_id = e.app_id
+                   AND d.company_no = e.company_no
+                 LIMIT $7) d";
+    let values: [&(dyn ToSql + Sync); 7] = [
+        &columns.position,
+        &columns.company_no,
+        &columns.app_id,
+        &columns.template_id,
+        &columns.event_id,
+        &columns.content_hash,
+        &ENOUGH,
+    ];
+    query::rows(client, KNOWN, &values).await
 }
 
 /// The event's place in the batch; the statement only hands back what it was given.
@@ -202,7 +182,8 @@ fn known_of(row: &Row) -> Result<Known, Error> {
     })
 }
 
-fn recipient_of(row: &Row) -> Recipient {
+/// Whom a ledger row is about.
+pub(super) fn recipient_of(row: &Row) -> Recipient {
     match (id(row.get("openid")), id(row.get("sys_user_id"))) {
         (Some(openid), sys_user_id) => Recipient::Bound { openid, sys_user_id },
         (None, Some(sys_user_id)) => Recipient::Unbound { sys_user_id },

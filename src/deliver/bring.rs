@@ -8,6 +8,7 @@ use super::attempt::Attempted;
 use super::claim::Claimed;
 use super::origin::Origin;
 use super::ready::{NotReady, Ready};
+use super::slots::Rank;
 use super::{Left, Pipeline};
 use crate::clock;
 use crate::db::record;
@@ -15,6 +16,17 @@ use crate::domain::delivery::{Delivery, Progress};
 use crate::domain::outcome::{DeadReason, Outcome};
 use crate::domain::recipient::Recipient;
 use crate::failpoint::crash_point;
+
+/// How far a delivery came.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Brought {
+    /// Sent, skipped, handed on, buried, or somebody else's.
+    AsFarAsItGoes,
+    /// It waited long enough, and nothing was done about it.
+    Held,
+    /// Its app is paused, and nothing was done about it.
+    Paused,
+}
 
 impl Pipeline {
     /// Brings a delivery whose message came back from the ladder, a lane or an operator.
@@ -31,7 +43,7 @@ impl Pipeline {
     }
 
     /// A delivery whose app has gone, or now belongs to another company: nothing to wait for, but a row to close.
-    async fn give_up(
+    pub(super) async fn give_up(
         self: &Arc<Self>,
         delivery: &Delivery,
         origin: &Arc<Origin>,
@@ -55,25 +67,38 @@ impl Pipeline {
         if let Some(due) = delivery.due_later(clock::now()) {
             return self.wait_until(&delivery, origin, due).await;
         }
-        let Ready { turn, go } = match self.make_ready(&delivery, origin).await {
+        match self.bring_if_ready(&delivery, origin, origin.rank).await? {
+            Brought::AsFarAsItGoes => Ok(()),
+            Brought::Held => self.hand_on_unchanged(&delivery, origin, self.settings.ladder.first()).await,
+            Brought::Paused => self.hand_to_lane(&delivery, origin, delivery.progress).await,
+        }
+    }
+
+    /// The same for a delivery that is due, but one that is held or paused stays with the caller: he must have another
+    /// carrier for it.
+    pub(super) async fn bring_if_ready(
+        self: &Arc<Self>,
+        delivery: &Delivery,
+        origin: &Arc<Origin>,
+        rank: Rank,
+    ) -> Result<Brought, Left> {
+        let Ready { turn, go } = match self.make_ready(delivery, rank).await {
             Ok(ready) => ready,
             Err(NotReady::Stopping) => return Err(Left::Unstarted),
-            Err(NotReady::NoOpenid) => return Ok(()),
-            Err(NotReady::Held) => {
-                return self.hand_on_unchanged(&delivery, origin, self.settings.ladder.first()).await;
-            }
-            Err(NotReady::Paused) => return self.hand_to_lane(&delivery, origin, delivery.progress).await,
+            Err(NotReady::NoOpenid) => return Ok(Brought::AsFarAsItGoes),
+            Err(NotReady::Held) => return Ok(Brought::Held),
+            Err(NotReady::Paused) => return Ok(Brought::Paused),
         };
-        let claim = match self.claim(&delivery, origin).await? {
+        let claim = match self.claim(delivery, origin).await? {
             Claimed::Granted(claim) => claim,
-            Claimed::Elsewhere => return Ok(()),
+            Claimed::Elsewhere => return Ok(Brought::AsFarAsItGoes),
         };
         crash_point("claimed");
-        let attempted = self.attempt(&delivery, &claim, go).await;
+        let attempted = self.attempt(delivery, &claim, go).await;
         crash_point("answered");
-        let settled = self.settle(&delivery, origin, &claim, attempted).await;
+        let settled = self.settle(delivery, origin, &claim, attempted).await;
         drop(turn);
-        settled
+        settled.map(|()| Brought::AsFarAsItGoes)
     }
 
     /// A delivery for later: its row says so, and its message goes round the ladder until then. Charges nothing.

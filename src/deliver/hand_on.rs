@@ -39,6 +39,15 @@ impl Pipeline {
         self.publish_carrier(delivery, origin, delivery.progress, delay).await
     }
 
+    /// Hands a whole event on as it is, to come back in about `wait`. The way for an event for many: one message, whatever
+    /// is still to be done of it stands in the ledger.
+    pub(super) async fn hand_on_event(&self, origin: &Arc<Origin>, wait: Duration) -> Result<(), Left> {
+        let route = Route::queue(self.topology.retry(self.settings.ladder.towards(wait)));
+        self.publish(route, origin.event_again()).await?;
+        self.metrics.event(EventResult::HandedOn);
+        Ok(())
+    }
+
     /// Publishes a carrier to the ladder's step of this delay.
     pub(super) async fn publish_carrier(
         &self,

@@ -15,6 +15,7 @@ use super::slots::Rank;
 use super::{Left, Pipeline};
 use crate::amqp::{Route, Subscription};
 use crate::domain::delivery::{Delivery, Progress};
+use crate::domain::event::Event;
 use crate::domain::ids::AppId;
 
 /// Unacked messages of a lane per process: enough to use its slots, too few to crowd out fresh events.
@@ -78,6 +79,19 @@ impl Pipeline {
         let app_id = app.app().app_id.clone();
         self.attend(&app_id, app).notify_one();
         self.publish(Route::queue(self.topology.lane(&app_id)), origin.message.clone()).await
+    }
+
+    /// The same for an event whose deliveries are written down already, when its app is paused in the middle.
+    pub(super) async fn event_to_lane(
+        self: &Arc<Self>,
+        event: &Event,
+        origin: &Arc<Origin>,
+    ) -> Result<(), Left> {
+        match self.tokens.watch(&event.app_id) {
+            Some(page) => self.move_to_lane(&AppWatch::new(page), origin).await,
+            // The app's row is gone: the next look at the event finds that out.
+            None => self.hand_on_event(origin, self.settings.ladder.first()).await,
+        }
     }
 
     /// Looks for lanes with messages in them that nobody here consumes yet. Runs for ever.

@@ -1,19 +1,21 @@
-//! The pipeline's way to the ledger: four batchers, and the patience to wait until PostgreSQL is back.
+//! The pipeline's way to the ledger: four batchers with the patience to wait until PostgreSQL is back, and two questions
+//! about big fan-outs.
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::db::{self, Database, batch::Batcher, claim, plan, record, settle};
+use crate::db::{self, Database, batch::Batcher, claim, fan_out, plan, record, settle};
 use crate::delays::Delays;
 use crate::domain::event::Event;
 use crate::domain::protocol::Settling;
+use crate::domain::recipient::Recipient;
 use crate::metrics::Metrics;
 
 /// Rows per statement. More would make one statement's locks and its answer's latency felt; fewer would pay the fixed cost
 /// of a statement too often (measured: the gain flattens beyond a hundred).
 const MAX_BATCH: usize = 256;
 
-/// The four things the pipeline asks of the ledger. Each waits for as long as PostgreSQL is away: the message that asks
+/// What the pipeline asks of the ledger. Each of the four batched questions waits for as long as PostgreSQL is away: the message that asks
 /// is unacked meanwhile, so nothing is lost, and the prefetch bounds how many wait.
 #[derive(Clone)]
 pub struct Ledger {
@@ -21,6 +23,7 @@ pub struct Ledger {
     record: Batcher<record::Request, bool>,
     claim: Batcher<claim::Request, claim::Answer>,
     settle: Batcher<settle::Request, Settling>,
+    db: Database,
 }
 
 impl Ledger {
@@ -64,6 +67,7 @@ impl Ledger {
                 }),
                 observe("settle"),
             ),
+            db: db.clone(),
         }
     }
 
@@ -85,6 +89,21 @@ impl Ledger {
     /// Records one outcome.
     pub async fn settle(&self, request: &settle::Request) -> Result<Settling, db::Error> {
         until_back(|| self.settle.submit(request.clone())).await
+    }
+
+    /// Writes the rows of an event for many. Does not wait for PostgreSQL: this may take minutes as it is, and whoever asks
+    /// can hand the event on instead.
+    pub async fn write_all(
+        &self,
+        event: &Event,
+        trace_id: Option<&str>,
+    ) -> Result<fan_out::Written, db::Error> {
+        fan_out::write(&self.db, event, trace_id).await
+    }
+
+    /// The next page of those rows that still wait for their first attempt to end. Does not wait either.
+    pub async fn unfinished(&self, event: &Event, after: &str) -> Result<Vec<Recipient>, db::Error> {
+        fan_out::unfinished(&self.db, event, after).await
     }
 }
 

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! intake ─► plan ─► bring ─┬─► ready     the openid's turn, an open app, a token, a slot: all waiting is here
-//!                          ├─► claim     the ledger grants the attempt, or says why not
+//!            └► fan_out ─┘ ├─► claim     the ledger grants the attempt, or says why not
 //!                          ├─► attempt   the request, and what its answer means
 //!                          └─► settle    publish onward, record in the ledger; only then ack
 //! ```
@@ -14,6 +14,7 @@ mod apps;
 mod attempt;
 mod bring;
 mod claim;
+mod fan_out;
 mod gates;
 mod hand_on;
 mod intake;

@@ -68,6 +68,14 @@ impl Origin {
         message
     }
 
+    /// The event as it came. One that does not say when it was made is as old as we know it to be: its time to live must
+    /// not begin anew.
+    pub fn event_again(&self) -> Message {
+        let mut message = self.message.clone();
+        message.timestamp = message.timestamp.or_else(|| u64::try_from(self.first_seen.as_second()).ok());
+        message
+    }
+
     /// Event and recipient; a carrier's body is already that, byte for byte.
     fn carrier_body(&self, delivery: &Delivery) -> Bytes {
         if self.is_carrier {

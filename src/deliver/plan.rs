@@ -5,18 +5,19 @@ use std::sync::Arc;
 use futures_util::StreamExt;
 use futures_util::stream;
 
+use super::fan_out::FirstSight;
 use super::origin::Origin;
 use super::{Left, Pipeline};
 use crate::db::record;
 use crate::domain::delivery::Delivery;
 use crate::domain::event::Event;
 use crate::domain::outcome::{DeadReason, Outcome, SkipReason};
-use crate::domain::plan::{self, Plan, Reused};
+use crate::domain::plan::{self, Plan, Reused, Spread};
 use crate::domain::recipient::Recipient;
 use crate::metrics::EventResult;
 
 /// Deliveries of one event under way at once: enough to keep WeChat busy, too few for one event to take every slot.
-const MAX_AT_ONCE: usize = 64;
+pub(super) const MAX_AT_ONCE: usize = 64;
 
 impl Pipeline {
     /// Spreads an event to everybody it is for. When it returns, every recipient is sent to, skipped, handed on or buried.
@@ -27,7 +28,10 @@ impl Pipeline {
         redelivered: bool,
     ) -> Result<(), Left> {
         let plan = match self.plan(&event, origin).await? {
-            Planned::Plan(plan) => plan,
+            Planned::Spread(Spread::AtOnce(plan)) => plan,
+            Planned::Spread(Spread::InPages { written }) => {
+                return self.fan_out(&event, origin, FirstSight { written, redelivered }).await;
+            }
             Planned::Elsewhere => return Ok(()),
         };
         self.count_event(&plan, redelivered);
@@ -38,31 +42,32 @@ impl Pipeline {
     }
 
     async fn plan(self: &Arc<Self>, event: &Arc<Event>, origin: &Arc<Origin>) -> Result<Planned, Left> {
-        let app = match self.app_of(event).await {
-            Ok(app) => app,
-            Err(reason) => {
-                self.metrics.event(EventResult::Dead);
-                return self.bury_event(event, origin, reason).await.map(|()| Planned::Elsewhere);
-            }
-        };
-        if self.belongs_in_lane(&app, origin) {
+        let app = self.app_of(event).await;
+        if let Ok(app) = &app
+            && self.belongs_in_lane(app, origin)
+        {
             self.metrics.event(EventResult::Moved);
-            return self.move_to_lane(&app, origin).await.map(|()| Planned::Elsewhere);
+            return self.move_to_lane(app, origin).await.map(|()| Planned::Elsewhere);
         }
         let findings = match self.ledger.look_up(event).await {
             Ok(findings) => findings,
             Err(refused) => return self.bury_refused(origin, &refused).await.map(|()| Planned::Elsewhere),
         };
-        if !app.app().active && findings.known.is_empty() {
-            return Ok(Planned::Plan(skip_all(SkipReason::AppDisabled)));
-        }
-        match plan::plan(findings.named, &findings.known) {
-            Ok(plan) => Ok(Planned::Plan(plan)),
-            Err(Reused) => {
-                self.metrics.event(EventResult::Dead);
-                self.bury_event(event, origin, DeadReason::EventIdReused).await.map(|()| Planned::Elsewhere)
+        let is_new = findings.known.is_empty();
+        match (app, plan::spread(findings.named, findings.many, &findings.known)) {
+            // Rows that are there already outlive their app: each of them has an end to come to.
+            (Err(reason), _) if is_new => self.refuse(event, origin, reason).await,
+            (_, Err(Reused)) => self.refuse(event, origin, DeadReason::EventIdReused).await,
+            (Ok(app), _) if is_new && !app.app().active => {
+                Ok(Planned::Spread(Spread::AtOnce(skip_all(SkipReason::AppDisabled))))
             }
+            (_, Ok(spread)) => Ok(Planned::Spread(spread)),
         }
+    }
+
+    async fn refuse(&self, event: &Event, origin: &Arc<Origin>, reason: DeadReason) -> Result<Planned, Left> {
+        self.metrics.event(EventResult::Dead);
+        self.bury_event(event, origin, reason).await.map(|()| Planned::Elsewhere)
     }
 
     fn count_event(&self, plan: &Plan, redelivered: bool) {
@@ -114,7 +119,7 @@ impl Pipeline {
 }
 
 enum Planned {
-    Plan(Plan),
+    Spread(Spread),
     /// The event became a letter, or waits in its app's lane.
     Elsewhere,
 }

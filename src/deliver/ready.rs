@@ -5,8 +5,7 @@ use std::time::Duration;
 use super::Pipeline;
 use super::apps::AppWatch;
 use super::gates::{Ends, Gate, Pass, Probe};
-use super::origin::Origin;
-use super::slots::Slot;
+use super::slots::{Rank, Slot};
 use super::turns::Turn;
 use crate::domain::delivery::Delivery;
 
@@ -42,8 +41,8 @@ pub(super) enum NotReady {
 
 impl Pipeline {
     /// Waits for everything an attempt needs. Takes the scarce things last: the slot is what other deliveries wait for.
-    pub(super) async fn make_ready(&self, delivery: &Delivery, origin: &Origin) -> Result<Ready, NotReady> {
-        let waiting = tokio::time::timeout(self.settings.max_hold, self.wait_for_all(delivery, origin));
+    pub(super) async fn make_ready(&self, delivery: &Delivery, rank: Rank) -> Result<Ready, NotReady> {
+        let waiting = tokio::time::timeout(self.settings.max_hold, self.wait_for_all(delivery, rank));
         tokio::select! {
             biased;
             () = self.stops.soft.cancelled() => Err(NotReady::Stopping),
@@ -51,7 +50,7 @@ impl Pipeline {
         }
     }
 
-    async fn wait_for_all(&self, delivery: &Delivery, origin: &Origin) -> Result<Ready, NotReady> {
+    async fn wait_for_all(&self, delivery: &Delivery, rank: Rank) -> Result<Ready, NotReady> {
         let app_id = &delivery.event.app_id;
         let openid = delivery.recipient.openid().ok_or(NotReady::NoOpenid)?;
         let turn = self.turns.take(app_id, openid).await;
@@ -60,7 +59,7 @@ impl Pipeline {
         if app.app().active {
             self.token_or_pause(&mut app, &gate).await?;
         }
-        let slot = self.slots.take(app_id, origin.rank).await;
+        let slot = self.slots.take(app_id, rank).await;
         // Asked last, with everything else in hand: a probe that waits would keep the others out.
         let probe = match gate.pass() {
             Pass::Open => None,

@@ -36,7 +36,23 @@ pub struct Known {
     pub same_content: bool,
 }
 
-/// What an event becomes.
+/// Recipients that an event may have and still be planned in memory; also how many of a larger event's deliveries are read
+/// at a time. Higher would let a few events fill the memory; lower would send everyday events the longer way.
+pub const PAGE: usize = 500;
+
+/// How an event is spread.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Spread {
+    /// Everybody fits one page: here is what becomes of each.
+    AtOnce(Plan),
+    /// For more than a page. The ledger writes the rows by itself; they are worked through page by page.
+    InPages {
+        /// The ledger holds the rows already: whom the rules name by now no longer matters.
+        written: bool,
+    },
+}
+
+/// What an event of one page becomes.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Plan {
     /// Recipients to claim and attempt.
@@ -51,12 +67,25 @@ pub struct Plan {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Reused;
 
-/// Makes the plan. Each person once, however many rules name him; rows that are finished, or carried by a later message,
-/// need nothing; unfinished rows of the event itself are taken up whatever the rules say by now.
-pub fn plan(named: Vec<Named>, known: &[Known]) -> Result<Plan, Reused> {
+/// Decides how to spread an event. `many`: more than a [`PAGE`] is named, and `named` does not hold all of it. Of the rows
+/// known, one past a page is enough to read.
+///
+/// A set of rows larger than a page comes from one transaction, so it is whole, and fixed. A smaller one may be what a
+/// crash left of a plan: whoever is named and has no row yet is added to it.
+pub fn spread(named: Vec<Named>, many: bool, known: &[Known]) -> Result<Spread, Reused> {
     if known.iter().any(|row| !row.same_content) {
         return Err(Reused);
     }
+    Ok(match (many, known.len() > PAGE) {
+        (_, true) => Spread::InPages { written: true },
+        (true, false) => Spread::InPages { written: false },
+        (false, false) => Spread::AtOnce(plan(named, known)),
+    })
+}
+
+/// Makes the plan. Each person once, however many rules name him; rows that are finished, or carried by a later message,
+/// need nothing; unfinished rows of the event itself are taken up whatever the rules say by now.
+fn plan(named: Vec<Named>, known: &[Known]) -> Plan {
     let mut verdicts: BTreeMap<Recipient, Result<(), SkipReason>> =
         once_each(named).into_iter().map(|person| (recipient_of(&person), verdict(&person))).collect();
     if verdicts.is_empty() && known.is_empty() {
@@ -74,7 +103,7 @@ pub fn plan(named: Vec<Named>, known: &[Known]) -> Result<Plan, Reused> {
     }
     plan.deliveries
         .extend(known.iter().filter(|row| is_ours_to_finish(row)).map(|row| row.recipient.clone()));
-    Ok(plan)
+    plan
 }
 
 /// A row of a later turn has a later message to carry it.
@@ -102,8 +131,9 @@ fn recipient_of(person: &Named) -> Recipient {
     }
 }
 
+/// `db::fan_out` says the same in SQL, for those whom we do not want to hold in memory. A test compares the two.
 fn verdict(person: &Named) -> Result<(), SkipReason> {
-    match person.user {
+    match person.user.filter(|_| person.openid.is_some()) {
         None => Err(SkipReason::NotBound),
         Some(User { active: false, .. }) => Err(SkipReason::Disabled),
         Some(User { consent, .. }) => consent.allows(),
@@ -141,17 +171,16 @@ mod tests {
     #[test]
     fn each_person_once_however_many_rules_name_him() {
         let twice = vec![named(None, Some("o1"), willing()), named(Some("zhang"), Some("o1"), willing())];
-        assert_eq!(plan(twice, &[]).unwrap().deliveries, [bound(Some("zhang"), "o1")]);
+        assert_eq!(plan(twice, &[]).deliveries, [bound(Some("zhang"), "o1")]);
     }
 
     #[test]
     fn everybody_who_gets_nothing_has_a_reason() {
         let off = Some(User { active: false, ..willing().unwrap() });
         let people = vec![named(Some("li"), None, None), named(Some("wang"), Some("o2"), off)];
-        let reasons: Vec<_> =
-            plan(people, &[]).unwrap().skips.into_iter().map(|(_, reason)| reason).collect();
+        let reasons: Vec<_> = plan(people, &[]).skips.into_iter().map(|(_, reason)| reason).collect();
         assert_eq!(reasons, [SkipReason::Disabled, SkipReason::NotBound]);
-        assert_eq!(plan(vec![], &[]).unwrap().skips, [(Recipient::Nobody, SkipReason::NoRecipients)]);
+        assert_eq!(plan(vec![], &[]).skips, [(Recipient::Nobody, SkipReason::NoRecipients)]);
     }
 
     #[test]
@@ -162,7 +191,7 @@ mod tests {
             row("left", Status::Attempting, 0),
             row("handed_on", Status::Retrying, 1),
         ];
-        let plan = plan(people, &known).unwrap();
+        let plan = plan(people, &known);
         assert_eq!(plan.deliveries, [bound(None, "new"), bound(None, "left")]);
         assert!(plan.seen_before && plan.skips.is_empty());
     }
@@ -170,6 +199,14 @@ mod tests {
     #[test]
     fn the_same_id_with_other_content_is_no_duplicate() {
         let other = Known { same_content: false, ..row("o1", Status::Sent, 0) };
-        assert_eq!(plan(vec![], &[other]), Err(Reused));
+        assert_eq!(spread(vec![], false, &[other]), Err(Reused));
+    }
+
+    #[test]
+    fn more_than_a_page_is_spread_in_pages_and_its_rows_fix_the_set() {
+        let rows = |count| vec![row("o1", Status::Sent, 0); count];
+        assert!(matches!(spread(vec![], false, &rows(PAGE)), Ok(Spread::AtOnce(_))));
+        assert_eq!(spread(vec![], true, &rows(PAGE)), Ok(Spread::InPages { written: false }));
+        assert_eq!(spread(vec![], false, &rows(PAGE + 1)), Ok(Spread::InPages { written: true }));
     }
 }

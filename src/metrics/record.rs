@@ -63,8 +63,13 @@ impl Metrics {
 
     /// A delivery came to an outcome.
     pub fn delivery(&self, app: &AppId, outcome: &Outcome) {
+        self.deliveries(app, outcome, 1);
+    }
+
+    /// So many deliveries came to the same outcome.
+    pub fn deliveries(&self, app: &AppId, outcome: &Outcome, count: usize) {
         let (word, reason) = words(outcome);
-        self.deliveries.with_label_values(&[&*self.app(app), word, reason]).inc();
+        self.deliveries.with_label_values(&[&*self.app(app), word, reason]).inc_by(count as u64);
     }
 
     /// A request to WeChat ended. `class` is the word of the answer's class; `errcode` is `None` where no readable answer

@@ -11,6 +11,7 @@ mod support;
 mod broker;
 mod cli;
 mod error_codes;
+mod fan_out;
 mod inputs;
 mod letters;
 mod main_story;

@@ -1,5 +1,7 @@
 //! What the books say.
 
+use std::collections::BTreeMap;
+
 use super::{World, eventually};
 
 /// A ledger row, as far as stories look at it.
@@ -46,6 +48,24 @@ impl World {
                 errcode: row.get(7),
             })
             .collect()
+    }
+
+    /// How many rows have come to which end (`status` or `status:reason`).
+    pub async fn ends(&self) -> BTreeMap<String, i64> {
+        let rows = self
+            .db
+            .query("SELECT concat_ws(':', status, reason), count(*) FROM t_wechat_delivery GROUP BY 1", &[])
+            .await
+            .unwrap();
+        rows.iter().map(|row| (row.get(0), row.get(1))).collect()
+    }
+
+    /// Waits until at least so many rows have come to this end.
+    pub async fn ends_when(&self, end: &str, count: i64) {
+        eventually(&format!("{count} rows to be {end}"), async || {
+            (self.ends().await.get(end).copied().unwrap_or_default() >= count).then_some(())
+        })
+        .await;
     }
 
     /// Waits for the one row of an event to satisfy `wanted`, and hands it out.

@@ -103,6 +103,18 @@ impl World {
             .unwrap();
     }
 
+    /// A rule that names every user bound so far, and these besides.
+    pub async fn rule_for_all_and(&self, sys_user_ids: &[&str]) {
+        self.db
+            .execute(
+                "INSERT INTO t_wechat_message_user (company_no, app_id, template_id, sys_user_ids)
+                 SELECT $1, $2, $3, array_agg(sys_user_id) || $4::text[] FROM t_wechat_user WHERE app_id = $2",
+                &[&COMPANY, &APP, &TEMPLATE, &sys_user_ids],
+            )
+            .await
+            .unwrap();
+    }
+
     /// Starts a daemon and waits until it is ready.
     pub async fn daemon(&self) -> Daemon {
         self.daemon_with(&[]).await

@@ -1,0 +1,177 @@
+//! An event for more people than one page: its rows are written at once, then worked through page by page.
+//!
+//! The ledger holds the set, so memory holds one page of it. The event is the carrier of every row of turn 0. So
+//! wherever the work ends early (a crash, a stop, a paused app, PostgreSQL away, or simply enough time in our hands) no
+//! message per recipient is needed: the event comes again, and whoever takes it goes on with the rows that are left.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::{StreamExt, stream};
+use tokio::time::Instant;
+
+use super::bring::Brought;
+use super::origin::Origin;
+use super::plan::MAX_AT_ONCE;
+use super::slots::Rank;
+use super::{Left, Pipeline};
+use crate::clock;
+use crate::db::{self, fan_out::Written};
+use crate::domain::delivery::Delivery;
+use crate::domain::event::Event;
+use crate::domain::outcome::{Outcome, SkipReason};
+use crate::domain::recipient::Recipient;
+use crate::failpoint::crash_point;
+use crate::metrics::EventResult;
+
+/// After this long an event goes back to the broker, even though there is more to do: a message that stays unacked for half
+/// an hour costs its channel (RabbitMQ's `consumer_timeout`). Shorter would fetch and decode a large event more often.
+const MAX_STAY: Duration = Duration::from_secs(300);
+
+/// What is known when the event comes in.
+pub(super) struct FirstSight {
+    /// The ledger holds its rows.
+    pub(super) written: bool,
+    /// The broker hands it out again.
+    pub(super) redelivered: bool,
+}
+
+/// Why a fan-out ends for now.
+enum Pause {
+    Left(Left),
+    /// To be continued, after about this long.
+    Wait(Duration),
+    /// The app is paused; to be continued in its lane.
+    InLane,
+    Books(db::Error),
+}
+
+impl Pipeline {
+    /// Spreads an event to many, as far as it goes now. Afterwards its message may be acked: everybody has been brought to,
+    /// or the event has been handed on.
+    pub(super) async fn fan_out(
+        self: &Arc<Self>,
+        event: &Arc<Event>,
+        origin: &Arc<Origin>,
+        first_sight: FirstSight,
+    ) -> Result<(), Left> {
+        match self.write_and_work_through(event, origin, first_sight).await {
+            Ok(()) => Ok(()),
+            Err(Pause::Left(left)) => Err(left),
+            Err(Pause::Wait(wait)) => self.hand_on_event(origin, wait).await,
+            Err(Pause::InLane) => self.event_to_lane(event, origin).await,
+            Err(Pause::Books(error)) if error.is_away() => {
+                tracing::warn!(%error, event_id = %event.event_id, app_id = %event.app_id,
+                    "a big fan-out waits for PostgreSQL; it goes on by itself");
+                self.hand_on_event(origin, self.settings.ladder.first()).await
+            }
+            Err(Pause::Books(refused)) => self.bury_refused(origin, &refused).await,
+        }
+    }
+
+    async fn write_and_work_through(
+        self: &Arc<Self>,
+        event: &Arc<Event>,
+        origin: &Arc<Origin>,
+        first_sight: FirstSight,
+    ) -> Result<(), Pause> {
+        let is_new = !first_sight.written && self.write_rows(event, origin).await?;
+        crash_point("set_written");
+        if let Some(due) = event.deliver_after.filter(|due| *due > clock::now()) {
+            return Err(Pause::Wait(due.duration_since(clock::now()).unsigned_abs()));
+        }
+        let nothing_left = self.work_through(event, origin).await? == 0;
+        if !is_new && nothing_left && !first_sight.redelivered {
+            self.metrics.event(EventResult::Duplicate);
+        }
+        Ok(())
+    }
+
+    /// Writes the set, unless it stands. Were there new rows?
+    async fn write_rows(&self, event: &Arc<Event>, origin: &Arc<Origin>) -> Result<bool, Pause> {
+        let Written { planned, skipped, any } =
+            self.ledger.write_all(event, origin.trace_id.as_deref()).await?;
+        if !any {
+            self.record_skip(event, Recipient::Nobody, origin, SkipReason::NoRecipients).await?;
+        }
+        let is_new = planned > 0 || !skipped.is_empty() || !any;
+        for (reason, count) in &skipped {
+            self.metrics.deliveries(&event.app_id, &Outcome::Skipped(*reason), *count);
+        }
+        if is_new {
+            self.metrics.event(EventResult::Planned);
+            let skipped: usize = skipped.iter().map(|(_, count)| count).sum();
+            tracing::info!(event_id = %event.event_id, app_id = %event.app_id, planned, skipped,
+                "big fan-out: its rows are written");
+        }
+        Ok(is_new)
+    }
+
+    /// Brings everybody who is left, page by page. Answers how many that were.
+    async fn work_through(
+        self: &Arc<Self>,
+        event: &Arc<Event>,
+        origin: &Arc<Origin>,
+    ) -> Result<usize, Pause> {
+        let leave_at = Instant::now() + MAX_STAY;
+        let (mut after, mut brought) = (String::new(), 0);
+        loop {
+            let page = self.ledger.unfinished(event, &after).await?;
+            let Some(last) = page.last() else { return Ok(brought) };
+            after = last.ledger_key();
+            brought += page.len();
+            self.bring_page(page, event, origin, leave_at).await?;
+            crash_point("page_brought");
+        }
+    }
+
+    /// Brings one page. Somebody who is held, or whom the time does not reach, ends the fan-out for now: his row is the
+    /// event's to carry.
+    async fn bring_page(
+        self: &Arc<Self>,
+        page: Vec<Recipient>,
+        event: &Arc<Event>,
+        origin: &Arc<Origin>,
+        leave_at: Instant,
+    ) -> Result<(), Pause> {
+        let steps = page.into_iter().map(|recipient| async {
+            if Instant::now() > leave_at {
+                return Ok(Brought::Held);
+            }
+            let delivery = Delivery { event: Arc::clone(event), recipient, progress: origin.progress };
+            self.bring_one_of_many(&delivery, origin).await
+        });
+        let ends: Vec<Result<Brought, Left>> =
+            stream::iter(steps).buffer_unordered(MAX_AT_ONCE).collect().await;
+        let ends: Vec<Brought> = ends.into_iter().collect::<Result<_, _>>()?;
+        match () {
+            () if ends.contains(&Brought::Paused) => Err(Pause::InLane),
+            () if ends.contains(&Brought::Held) => Err(Pause::Wait(self.settings.ladder.first())),
+            () => Ok(()),
+        }
+    }
+
+    async fn bring_one_of_many(
+        self: &Arc<Self>,
+        delivery: &Delivery,
+        origin: &Arc<Origin>,
+    ) -> Result<Brought, Left> {
+        if let Err(reason) = self.app_of(&delivery.event).await {
+            return self.give_up(delivery, origin, reason).await.map(|()| Brought::AsFarAsItGoes);
+        }
+        // Whatever queue the event came from: somebody who waits for his own message goes before a crowd.
+        self.bring_if_ready(delivery, origin, Rank::Lane).await
+    }
+}
+
+impl From<Left> for Pause {
+    fn from(left: Left) -> Self {
+        Self::Left(left)
+    }
+}
+
+impl From<db::Error> for Pause {
+    fn from(error: db::Error) -> Self {
+        Self::Books(error)
+    }
+}
