@@ -4,12 +4,14 @@
 mod daemon;
 mod ledger;
 mod publishing;
+mod servers;
 mod wechat;
 mod world;
 
 pub use daemon::Daemon;
 pub use ledger::Row;
 pub use publishing::{EventBody, event};
+pub use servers::Servers;
 pub use wechat::WeChat;
 pub use world::{APP, COMPANY, TEMPLATE, World};
 
