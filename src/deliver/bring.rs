@@ -47,6 +47,7 @@ impl Pipeline {
             Err(NotReady::NoOpenid) => return Ok(()),
             Err(NotReady::Held { wait }) => return self.hand_on_unchanged(&delivery, origin, wait).await,
         };
+        crash_point("ready");
         let claim = match self.claim(&delivery, origin).await? {
             Claimed::Granted(claim) => claim,
             Claimed::Elsewhere => return Ok(()),
@@ -70,7 +71,7 @@ impl Pipeline {
                 return self.bury_refused(origin, &refused).await;
             }
         }
-        crash_point("planned");
+        crash_point("due_recorded");
         let wait = due.duration_since(clock::now()).unsigned_abs();
         let progress = Progress { due: Some(due), ..delivery.progress };
         self.publish_carrier(delivery, origin, progress, self.settings.ladder.towards(wait)).await
