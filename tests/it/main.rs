@@ -5,6 +5,8 @@ mod scratch;
 mod support;
 
 mod cli;
+#[cfg(feature = "failpoints")]
+mod crash_points;
 mod letters;
 mod main_story;
 mod migrations;
