@@ -7,6 +7,7 @@ mod support;
 mod cli;
 #[cfg(feature = "failpoints")]
 mod crash_points;
+mod kill_storm;
 mod letters;
 mod main_story;
 mod migrations;
