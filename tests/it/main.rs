@@ -11,5 +11,6 @@ mod kill_storm;
 mod letters;
 mod main_story;
 mod migrations;
+mod restarts;
 mod token;
 mod wechat_client;
