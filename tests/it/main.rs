@@ -13,4 +13,5 @@ mod main_story;
 mod migrations;
 mod restarts;
 mod token;
+mod token_storm;
 mod wechat_client;
