@@ -136,7 +136,7 @@ fn retried_twice() -> Story {
 /// Due in a moment: round the ladder first, then sent.
 fn put_off() -> Story {
     fn due_soon() -> EventBody {
-        let soon = jiff::Timestamp::now() + jiff::SignedDuration::from_secs(2);
+        let soon = wechat_notifier::clock::now() + jiff::SignedDuration::from_secs(2);
         event("pay-1").with("deliver_after", soon.to_string())
     }
     Story { event: due_soon, ..fresh() }
