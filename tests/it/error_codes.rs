@@ -333,8 +333,10 @@ impl Story {
 
     /// How many lines of the log are about this code.
     fn told_of(&self, errcode: &str) -> usize {
-        let about = format!(r#""errcode":{errcode},"#);
-        self.daemon.log().lines().filter(|line| line.contains(&about)).count()
+        let about = |line: &&str| {
+            line.contains("not in our table") && line.contains(&format!(r#""errcode":{errcode},"#))
+        };
+        self.daemon.log().lines().filter(about).count()
     }
 
     async fn a_healthy_app_goes_on(&self) {
