@@ -13,7 +13,7 @@ use crate::amqp::{Incoming, Receipt, Subscription, own};
 use crate::db::Database;
 use crate::delays::Delays;
 use crate::domain::outcome::DeadReason;
-use crate::failpoint::panic_point;
+use crate::failpoint::{crash_point, panic_point};
 use crate::metrics::Metrics;
 
 /// Letters in hand at once, and the largest batch. More would only hold memory: bodies can be 256 KiB each.
@@ -72,6 +72,7 @@ impl Archiver {
                 () = tokio::time::sleep(delays.next().unwrap_or(COME_AGAIN_AFTER)) => {}
             }
         };
+        crash_point("archived");
         for ((verdict, receipt), reason) in verdicts.into_iter().zip(receipts).zip(reasons) {
             match verdict {
                 Verdict::Kept => {

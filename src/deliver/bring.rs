@@ -89,6 +89,7 @@ impl Pipeline {
             Err(NotReady::Held) => return Ok(Brought::Held),
             Err(NotReady::Paused) => return Ok(Brought::Paused),
         };
+        crash_point("ready");
         let claim = match self.claim(delivery, origin).await? {
             Claimed::Granted(claim) => claim,
             Claimed::Elsewhere => return Ok(Brought::AsFarAsItGoes),
@@ -119,7 +120,7 @@ impl Pipeline {
                 return self.bury_refused(origin, &refused).await;
             }
         }
-        crash_point("planned");
+        crash_point("due_recorded");
         let wait = due.duration_since(clock::now()).unsigned_abs();
         let progress = Progress { due: Some(due), ..delivery.progress };
         self.publish_carrier(delivery, origin, progress, self.settings.ladder.towards(wait)).await

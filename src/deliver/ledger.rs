@@ -116,7 +116,7 @@ async fn until_back<T, F: Future<Output = Result<T, db::Error>>>(
         match ask().await {
             Err(error) if error.is_away() => {
                 tracing::debug!(%error, "waiting for PostgreSQL");
-                let delay = delays.get_or_insert_with(Delays::reconnect).next().unwrap_or(LONGEST_WAIT);
+                let delay = delays.get_or_insert_with(patient).next().unwrap_or(LONGEST_WAIT);
                 tokio::time::sleep(delay).await;
             }
             answer => return answer,
@@ -124,5 +124,12 @@ async fn until_back<T, F: Future<Output = Result<T, db::Error>>>(
     }
 }
 
-/// Between two questions to a database that is away: short enough to resume within seconds of its return.
+fn patient() -> Delays {
+    Delays::new(FIRST_WAIT, LONGEST_WAIT, None)
+}
+
+/// A lost connection is replaced at once as a rule.
+const FIRST_WAIT: Duration = Duration::from_millis(50);
+/// Between two questions to a database that is away. A living holder must settle before its claim can be taken over, so
+/// this stays well below `delivery.takeover_grace`.
 const LONGEST_WAIT: Duration = Duration::from_secs(2);

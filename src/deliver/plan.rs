@@ -14,6 +14,7 @@ use crate::domain::event::Event;
 use crate::domain::outcome::{DeadReason, Outcome, SkipReason};
 use crate::domain::plan::{self, Plan, Reused, Spread};
 use crate::domain::recipient::Recipient;
+use crate::failpoint::crash_point;
 use crate::metrics::EventResult;
 
 /// Deliveries of one event under way at once: enough to keep WeChat busy, too few for one event to take every slot.
@@ -34,6 +35,7 @@ impl Pipeline {
             }
             Planned::Elsewhere => return Ok(()),
         };
+        crash_point("planned");
         self.count_event(&plan, redelivered);
         let ends: Vec<Result<(), Left>> =
             stream::iter(self.steps_of(plan, &event, origin)).buffer_unordered(MAX_AT_ONCE).collect().await;
@@ -114,6 +116,7 @@ impl Pipeline {
             Ok(false) => {}
             Err(refused) => return self.bury_refused(origin, &refused).await,
         }
+        crash_point("skip_recorded");
         Ok(())
     }
 }

@@ -1,10 +1,14 @@
 //! A daemon process under test.
 
 use std::io::{BufRead, BufReader};
+use std::os::unix::process::ExitStatusExt;
 use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Mutex};
 
 use super::eventually;
+
+/// What `std::process::abort` ends a process with.
+const SIGABRT: i32 = 6;
 
 /// The real binary, running. Killed when dropped.
 pub struct Daemon {
@@ -33,6 +37,25 @@ impl Daemon {
     /// Its log so far.
     pub fn log(&self) -> String {
         self.log.lock().unwrap().join("\n")
+    }
+
+    /// Waits for a line of its log that holds all these words, and hands it out.
+    pub async fn says(&self, words: &[&str]) -> String {
+        eventually(&format!("the daemon to say {words:?}"), async || {
+            let log = self.log.lock().unwrap();
+            log.iter().find(|line| words.iter().all(|word| line.contains(word))).cloned()
+        })
+        .await
+    }
+
+    /// Waits for `/readyz` to say no, for a reason in these words.
+    pub async fn not_ready(&self, words: &str) {
+        eventually(&format!("the daemon to be not ready: {words}"), async || {
+            self.ops_now()?;
+            let (status, page) = self.page("/readyz").await;
+            (status == 503 && page.contains(words)).then_some(())
+        })
+        .await;
     }
 
     /// The address of the ops listener, from the log: the port is the system's choice.
@@ -95,6 +118,12 @@ impl Daemon {
     pub fn signal(&self, name: &str) {
         let sent = Command::new("kill").args([&format!("-{name}"), &self.child.id().to_string()]).status();
         assert!(sent.unwrap().success(), "the daemon is gone already");
+    }
+
+    /// Waits for the process to abort, as a crash point makes it do.
+    pub async fn aborted(&mut self) {
+        let status = eventually("the daemon to abort", async || self.child.try_wait().unwrap()).await;
+        assert_eq!(status.signal(), Some(SIGABRT), "the daemon ended in another way: {status}");
     }
 
     /// Waits for the process to end; its exit code, or `None` where a signal ended it.

@@ -116,6 +116,7 @@ impl World {
     /// Waits until every queue is empty, then checks promise 1: the conservation view is empty, and every event id has a
     /// row or a letter; and promise 2: no more doubles than unknowns. Answers the unknowns.
     pub async fn conserved(&self, event_ids: impl IntoIterator<Item = String>) -> i64 {
+        self.queues_empty().await;
         eventually("the conservation view to be empty", async || {
             let gaps = self.db.query("SELECT 1 FROM v_wechat_conservation LIMIT 1", &[]).await.ok()?;
             gaps.is_empty().then_some(())

@@ -42,6 +42,12 @@ impl World {
         self.publish_all([event]).await;
     }
 
+    /// Waits until a daemon has declared the queue of events, and publishes one.
+    pub async fn publish_when_declared(&self, event: EventBody) {
+        super::eventually("the queue of events to be declared", async || self.depth("events").await).await;
+        self.publish(event).await;
+    }
+
     /// Publishes events and waits for all confirms.
     pub async fn publish_all(&self, events: impl IntoIterator<Item = EventBody>) {
         let bodies = events.into_iter().map(|event| serde_json::to_vec(&event.0).unwrap());
@@ -93,6 +99,28 @@ impl World {
         declared.ok().map(|queue| queue.message_count())
     }
 
+    /// Messages in all queues of this world, those in somebody's hands not counted.
+    pub async fn queued(&self) -> u32 {
+        let (connection, mut channel) = self.channel().await;
+        let mut total = 0;
+        for name in queues() {
+            let name = format!("{}.{name}", self.name);
+            let options = QueueDeclareOptions { passive: true, ..QueueDeclareOptions::durable() };
+            match channel.queue_declare(name.as_str().into(), options, FieldTable::default()).await {
+                Ok(queue) => total += queue.message_count(),
+                // The broker closes the channel on which a missing queue was asked for.
+                Err(_no_such_queue) => channel = connection.create_channel().await.unwrap(),
+            }
+        }
+        let _ = connection.close(200, "done".into()).await;
+        total
+    }
+
+    /// Waits until no queue of this world holds a message that is in nobody's hands.
+    pub async fn queues_empty(&self) {
+        super::eventually("the queues to be empty", async || (self.queued().await == 0).then_some(())).await;
+    }
+
     pub(super) async fn channel(&self) -> (Connection, Channel) {
         let connection = Connection::connect(&self.amqp_url, ConnectionProperties::default()).await.unwrap();
         let channel = connection.create_channel().await.unwrap();
@@ -108,10 +136,7 @@ pub fn sweep(url: &str, prefix: &str) {
             return; // A broker of the test's own that has ended takes its queues along.
         };
         let channel = connection.create_channel().await.unwrap();
-        let steps = ["100ms", "200ms", "400ms", "800ms", "1600ms", "10s", "1m", "5m", "30m", "2h"];
-        let fixed = ["events", "deliveries", "dead"].map(str::to_owned);
-        let lanes = [APP, "wx-other"].map(|app| format!("lane.{app}"));
-        for name in fixed.into_iter().chain(lanes).chain(steps.map(|step| format!("retry.{step}"))) {
+        for name in queues() {
             let queue = format!("{prefix}.{name}");
             channel.queue_delete(queue.as_str().into(), Default::default()).await.unwrap();
         }
@@ -121,4 +146,12 @@ pub fn sweep(url: &str, prefix: &str) {
         }
         let _ = connection.close(200, "done".into()).await;
     });
+}
+
+/// The queues that a world can have, without the prefix.
+fn queues() -> impl Iterator<Item = String> {
+    let steps = ["100ms", "200ms", "400ms", "800ms", "1600ms", "10s", "1m", "5m", "30m", "2h"];
+    let fixed = ["events", "deliveries", "dead"].map(str::to_owned);
+    let lanes = [APP, "wx-other"].map(|app| format!("lane.{app}"));
+    fixed.into_iter().chain(lanes).chain(steps.map(|step| format!("retry.{step}")))
 }

@@ -69,6 +69,14 @@ impl WeChat {
         self.ask("stats").await["requests"]["send"].as_i64().unwrap_or_default()
     }
 
+    /// Waits until WeChat has received this many requests to send in all.
+    pub async fn requests_reach(&self, count: i64) {
+        super::eventually(&format!("{count} requests to send"), async || {
+            (self.send_requests().await >= count).then_some(())
+        })
+        .await;
+    }
+
     /// Token fetches of an app so far, over all endpoints.
     pub async fn token_fetches(&self, app_id: &str) -> i64 {
         let stats = self.ask("stats").await;

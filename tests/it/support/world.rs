@@ -44,6 +44,11 @@ impl World {
         connection_to(&self.database_url).await
     }
 
+    /// The test's own connection ends with its server; this makes a new one.
+    pub async fn reconnect(&mut self) {
+        self.db = self.connect().await;
+    }
+
     /// Registers an app here and with WeChat.
     pub async fn app(&self, app_id: &str, secret: &str) {
         self.wechat.register(app_id, secret).await;
@@ -130,6 +135,21 @@ impl World {
     /// Starts a daemon and waits for nothing.
     pub fn spawn(&self, settings: &[(&str, &str)]) -> Daemon {
         Daemon::spawn(&self.settings(), settings)
+    }
+
+    /// Lets a daemon empty the queues and stop in order: whatever a message in its hands would still have done, it has done.
+    pub async fn finish(&self, daemon: Daemon) {
+        let mut daemon = daemon;
+        loop {
+            self.queues_empty().await;
+            daemon.terminate();
+            assert_eq!(daemon.exit().await, Some(0), "the daemon did not stop in order");
+            if self.queued().await == 0 {
+                return;
+            }
+            // What it held was given back at the stop.
+            daemon = self.daemon().await;
+        }
     }
 
     /// Runs a command of the daemon's binary, which must succeed; answers what it printed.

@@ -1,0 +1,71 @@
+//! The daemon is killed again and again under load, and nobody notices but the books.
+
+use std::collections::HashMap;
+
+use serde_json::json;
+
+use crate::support::{APP, World, event};
+
+const USERS: i32 = 3_000;
+const KILLS: u32 = 20;
+/// Requests in flight at once; no kill can leave more outcomes unknown than that.
+const CONCURRENCY: u32 = 32;
+/// Requests that WeChat receives from one daemon before it is killed. The most of them at every kill still leaves work
+/// for the last daemon.
+const REQUESTS_PER_LIFE: std::ops::RangeInclusive<i64> = 10..=130;
+
+#[tokio::test]
+async fn twenty_kills_under_load_lose_nothing_and_double_only_what_is_counted() {
+    let seed: u64 =
+        std::env::var("WN_TEST_SEED").map_or_else(|_| fastrand::u64(..), |seed| seed.parse().unwrap());
+    println!("WN_TEST_SEED={seed}");
+    let mut chance = fastrand::Rng::with_seed(seed);
+    let world = World::new().await;
+    world.crowd(USERS).await;
+    // Slow enough that a kill always finds requests on their way.
+    world.wechat.tell("latency", json!({"ms": 20, "appid": APP})).await;
+    let concurrency = CONCURRENCY.to_string();
+    let settings = [("DELIVERY__CONCURRENCY", concurrency.as_str())];
+    let mut daemon = world.daemon_with(&settings).await;
+    world.publish_all((1..=USERS).map(|n| event(&format!("pay-{n}")).to(&[&format!("user-{n}")]))).await;
+
+    for _ in 0..KILLS {
+        let requests = world.wechat.send_requests().await + chance.i64(REQUESTS_PER_LIFE);
+        world.wechat.requests_reach(requests).await;
+        daemon.kill();
+        daemon = world.spawn(&settings);
+    }
+    let sent_before_the_last_life = world.wechat.got_by_all().await;
+    assert!(sent_before_the_last_life < i64::from(USERS), "the last kills met no load");
+
+    world.all_ended(USERS.into()).await;
+    world.finish(daemon).await;
+    let unknowns = world.conserved((1..=USERS).map(|n| format!("pay-{n}"))).await;
+    println!(
+        "{KILLS} kills, {USERS} events: {unknowns} outcomes unknown, {} doubles",
+        world.wechat.doubles().await
+    );
+    assert!(
+        unknowns <= i64::from(KILLS * CONCURRENCY),
+        "more outcomes are unknown than requests can have been out"
+    );
+    everybody_got_his_own_once(&world).await;
+}
+
+/// Each user by his own account: once, or at most once more for each outcome that his row calls unknown.
+async fn everybody_got_his_own_once(world: &World) {
+    let inboxes = world.wechat.ask("sent").await;
+    let got: HashMap<&str, i64> = inboxes["users"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|user| (user["openid"].as_str().unwrap(), user["count"].as_i64().unwrap()))
+        .collect();
+    let ledger = world.ledger().await;
+    assert_eq!(ledger.len(), usize::try_from(USERS).unwrap());
+    for row in ledger {
+        let got = got.get(row.recipient.as_str()).copied().unwrap_or_default();
+        assert_eq!(row.end(), "sent", "{row:?}");
+        assert!((1..=1 + i64::from(row.unknowns)).contains(&got), "got {got} messages: {row:?}");
+    }
+}
