@@ -4,6 +4,8 @@
     pip install pika            (Debian: apt-get install python3-pika)
     AMQP_URL=amqp://user:password@broker/%2f ./publish_event.py payment.paid event.json
 
+From a shell, the daemon's own binary does the same:  wechat-notifier publish event.json
+
 The second argument is a file with the event as JSON, or - for standard input. Exit code 0 means that the broker has
 confirmed the event: from then on wechat-notifier answers for it. Anything else means that it was not taken; publish it
 again with the same event_id, which is safe, since the same event is never sent twice.
