@@ -2,13 +2,14 @@
 //!
 //! ```text
 //! intake ─► plan ─► bring ─┬─► ready     the openid's turn, an open app, a token, a slot: all waiting is here
-//!            └► fan_out ─┘ ├─► claim     the ledger grants the attempt, or says why not
+//!                          ├─► claim     the ledger grants the attempt, or says why not
 //!                          ├─► attempt   the request, and what its answer means
 //!                          └─► settle    publish onward, record in the ledger; only then ack
 //! ```
 //!
 //! Each step takes what the one before made: `Incoming → Event → Plan → Delivery → Ready → Claim → Attempted → settled`.
 //! Nothing waits between claim and request, and nothing is acked because somebody else is working on it.
+//! An event for many takes the way of `fan_out`, which brings its deliveries page by page.
 
 mod apps;
 mod attempt;

@@ -115,6 +115,28 @@ async fn a_process_killed_in_the_middle_costs_nobody_anything_and_adds_nobody() 
 }
 
 #[tokio::test]
+async fn a_stop_in_the_middle_is_quick_and_the_next_process_goes_on() {
+    let world = World::new().await;
+    world.crowd(2000).await;
+    world.rule_for_all_and(&[]).await;
+    world.wechat.tell("latency", json!({"ms": 50})).await;
+    let mut first = world.daemon().await;
+    world.publish(event("stopped")).await;
+    world.ends_when("sent", 200).await;
+
+    first.terminate();
+    assert_eq!(first.exit().await, Some(0));
+    let ends = world.ends().await;
+    assert!(ends["planned"] > 500, "the stop waited for the whole event");
+    assert_eq!(ends.get("attempting"), None, "a request was left without its settlement");
+
+    let _second = world.daemon().await;
+    world.all_ended(2000).await;
+    assert_eq!(world.conserved(["stopped".to_owned()]).await, 0);
+    assert_eq!(world.wechat.send_requests().await, 2000);
+}
+
+#[tokio::test]
 async fn a_payment_overtakes_its_own_apps_fan_out() {
     let world = World::new().await;
     world.crowd(5000).await;
