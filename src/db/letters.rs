@@ -2,8 +2,8 @@
 
 mod archive;
 mod browse;
-mod delivery_limit;
+mod carried;
 
 pub use archive::{Letter, archive};
 pub use browse::{Filter, Found, Whole, list, show};
-pub use delivery_limit::settle_delivery_limit;
+pub use carried::settle_carried;

@@ -92,9 +92,10 @@ fn plainest(letter: &Letter) -> Letter {
     }
 }
 
-/// Our own letters were settled by whoever wrote them; the broker settles nothing.
+/// Letters are settled by whoever writes them; but the broker settles nothing, and a panic may have come before.
 async fn settle(db: &Database, letter: &Letter) -> Result<Verdict, Error> {
-    if letter.reason != DeadReason::DeliveryLimit || letters::settle_delivery_limit(db, letter).await? {
+    let is_settled = !matches!(letter.reason, DeadReason::DeliveryLimit | DeadReason::Panicked);
+    if is_settled || letters::settle_carried(db, letter).await? {
         Ok(Verdict::Kept)
     } else {
         Ok(Verdict::ComeAgain)

@@ -27,7 +27,10 @@ impl AppWatch {
     /// Tells the app's gate when the token goes and comes. Ends when the app's row is gone.
     pub(super) async fn tell(&mut self, gate: &Gate) {
         loop {
-            match &self.0.borrow_and_update().token {
+            let state = self.0.borrow_and_update().clone();
+            match &state.token {
+                // Nothing is sent for an app that is switched off, so nothing needs to wait: its deliveries are skipped.
+                _ if !state.app.active => gate.open(),
                 TokenState::Ready(_) => gate.token_back(),
                 TokenState::Waiting => {}
                 TokenState::Faulty { reason, errcode, errmsg, .. } => {

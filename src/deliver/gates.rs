@@ -127,7 +127,7 @@ impl Gate {
             }
             // No answer about the message itself shows nothing.
             None if matches!(class, Class::Transient | Class::Unlisted | Class::Unknown | Class::Token) => {}
-            None => self.resume(),
+            None => self.open(),
         }
     }
 
@@ -139,7 +139,7 @@ impl Gate {
     /// The refresher has a token.
     pub(super) fn token_back(&self) {
         if self.state.borrow().is_some_and(|pause| pause.ends == Ends::ByToken) {
-            self.resume();
+            self.open();
         }
     }
 
@@ -156,7 +156,8 @@ impl Gate {
             "app paused; its messages wait uncharged and go on by themselves once this is mended");
     }
 
-    fn resume(&self) {
+    /// Opens the gate, whatever shut it.
+    pub(super) fn open(&self) {
         // Most answers find the gate open: look before writing, which would wake every follower.
         if !self.is_shut() {
             return;

@@ -16,7 +16,7 @@ use crate::domain::delivery::{Delivery, Progress};
 use crate::domain::letter;
 use crate::domain::outcome::{DeadReason, Outcome, SkipReason};
 use crate::domain::protocol::Settling;
-use crate::failpoint::crash_point;
+use crate::failpoint::{crash_point, panic_point};
 
 impl Pipeline {
     /// Settles one attempt. Afterwards the message that brought it may be acked.
@@ -27,6 +27,7 @@ impl Pipeline {
         claim: &Claim,
         attempted: Attempted,
     ) -> Result<(), Left> {
+        panic_point("settle");
         if attempted.unknown {
             self.metrics.unknown(&delivery.event.app_id);
         }

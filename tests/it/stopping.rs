@@ -192,6 +192,21 @@ async fn a_panic_in_one_delivery_is_a_letter_and_not_the_end() {
 }
 
 #[tokio::test]
+async fn a_panic_with_the_claim_in_hand_strands_no_row() {
+    let world = World::new().await;
+    world.user("zhangsan", "o-zhang").await;
+    let _daemon = world.daemon_with(&[("FAILPOINT", "settle")]).await;
+
+    world.publish(event("clumsy").to(&["zhangsan"])).await;
+
+    // The message went out, and then nobody knew: the archiver closes the row once the claim has run out.
+    let row = world.ended("clumsy").await;
+    assert_eq!((row.end().as_str(), row.unknowns), ("dead:panicked", 1));
+    assert_eq!(world.wechat.got("o-zhang").await, 1);
+    assert_eq!(world.conserved(["clumsy".to_owned()]).await, 1);
+}
+
+#[tokio::test]
 async fn a_listener_whose_port_is_taken_is_a_start_that_failed() {
     let world = World::new().await;
     let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();

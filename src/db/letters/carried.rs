@@ -1,15 +1,16 @@
-//! The ledger's side of a message that the broker gave up on: its rows have lost their carrier.
+//! The ledger's side of a message that was given up as a whole, by the broker or by a panic: its rows have lost their carrier.
 
 use tokio_postgres::Row;
 
 use super::archive::{Letter, archive_on};
 use crate::db::{Database, Error, query};
 use crate::domain::letter::{self, DeliveryKey};
+use crate::domain::outcome::DeadReason;
 
 /// Rows settled in one transaction. A fan-out's event can be the carrier of a hundred thousand.
 const PAGE: i64 = 500;
 
-/// Settles the unfinished rows that the message was the carrier of: `dead`, `delivery_limit`.
+/// Settles the unfinished rows that the message was the carrier of: `dead`, with the letter's reason.
 ///
 /// A letter about one delivery settles its row; one about a whole event settles the event's rows of turn 0, and gives each
 /// a letter of its own in the same transaction, so that each can be replayed. A row whose claim ran out counts one unknown:
@@ -17,7 +18,7 @@ const PAGE: i64 = 500;
 ///
 /// False while a claim still runs: its holder may settle, or die and leave a row that nobody carries. Come again later, and
 /// keep the message until then.
-pub async fn settle_delivery_limit(db: &Database, letter: &Letter) -> Result<bool, Error> {
+pub async fn settle_carried(db: &Database, letter: &Letter) -> Result<bool, Error> {
     let Some(key) = Key::of(letter) else { return Ok(true) };
     let mut client = db.durable().await?;
     loop {
@@ -47,6 +48,7 @@ struct Key<'a> {
     /// `None`: the event's rows of turn 0.
     recipient: Option<&'a str>,
     turn: i32,
+    reason: DeadReason,
 }
 
 impl<'a> Key<'a> {
@@ -59,13 +61,14 @@ impl<'a> Key<'a> {
             event_id: letter.event_id.as_deref()?,
             recipient: letter.recipient.as_deref(),
             turn: letter.turn.unwrap_or(0),
+            reason: letter.reason,
         })
     }
 }
 
 async fn settle_page(client: &deadpool_postgres::Transaction<'_>, key: &Key<'_>) -> Result<Vec<Row>, Error> {
     // A row of a later turn has a later carrier; this message was only its echo.
-    const SQL: &str = "-- letters::settle_delivery_limit
+    const SQL: &str = "-- letters::settle_carried
         WITH carried AS (
             SELECT id FROM t_wechat_delivery
              WHERE company_no = $1 AND app_id = $2 AND template_id = $3 AND event_id = $4
@@ -75,13 +78,15 @@ async fn settle_page(client: &deadpool_postgres::Transaction<'_>, key: &Key<'_>)
              LIMIT $7
                FOR UPDATE)
         UPDATE t_wechat_delivery d
-           SET status = 'dead', reason = 'delivery_limit', turn = $6, claim = NULL, claimed_until = NULL,
+           SET status = 'dead', reason = $8, turn = $6, claim = NULL, claimed_until = NULL,
                unknowns = unknowns + (status = 'attempting')::integer, settled_at = now()
           FROM carried
          WHERE d.id = carried.id
         RETURNING d.recipient, d.openid, d.sys_user_id, d.attempts";
-    let Key { company_no, app_id, template_id, event_id, recipient, turn } = key;
-    query::rows(client, SQL, &[company_no, app_id, template_id, event_id, recipient, turn, &PAGE]).await
+    let Key { company_no, app_id, template_id, event_id, recipient, turn, .. } = key;
+    let reason = key.reason.as_str();
+    query::rows(client, SQL, &[company_no, app_id, template_id, event_id, recipient, turn, &PAGE, &reason])
+        .await
 }
 
 /// Is somebody still at one of the rows?
@@ -92,7 +97,7 @@ async fn is_claimed(client: &deadpool_postgres::Object, key: &Key<'_>) -> Result
              WHERE company_no = $1 AND app_id = $2 AND template_id = $3 AND event_id = $4
                AND (recipient = $5 OR ($5::text IS NULL AND turn = 0)) AND turn <= $6
                AND status = 'attempting')";
-    let Key { company_no, app_id, template_id, event_id, recipient, turn } = key;
+    let Key { company_no, app_id, template_id, event_id, recipient, turn, .. } = key;
     let rows =
         query::rows(client, SQL, &[company_no, app_id, template_id, event_id, recipient, turn]).await?;
     Ok(rows[0].get(0))
