@@ -120,11 +120,18 @@ mod tests {
 
     #[test]
     fn the_chatter_of_clients_is_left_out_unless_asked_for() {
-        let chatter = || tracing::info!(target: "lapin::channel", "connected");
+        let chatter = || tracing::info!(target: "reqwest::connect", "connected");
         assert_eq!(logged("debug", chatter).len(), 0);
-        assert_eq!(logged("debug,lapin=info", chatter).len(), 1);
-        assert_eq!(logged("debug", || tracing::warn!(target: "lapin::channel", "closed")).len(), 1);
-        assert_eq!(logged("error", || tracing::warn!(target: "lapin::channel", "closed")).len(), 0);
+        assert_eq!(logged("debug,reqwest=info", chatter).len(), 1);
+        assert_eq!(logged("debug", || tracing::warn!(target: "reqwest::connect", "odd")).len(), 1);
+        assert_eq!(logged("error", || tracing::warn!(target: "reqwest::connect", "odd")).len(), 0);
+    }
+
+    #[test]
+    fn what_may_hold_a_message_body_is_silent_at_any_level() {
+        let returned = || tracing::error!(target: "lapin::returned_messages", "with its body");
+        assert_eq!(logged("debug", returned).len(), 0);
+        assert_eq!(logged("warn", returned).len(), 0);
     }
 
     #[test]
