@@ -51,6 +51,8 @@ struct Tries {
     conflicts: u32,
     tokens: u32,
     quick: Delays,
+    /// Trouble with the last answer is to be blamed on the app.
+    is_the_apps: bool,
 }
 
 impl Pipeline {
@@ -69,7 +71,8 @@ impl Pipeline {
 
     async fn send_until_decided(&self, delivery: &Delivery, claim: &Claim, mut go: Go) -> Attempted {
         panic_point("attempt");
-        let mut tries = Tries { charged: 0, conflicts: 0, tokens: 0, quick: Delays::quick_retry() };
+        let mut tries =
+            Tries { charged: 0, conflicts: 0, tokens: 0, quick: Delays::quick_retry(), is_the_apps: false };
         loop {
             let Some(token) = go.app.token() else { return uncharged(&tries) };
             if !claim.allows(self.settings.request_timeout) || self.stops.soft.is_cancelled() {
@@ -78,12 +81,21 @@ impl Pipeline {
             let answer = self.request(delivery, &token, &go.app.app()).await;
             let class = classify_send(&answer);
             tries.charged += i32::from(is_charged(class));
+            tries.is_the_apps = self.learn(delivery, &answer);
             let again = answer.retry_after().is_none()
-                && self.try_again(class, &token, claim, &mut tries, &mut go).await;
+                && self.try_again(class, &token, claim, &mut tries, &mut go).await
+                // What was waited for may have taken the room for another request.
+                && claim.allows(self.settings.request_timeout);
             if !again {
                 return self.decide(delivery, claim, &answer, &tries, &token, go);
             }
         }
+    }
+
+    /// Tells the app's gate, which hears every answer at once: pauses must not wait for this delivery's retries.
+    fn learn(&self, delivery: &Delivery, answer: &SendAnswer) -> bool {
+        let gate = self.gates.of(&delivery.event.app_id);
+        delivery.recipient.openid().is_some_and(|openid| gate.learn(openid, answer))
     }
 
     async fn request(&self, delivery: &Delivery, token: &AccessToken, app: &App) -> SendAnswer {
@@ -161,7 +173,6 @@ impl Pipeline {
         go: Go,
     ) -> Attempted {
         let class = classify_send(answer);
-        self.gates.of(&delivery.event.app_id).learn(answer);
         drop(go);
         let situation = Situation {
             ladder: &self.settings.ladder,
@@ -173,11 +184,13 @@ impl Pipeline {
             counted: claim.row.consent.is_some_and(|consent| consent.remaining.is_some()),
             msgid: answer.msgid(),
             retry_after: answer.retry_after(),
+            is_the_apps: tries.is_the_apps,
         };
+        let outcome = decide::outcome(class, &situation);
         Attempted {
-            outcome: decide::outcome(class, &situation),
             facts: answer.facts(),
-            charged: tries.charged,
+            charged: if outcome == Outcome::Uncharged { 0 } else { tries.charged },
+            outcome,
             unknown: class == Class::Unknown,
             token_generation: Some(token.generation()),
         }

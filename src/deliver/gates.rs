@@ -1,7 +1,8 @@
 //! Which apps may be sent to: an app whose own trouble WeChat reports is paused, and tried again by one probe at a time.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::hash::{BuildHasher, RandomState};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use jiff::tz::TimeZone;
@@ -9,14 +10,17 @@ use jiff::{Timestamp, ToSpan};
 use tokio::sync::watch;
 use tokio::time::Instant;
 
+use super::streak::{Streak, Verdict};
 use crate::clock;
 use crate::domain::answer::{Class, PauseReason, SendAnswer, blocked_ip, classify_send};
-use crate::domain::ids::AppId;
+use crate::domain::ids::{AppId, Openid};
 use crate::metrics::Metrics;
 
 /// Between two probes of a paused app. Shorter burns calls on a fault that only a person mends; longer delays the
 /// resumption after the mending.
 const PROBE_EVERY: Duration = Duration::from_secs(3);
+/// The same where WeChat is away: a probe may take the whole request timeout, and nobody has to mend anything.
+const PROBE_AWAY_EVERY: Duration = Duration::from_secs(5);
 
 /// The gates of all apps this process has met.
 #[derive(Clone)]
@@ -29,6 +33,8 @@ pub(super) struct Gates {
 pub(super) struct Gate {
     app_id: AppId,
     state: watch::Sender<Option<Pause>>,
+    streak: Mutex<Streak>,
+    hasher: RandomState,
     metrics: Arc<Metrics>,
 }
 
@@ -75,7 +81,13 @@ impl Gates {
             return Arc::clone(gate);
         }
         let metrics = Arc::clone(&self.metrics);
-        let gate = Arc::new(Gate { app_id: app_id.clone(), state: watch::Sender::new(None), metrics });
+        let gate = Arc::new(Gate {
+            app_id: app_id.clone(),
+            state: watch::Sender::new(None),
+            streak: Mutex::default(),
+            hasher: RandomState::new(),
+            metrics,
+        });
         gates.insert(app_id.clone(), Arc::clone(&gate));
         gate
     }
@@ -118,17 +130,37 @@ impl Gate {
         pass
     }
 
-    /// Takes note of WeChat's answer to a send.
-    pub(super) fn learn(&self, answer: &SendAnswer) {
+    /// Takes note of WeChat's answer to a send. True where trouble with this delivery is to be blamed on the app.
+    pub(super) fn learn(&self, openid: &Openid, answer: &SendAnswer) -> bool {
         let class = classify_send(answer);
+        if matches!(class, Class::Transient | Class::Unlisted | Class::Unknown) {
+            return self.learn_of_trouble(openid, answer);
+        }
+        self.streak().good();
         match class.pause_reason() {
             Some(reason) => {
                 self.pause(Pause { reason, ends: Ends::by_probe(end_of(class, clock::now())) }, answer);
             }
-            // No answer about the message itself shows nothing.
-            None if matches!(class, Class::Transient | Class::Unlisted | Class::Unknown | Class::Token) => {}
+            // A rejected token says nothing about the rest.
+            None if class == Class::Token => {}
             None => self.open(),
         }
+        false
+    }
+
+    fn learn_of_trouble(&self, openid: &Openid, answer: &SendAnswer) -> bool {
+        let user = self.hasher.hash_one(openid);
+        let verdict = self.streak().trouble(user, Instant::now());
+        if verdict == Verdict::Away && !self.is_shut() {
+            let at = clock::now().saturating_add(PROBE_AWAY_EVERY).ok();
+            self.pause(Pause { reason: PauseReason::Away, ends: Ends::by_probe(at) }, answer);
+        }
+        verdict != Verdict::Fine
+    }
+
+    fn streak(&self) -> MutexGuard<'_, Streak> {
+        // Nothing panics under this lock.
+        self.streak.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The refresher gets no token: nothing can be sent until it does.
@@ -216,6 +248,10 @@ mod tests {
         Gates::new(Arc::new(Metrics::new())).of(&"wx1".parse().unwrap())
     }
 
+    fn anna() -> Openid {
+        "o-anna".parse().unwrap()
+    }
+
     fn says(errcode: i64) -> SendAnswer {
         SendAnswer::Read { errcode, errmsg: String::new(), rid: None, msgid: None }
     }
@@ -232,7 +268,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_paused_app_is_tried_by_one_probe_at_a_time() {
         let gate = gate();
-        gate.learn(&says(48001));
+        gate.learn(&anna(), &says(48001));
         assert!(matches!(gate.pass(), Pass::Paused));
         tokio::time::advance(PROBE_EVERY).await;
         let Pass::Probe(probe) = gate.pass() else { panic!("no probe") };
@@ -241,7 +277,7 @@ mod tests {
         assert!(matches!(gate.pass(), Pass::Paused), "a probe without an answer tells nothing");
         tokio::time::advance(PROBE_EVERY).await;
         let Pass::Probe(_probe) = gate.pass() else { panic!("no second probe") };
-        gate.learn(&says(0));
+        gate.learn(&anna(), &says(0));
         assert!(matches!(gate.pass(), Pass::Open));
     }
 

@@ -26,6 +26,7 @@ mod plan;
 mod ready;
 mod settle;
 mod slots;
+mod streak;
 mod turns;
 mod unlisted;
 

@@ -26,6 +26,8 @@ pub struct Situation<'a> {
     pub msgid: Option<u64>,
     /// WeChat's wish: not again before this long.
     pub retry_after: Option<Duration>,
+    /// Nobody of this app's users could be reached lately: a transient trouble is not this delivery's.
+    pub is_the_apps: bool,
 }
 
 /// Decides. Pure; `deliver::settle` acts on it.
@@ -35,6 +37,7 @@ pub fn outcome(class: Class, situation: &Situation<'_>) -> Outcome {
         Class::Token | Class::AppFault(_) | Class::Quota | Class::Throttled | Class::Conflict => {
             Outcome::Uncharged
         }
+        Class::Transient if situation.is_the_apps => Outcome::Uncharged,
         Class::Unlisted if situation.attempts >= MAX_UNLISTED_ATTEMPTS => {
             Outcome::Dead(DeadReason::Exhausted)
         }
@@ -87,6 +90,7 @@ mod tests {
             counted: false,
             msgid: None,
             retry_after: None,
+            is_the_apps: false,
         };
         change(&mut situation);
         outcome(class, &situation)
@@ -111,6 +115,8 @@ mod tests {
         for class in [Class::Token, Class::Quota, Class::Throttled, Class::Conflict] {
             assert_eq!(decided(class, |s| s.step = 9), Outcome::Uncharged);
         }
+        let away = |s: &mut Situation<'_>| (s.step, s.is_the_apps) = (9, true);
+        assert_eq!(decided(Class::Transient, away), Outcome::Uncharged);
     }
 
     #[test]

@@ -29,7 +29,11 @@ async fn a_wrong_secret_stops_that_app_alone_until_it_is_mended() {
     let world = World::new().await;
     with_other_app(&world).await;
     world.crowd(30).await;
-    world.db.execute("UPDATE t_wechat_app SET app_secret = 'wrong' WHERE app_id = $1", &[&APP]).await.unwrap();
+    world
+        .db
+        .execute("UPDATE t_wechat_app SET app_secret = 'wrong' WHERE app_id = $1", &[&APP])
+        .await
+        .unwrap();
     let daemon = world.daemon().await;
 
     world.publish_all((1..=30).map(|n| event(&format!("waits-{n}")).to(&[&format!("user-{n}")]))).await;
@@ -43,7 +47,11 @@ async fn a_wrong_secret_stops_that_app_alone_until_it_is_mended() {
     let paused = format!("wechat_notifier_app_paused{{app_id=\"{APP}\",reason=\"secret_wrong\"}}");
     assert_eq!(daemon.metric(&paused).await, 1.0);
 
-    world.db.execute("UPDATE t_wechat_app SET app_secret = 'secret' WHERE app_id = $1", &[&APP]).await.unwrap();
+    world
+        .db
+        .execute("UPDATE t_wechat_app SET app_secret = 'secret' WHERE app_id = $1", &[&APP])
+        .await
+        .unwrap();
     world.all_ended(31).await;
     assert!(world.ledger().await.iter().all(|row| row.end() == "sent" && row.attempts == 1));
     assert_eq!(daemon.metric(&paused).await, 0.0);
@@ -76,7 +84,11 @@ async fn a_refused_app_is_probed_and_its_messages_wait_uncharged() {
 async fn a_lane_that_a_dead_process_left_is_found_by_the_next() {
     let world = World::new().await;
     world.crowd(10).await;
-    world.db.execute("UPDATE t_wechat_app SET app_secret = 'wrong' WHERE app_id = $1", &[&APP]).await.unwrap();
+    world
+        .db
+        .execute("UPDATE t_wechat_app SET app_secret = 'wrong' WHERE app_id = $1", &[&APP])
+        .await
+        .unwrap();
     let mut daemon = world.daemon().await;
     world.publish_all((1..=10).map(|n| event(&format!("e-{n}")).to(&[&format!("user-{n}")]))).await;
     eventually("the lane to fill", async || {
@@ -85,7 +97,11 @@ async fn a_lane_that_a_dead_process_left_is_found_by_the_next() {
     .await;
     daemon.kill();
 
-    world.db.execute("UPDATE t_wechat_app SET app_secret = 'secret' WHERE app_id = $1", &[&APP]).await.unwrap();
+    world
+        .db
+        .execute("UPDATE t_wechat_app SET app_secret = 'secret' WHERE app_id = $1", &[&APP])
+        .await
+        .unwrap();
     let _next = world.daemon().await;
     world.all_ended(10).await;
     world.conserved([]).await;
@@ -100,9 +116,13 @@ async fn a_slow_app_does_not_delay_another() {
     let _daemon = world.daemon().await;
 
     world.publish_all((1..=2_000).map(|n| event(&format!("slow-{n}")).to(&[&format!("user-{n}")]))).await;
-    eventually("the slow app to have its share", async || (world.wechat.send_requests().await >= 100).then_some(()))
+    eventually("the slow app to have its share", async || {
+        (world.wechat.send_requests().await >= 100).then_some(())
+    })
+    .await;
+    world
+        .publish_all((1..=50).map(|n| of_other(&format!("quick-{n}")).with("deliver_after", json!(null))))
         .await;
-    world.publish_all((1..=50).map(|n| of_other(&format!("quick-{n}")).with("deliver_after", json!(null)))).await;
 
     eventually("the other app's events to be sent", async || {
         (world.wechat.ask(&format!("sent?appid={OTHER}")).await["total"] == 50).then_some(())
@@ -111,5 +131,35 @@ async fn a_slow_app_does_not_delay_another() {
     let slow = world.wechat.ask(&format!("sent?appid={APP}")).await["total"].as_i64().unwrap();
     assert!(slow < 1_500, "the other app had to wait until {slow} of the slow one's 2,000 were through");
     world.all_ended(2_050).await;
+    world.conserved([]).await;
+}
+
+#[tokio::test]
+async fn while_wechat_is_away_nobody_is_charged_and_nothing_dies() {
+    let world = World::new().await;
+    world.crowd(60).await;
+    let daemon = world.daemon().await;
+    world.wechat.fault(json!({"match": {"path": "send"}, "action": {"http_status": 503}})).await;
+
+    // The tests' ladder is over after three seconds: charged for it, every delivery would be dead before the pause.
+    world.publish_all((1..=60).map(|n| event(&format!("e-{n}")).to(&[&format!("user-{n}")]))).await;
+    let away = format!("wechat_notifier_app_paused{{app_id=\"{APP}\",reason=\"away\"}}");
+    eventually("the app to be paused", async || (daemon.metric(&away).await == 1.0).then_some(())).await;
+    eventually("most to wait in the lane", async || {
+        world.depth(&format!("lane.{APP}")).await.filter(|depth| *depth >= 50)
+    })
+    .await;
+
+    world.wechat.heal().await;
+    world.all_ended(60).await;
+    let charged: Vec<_> = world
+        .ledger()
+        .await
+        .into_iter()
+        .filter(|row| (row.end().as_str(), row.attempts) != ("sent", 1))
+        .collect();
+    assert!(charged.is_empty(), "{charged:#?}");
+    assert_eq!(world.letters().await, [""; 0]);
+    assert_eq!(daemon.metric(&away).await, 0.0);
     world.conserved([]).await;
 }

@@ -15,6 +15,7 @@ mod error_codes;
 mod fan_out;
 mod inputs;
 mod kill_storm;
+mod lanes;
 mod letters;
 mod main_story;
 mod migrations;

@@ -80,6 +80,14 @@ fn no_path_of_anyones_machine() {
     expect_none(own_paths(&FILES), "Use a path from the repository's root, or an argument.");
 }
 
+#[test]
+fn every_story_is_told() {
+    expect_none(
+        untold(&FILES),
+        "Name it in tests/it/main.rs; a file that no `mod` names is not even compiled.",
+    );
+}
+
 fn expect_none(findings: Vec<String>, advice: &str) {
     assert!(findings.is_empty(), "\n{}\n\n{advice}\n", findings.join("\n"));
 }
@@ -104,6 +112,17 @@ fn shared_with_simulator(sources: &[Source]) -> Vec<String> {
         }
     }
     findings
+}
+
+/// Files beside `tests/it/main.rs` that it does not name.
+fn untold(files: &[TextFile]) -> Vec<String> {
+    let main = files.iter().find(|file| file.path == "tests/it/main.rs").map_or("", |file| &file.text);
+    let stories = files.iter().filter_map(|file| file.path.strip_prefix("tests/it/")?.strip_suffix(".rs"));
+    stories
+        .filter(|story| !story.contains('/') && *story != "main")
+        .filter(|story| !main.contains(&format!("\nmod {story};")))
+        .map(|story| format!("tests/it/{story}.rs is no part of the tests"))
+        .collect()
 }
 
 fn empty_names(files: &[TextFile]) -> Vec<String> {
