@@ -12,7 +12,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::debug;
 
 use super::acks::{AckWindow, DueAcks};
-use super::link::Live;
+use super::live::Live;
 use super::request::{LinkError, farewell, in_time};
 
 /// Verdicts taken up at once. They keep coming while a write runs, so one round covers all of them.

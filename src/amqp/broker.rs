@@ -14,6 +14,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::warn;
 
+use super::caution::Remedy;
 use super::consumer::Subscription;
 use super::health::{Health, LinkHealth, update};
 use super::link::{Address, Blueprint, Link};
@@ -46,11 +47,14 @@ pub struct NotReady {
     trouble: String,
 }
 
-/// Both connections, kept alive until [`Broker::close`]. Clones share them.
+/// All connections, kept alive until [`Broker::close`]. Clones share them.
 #[derive(Clone)]
 pub struct Broker {
     topology: Arc<Topology>,
-    consuming: Link,
+    /// Whoever publishes to one of these queues may end its connection (see `caution`), so each has its own.
+    events: Link,
+    letters: Link,
+    deliveries: Link,
     health: watch::Receiver<Health>,
     publisher: Publisher,
     stale_receipts: Arc<AtomicU64>,
@@ -72,19 +76,32 @@ impl Broker {
         });
         let (stop, supervisors) = (CancellationToken::new(), TaskTracker::new());
         let (health_in, health) = watch::channel(Health::default());
-
-        let report = health_in.clone();
-        let report = move |link: LinkHealth| update(&report, |health| &mut health.consuming, link);
-        let (consuming, supervisor) = Link::start("consuming", blueprint.clone(), report, stop.clone());
-        supervisors.spawn(supervisor);
-
-        let report = move |link: LinkHealth| update(&health_in, |health| &mut health.publishing, link);
-        let (publishing, supervisor) = Link::start("publishing", blueprint, report, stop.clone());
-        supervisors.spawn(supervisor);
+        let link = |name, remedy, side: fn(&mut Health) -> &mut LinkHealth| {
+            let health = health_in.clone();
+            let report = move |link: LinkHealth| update(&health, side, link);
+            let (link, supervisor) = Link::start(name, remedy, blueprint.clone(), report, stop.clone());
+            supervisors.spawn(supervisor);
+            link
+        };
+        let events = link("events", Remedy::Broker, |health| &mut health.events);
+        let deliveries = link("deliveries", Remedy::Broker, |health| &mut health.deliveries);
+        let letters = link("letters", Remedy::Person, |health| &mut health.letters);
+        let publishing = link("publishing", Remedy::Broker, |health| &mut health.publishing);
 
         let publisher = Publisher::start(publishing, topology.clone(), &supervisors);
         let (stale_receipts, ackers) = (Arc::default(), TaskTracker::new());
-        Ok(Self { topology, consuming, health, publisher, stale_receipts, ackers, supervisors, stop })
+        Ok(Self {
+            topology,
+            events,
+            letters,
+            deliveries,
+            health,
+            publisher,
+            stale_receipts,
+            ackers,
+            supervisors,
+            stop,
+        })
     }
 
     /// The names of everything at this broker.
@@ -97,7 +114,7 @@ impl Broker {
         self.health.clone()
     }
 
-    /// Waits until both connections are up. For commands that want to fail instead of waiting for ever.
+    /// Waits until the connections are up. For commands that want to fail instead of waiting for ever.
     pub async fn ready(&self, patience: Duration) -> Result<(), NotReady> {
         let mut health = self.health.clone();
         let up = tokio::time::timeout(patience, health.wait_for(Health::is_up)).await.is_ok();
@@ -116,14 +133,20 @@ impl Broker {
     /// Consumes `queue` (declared first, so lanes come to be here) with at most `prefetch` messages unacked, across
     /// reconnects, until the subscription is cancelled or dropped.
     pub fn consume(&self, queue: &str, prefetch: u16) -> Subscription {
-        let link = self.consuming.clone();
-        Subscription::start(link, &self.topology, queue, prefetch, &self.stale_receipts, &self.ackers)
+        let link = if queue == self.topology.events() {
+            &self.events
+        } else if queue == self.topology.dead() {
+            &self.letters
+        } else {
+            &self.deliveries
+        };
+        Subscription::start(link.clone(), &self.topology, queue, prefetch, &self.stale_receipts, &self.ackers)
     }
 
     /// How many messages wait in each queue (those in somebody's hands not counted); a queue that does not exist is
     /// left out.
     pub async fn depths(&self, queues: &[String]) -> Result<Vec<(String, u64)>, LinkError> {
-        let live = self.consuming.now().ok_or(LinkError::Away)?;
+        let live = self.deliveries.now().ok_or(LinkError::Away)?;
         let mut channel = live.channel().await?;
         let mut depths = Vec::with_capacity(queues.len());
         for queue in queues {
@@ -145,7 +168,7 @@ impl Broker {
         self.stale_receipts.load(Ordering::Relaxed)
     }
 
-    /// Writes the acks that are still to be written, then closes both connections. Call it after the last receipt and
+    /// Writes the acks that are still to be written, then closes the connections. Call it after the last receipt and
     /// subscription are gone.
     pub async fn close(&self) {
         self.ackers.close();

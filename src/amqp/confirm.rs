@@ -14,7 +14,7 @@ use tokio::time::timeout;
 use tracing::{debug, warn};
 
 use super::declare::TopologyError;
-use super::link::Live;
+use super::live::Live;
 use super::message::Message;
 use super::publisher::{PublishError, Request, Route};
 use super::request::{LinkError, farewell, in_time};

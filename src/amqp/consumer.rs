@@ -7,22 +7,21 @@ use std::time::Duration;
 
 use futures_util::StreamExt;
 use lapin::message::Delivery;
-use lapin::options::{BasicCancelOptions, BasicConsumeOptions, BasicQosOptions};
-use lapin::types::FieldTable;
+use lapin::options::BasicCancelOptions;
 use lapin::{Channel, Consumer};
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::{CancellationToken, DropGuard};
 use tokio_util::task::TaskTracker;
-use tracing::{debug, error, info};
+use tracing::{debug, info};
 
-use super::acks_task::{self, Acks};
-use super::declare::TopologyError;
-use super::link::{Link, Live};
+use super::acks_task::Acks;
+use super::attacher::Attacher;
+use super::link::Link;
 use super::message::Message;
 use super::request::in_time;
 use super::topology::Topology;
-use super::wire::{self, short};
-use crate::delays::Delays;
+use super::trial::Trial;
+use super::wire;
 
 /// What was prefetched comes right behind the broker's answer to a cancel; longer means it never comes.
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(2);
@@ -91,11 +90,13 @@ pub struct Subscription {
 }
 
 /// One channel with one consumer. Its acks go nowhere else.
-struct Attachment {
-    consumer: Consumer,
-    channel: Channel,
-    acks: Arc<Acks>,
-    over: CancellationToken,
+pub(super) struct Attachment {
+    pub consumer: Consumer,
+    pub channel: Channel,
+    pub acks: Arc<Acks>,
+    pub over: CancellationToken,
+    /// Counts down what it still takes in careful mode; at the end of it another one takes its place.
+    pub trial: Option<Trial>,
 }
 
 impl Subscription {
@@ -115,6 +116,7 @@ impl Subscription {
             topology: topology.clone(),
             queue: queue.to_owned(),
             prefetch,
+            trusted: None,
             stale: stale.clone(),
             ackers: ackers.clone(),
             hand_over,
@@ -155,9 +157,13 @@ impl Subscription {
         }
     }
 
-    /// An error, or the end, of a stream is the end of the whole channel (facts: stack 1.1, rows e, i, j).
+    /// An error, or the end, of a stream is the end of the whole channel (facts: stack 1.1, rows e, i, j), unless it ends
+    /// because its trial does: then the channel stays for the receipts that are out.
     fn detach(&mut self, error: Option<lapin::Error>) {
         if let Some(attachment) = self.current.take() {
+            if error.is_none() && attachment.trial.as_ref().is_some_and(Trial::is_over) {
+                return;
+            }
             let why = error.map_or_else(|| "the stream ended".to_owned(), |error| error.to_string());
             let queue = attachment.consumer.queue();
             info!(%queue, why, "a consumer ended; attaching again");
@@ -167,7 +173,10 @@ impl Subscription {
 }
 
 impl Attachment {
-    fn incoming(&self, delivery: Delivery) -> Incoming {
+    fn incoming(&mut self, delivery: Delivery) -> Incoming {
+        if let Some(trial) = &mut self.trial {
+            trial.count();
+        }
         let message = wire::received(delivery.data, &delivery.properties);
         let delivery_count = message.headers.number(DELIVERY_COUNT).unwrap_or(0);
         Incoming {
@@ -192,85 +201,5 @@ impl Attachment {
             given_back += 1;
         }
         given_back
-    }
-}
-
-/// Makes attachments, one at a time, as long as the subscription lives.
-struct Attacher {
-    link: Link,
-    topology: Arc<Topology>,
-    queue: String,
-    prefetch: u16,
-    stale: Arc<AtomicU64>,
-    ackers: TaskTracker,
-    hand_over: mpsc::Sender<Attachment>,
-    attached: watch::Sender<bool>,
-}
-
-impl Drop for Attacher {
-    fn drop(&mut self) {
-        self.attached.send_replace(false);
-    }
-}
-
-impl Attacher {
-    async fn run(mut self) {
-        let mut delays = Delays::reconnect();
-        let mut complaint = String::new();
-        for serial in 1_u64.. {
-            let Some(live) = self.link.live().await else { return };
-            match self.attach(&live, serial).await {
-                Ok(attachment) => {
-                    delays.reset();
-                    complaint.clear();
-                    self.stand(attachment).await;
-                }
-                Err(error) => self.complain(&live, &error, &mut complaint),
-            }
-            let Some(delay) = delays.next() else { return };
-            tokio::time::sleep(delay).await;
-        }
-    }
-
-    async fn attach(&self, live: &Arc<Live>, serial: u64) -> Result<Attachment, TopologyError> {
-        let channel = live.channel().await?;
-        self.topology.declare_queue(&channel, &self.queue).await?;
-        // Per consumer: a global limit is refused by quorum queues.
-        in_time("basic.qos", channel.basic_qos(self.prefetch, BasicQosOptions { global: false })).await?;
-        let tag = format!("{}#{}.{serial}", self.queue, live.incarnation);
-        let (options, arguments) = (BasicConsumeOptions::default(), FieldTable::default());
-        let consuming = channel.basic_consume(short(&self.queue), short(&tag), options, arguments);
-        let consumer = in_time("basic.consume", consuming).await?;
-
-        let over = CancellationToken::new();
-        let (acks, writer) =
-            acks_task::writer(live.clone(), channel.clone(), self.prefetch, self.stale.clone(), over.clone());
-        self.ackers.spawn(writer);
-        Ok(Attachment { consumer, channel, acks: Arc::new(acks), over })
-    }
-
-    /// Hands the attachment over and waits for its end.
-    async fn stand(&self, attachment: Attachment) {
-        let over = attachment.over.clone();
-        if self.hand_over.send(attachment).await.is_ok() {
-            self.attached.send_replace(true);
-            over.cancelled().await;
-            self.attached.send_replace(false);
-        }
-    }
-
-    /// A refusal concerns this queue only; anything else condemns the connection.
-    fn complain(&self, live: &Live, failure: &TopologyError, last: &mut String) {
-        let text = failure.to_string();
-        let queue = self.queue.as_str();
-        if !failure.needs_a_person() {
-            debug!(queue, why = text, "cannot consume");
-            live.condemn(failure);
-        } else if *last == text {
-            debug!(queue, why = text, "still cannot consume");
-        } else {
-            error!(queue, why = text, "cannot consume");
-        }
-        *last = text;
     }
 }

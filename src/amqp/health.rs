@@ -2,10 +2,15 @@
 
 use tokio::sync::watch;
 
-/// How both connections are.
+/// How the connections are.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Health {
-    pub consuming: LinkHealth,
+    /// Consumes fresh events.
+    pub events: LinkHealth,
+    /// Consumes deliveries that come back, and lanes.
+    pub deliveries: LinkHealth,
+    /// Consumes dead letters. The daemon's work goes on without.
+    pub letters: LinkHealth,
     pub publishing: LinkHealth,
 }
 
@@ -21,15 +26,24 @@ pub struct LinkHealth {
 }
 
 impl Health {
-    /// Both connections are up.
+    /// The connections that the work needs are up.
     pub fn is_up(&self) -> bool {
-        self.consuming.up && self.publishing.up
+        self.needed().into_iter().all(|link| link.up)
+    }
+
+    /// How consuming is: as its worse connection.
+    pub fn consuming(&self) -> &LinkHealth {
+        if self.events.up { &self.deliveries } else { &self.events }
     }
 
     /// What is wrong, in one line.
     pub fn trouble(&self) -> Option<&str> {
-        let troubles = [&self.consuming, &self.publishing].into_iter().filter(|link| !link.up);
-        troubles.map(|link| link.trouble.as_deref().unwrap_or("connecting")).next()
+        let down = self.needed().into_iter().find(|link| !link.up)?;
+        Some(down.trouble.as_deref().unwrap_or("connecting"))
+    }
+
+    fn needed(&self) -> [&LinkHealth; 3] {
+        [&self.events, &self.deliveries, &self.publishing]
     }
 }
 

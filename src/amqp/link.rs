@@ -1,21 +1,23 @@
 //! One supervised connection: built, watched, torn down as a whole at the first oddity, built again.
 
 use std::pin::pin;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
-use futures_util::StreamExt;
+use futures_util::{Stream, StreamExt};
 use lapin::tcp::OwnedTLSConfig;
 use lapin::uri::AMQPUri;
-use lapin::{Channel, Connection, ConnectionProperties, Event};
+use lapin::{Connection, ConnectionProperties, Event};
 use tokio::sync::watch;
 use tokio::time::{Instant, MissedTickBehavior};
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, error, info, warn};
 
+use super::caution::{Caution, Remedy};
 use super::declare::TopologyError;
 use super::health::LinkHealth;
-use super::request::{CLOSE_TIMEOUT, LinkError, farewell, in_time, within};
+use super::live::Live;
+use super::request::{CLOSE_TIMEOUT, LinkError, farewell, within};
 use super::topology::Topology;
 use crate::delays::Delays;
 
@@ -25,6 +27,8 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(15);
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 /// A connection that lived this long was a good one: the next pause is short again. Sooner, flapping would be a storm.
 const PROVEN_AFTER: Duration = Duration::from_secs(10);
+/// Whoever uses a connection may notice its end before lapin's own report is read, which is then a moment behind.
+const LAST_WORDS_TIMEOUT: Duration = Duration::from_millis(100);
 
 /// Where to connect, and as whom.
 pub(super) struct Address {
@@ -41,44 +45,6 @@ pub(super) struct Blueprint {
     pub declaring: Arc<tokio::sync::Mutex<()>>,
 }
 
-/// One incarnation of the connection. Whoever meets an oddity condemns it; the supervisor builds the next one.
-pub(super) struct Live {
-    connection: Connection,
-    /// Counts connections of this link, from 1.
-    pub incarnation: u64,
-    over: CancellationToken,
-    verdict: Mutex<Option<String>>,
-}
-
-impl Live {
-    /// Opens a channel.
-    pub async fn channel(&self) -> Result<Channel, LinkError> {
-        in_time("channel.open", self.connection.create_channel()).await
-    }
-
-    /// Whether the broker refuses to read what is published here (memory or disk alarm).
-    pub fn blocked(&self) -> bool {
-        self.connection.status().blocked()
-    }
-
-    /// Ends this incarnation. The first reason counts.
-    pub fn condemn(&self, why: impl std::fmt::Display) {
-        let mut verdict = self.verdict.lock().unwrap_or_else(PoisonError::into_inner);
-        verdict.get_or_insert_with(|| why.to_string());
-        self.over.cancel();
-    }
-
-    /// Cancelled when this incarnation is over.
-    pub fn over(&self) -> &CancellationToken {
-        &self.over
-    }
-
-    fn verdict(&self) -> String {
-        let verdict = self.verdict.lock().unwrap_or_else(PoisonError::into_inner);
-        verdict.clone().unwrap_or_else(|| "closed".to_owned())
-    }
-}
-
 /// The handle of a supervised connection: gives out the incarnation that currently lives.
 #[derive(Clone)]
 pub(super) struct Link {
@@ -89,12 +55,14 @@ impl Link {
     /// Starts supervising; connects at once and keeps trying until `stop`. `name` is for the log and the broker's list.
     pub fn start(
         name: &'static str,
+        remedy: Remedy,
         blueprint: Arc<Blueprint>,
         health: impl Fn(LinkHealth) + Send + Sync + 'static,
         stop: CancellationToken,
     ) -> (Self, impl Future<Output = ()> + Send + 'static) {
         let (live_in, live) = watch::channel(None);
-        let supervisor = Supervisor { name, blueprint, health: Box::new(health), live: live_in, stop };
+        let supervisor =
+            Supervisor { name, remedy, blueprint, health: Box::new(health), live: live_in, stop };
         (Self { live }, supervisor.run())
     }
 
@@ -105,13 +73,14 @@ impl Link {
 
     /// Waits until there is one; `None` once the link has stopped for good.
     pub async fn live(&mut self) -> Option<Arc<Live>> {
-        let living = |live: &Option<Arc<Live>>| live.as_ref().is_some_and(|live| !live.over.is_cancelled());
+        let living = |live: &Option<Arc<Live>>| live.as_ref().is_some_and(|live| !live.over().is_cancelled());
         self.live.wait_for(living).await.ok()?.clone()
     }
 }
 
 struct Supervisor {
     name: &'static str,
+    remedy: Remedy,
     blueprint: Arc<Blueprint>,
     health: Box<dyn Fn(LinkHealth) + Send + Sync>,
     live: watch::Sender<Option<Arc<Live>>>,
@@ -121,19 +90,21 @@ struct Supervisor {
 impl Supervisor {
     async fn run(self) {
         let stop = self.stop.clone();
-        let mut delays = Delays::reconnect();
+        let (mut delays, mut caution) = (Delays::reconnect(), Caution::default());
         let mut complaint = String::new();
         for incarnation in 1.. {
             let built = tokio::select! {
-                built = self.build(incarnation) => built,
+                built = self.build(incarnation, caution.is_due()) => built,
                 () = stop.cancelled() => return,
             };
             match built {
                 Ok(live) => {
                     complaint.clear();
                     let born = Instant::now();
-                    self.live_through(live).await;
-                    if born.elapsed() >= PROVEN_AFTER {
+                    self.live_through(&live).await;
+                    let (lived, unparsable) = (born.elapsed(), live.unparsable());
+                    caution.note_end(unparsable, lived);
+                    if lived >= PROVEN_AFTER || (unparsable && self.remedy == Remedy::Broker) {
                         delays.reset();
                     }
                 }
@@ -148,10 +119,8 @@ impl Supervisor {
     }
 
     /// Connects and declares: an incarnation is worth having only with the topology in place.
-    async fn build(&self, incarnation: u64) -> Result<Arc<Live>, TopologyError> {
-        let connection = self.connect().await?;
-        let live =
-            Live { connection, incarnation, over: CancellationToken::new(), verdict: Mutex::new(None) };
+    async fn build(&self, incarnation: u64, careful: bool) -> Result<Arc<Live>, TopologyError> {
+        let live = Live::new(self.connect().await?, incarnation, careful);
         let declared = self.declare(&live).await;
         if let Err(error) = declared {
             close(&live).await;
@@ -182,25 +151,33 @@ impl Supervisor {
     }
 
     /// Offers the incarnation until it is over, then takes it down.
-    async fn live_through(&self, live: Arc<Live>) {
-        info!(connection = self.name, incarnation = live.incarnation, "connected to the broker");
-        self.live.send_replace(Some(live.clone()));
-        self.report(&live);
-        self.watch(&live).await;
-        self.live.send_replace(None);
-        let why = live.verdict();
-        (self.health)(LinkHealth { trouble: Some(why.clone()), ..LinkHealth::default() });
-        if self.stop.is_cancelled() {
-            info!(connection = self.name, "closing the connection to the broker");
-        } else {
-            warn!(
-                connection = self.name,
-                incarnation = live.incarnation,
-                why,
-                "lost the connection to the broker"
-            );
+    async fn live_through(&self, live: &Arc<Live>) {
+        let (connection, incarnation) = (self.name, live.incarnation);
+        match live.careful {
+            // One message that cannot be parsed makes dozens of these.
+            true => debug!(connection, incarnation, "connected to the broker, carefully"),
+            false => info!(connection, incarnation, "connected to the broker"),
         }
-        close(&live).await;
+        self.live.send_replace(Some(live.clone()));
+        self.report(live);
+        self.watch(live).await;
+        self.live.send_replace(None);
+        (self.health)(LinkHealth { trouble: Some(live.verdict()), ..LinkHealth::default() });
+        self.tell_end(live);
+        close(live).await;
+    }
+
+    fn tell_end(&self, live: &Live) {
+        let (connection, incarnation, why) = (self.name, live.incarnation, live.verdict());
+        if self.stop.is_cancelled() {
+            info!(connection, "closing the connection to the broker");
+        } else if !live.unparsable() {
+            warn!(connection, incarnation, why, "lost the connection to the broker");
+        } else if live.careful {
+            debug!(connection, incarnation, why, "lost the connection to the same message");
+        } else {
+            error!(connection, why, "{}", unparsable_advice(self.remedy));
+        }
     }
 
     /// Returns when the incarnation is over, with its verdict spoken.
@@ -211,12 +188,13 @@ impl Supervisor {
         look.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             tokio::select! {
-                () = live.over.cancelled() => return,
-                () = self.stop.cancelled() => live.condemn("stopped"),
+                biased;
+                () = self.stop.cancelled() => return live.condemn("stopped"),
+                () = live.over().cancelled() => return last_words(live, events).await,
                 event = events.next() => match event {
                     // lapin reports the end of a single channel here too; that is its user's matter.
                     Some(Event::Error(error)) if error.is_amqp_soft_error() => {}
-                    Some(Event::Error(error)) => live.condemn(error),
+                    Some(Event::Error(error)) => return live.condemn_for(&error),
                     Some(_) => self.report(live),
                     None => live.condemn("lapin went silent"),
                 },
@@ -245,6 +223,34 @@ impl Supervisor {
             (false, false) => warn!(connection, why = text, "cannot connect to the broker; trying on"),
         }
         *last = text;
+    }
+}
+
+/// What lapin still says of an end that its user noticed first.
+async fn last_words(live: &Live, mut events: impl Stream<Item = Event> + Unpin) {
+    let words = async {
+        while let Some(event) = events.next().await {
+            match event {
+                Event::Error(error) if !error.is_amqp_soft_error() => return live.condemn_for(&error),
+                _ => {}
+            }
+        }
+    };
+    if tokio::time::timeout(LAST_WORDS_TIMEOUT, words).await.is_err() {
+        debug!("lapin has nothing to say about the end of a connection");
+    }
+}
+
+fn unparsable_advice(remedy: Remedy) -> &'static str {
+    match remedy {
+        Remedy::Broker => {
+            "a message that cannot be parsed is in a queue of this connection: its publisher sends text that is not \
+             UTF-8; taking one message at a time until the broker has moved it to the dead letters"
+        }
+        Remedy::Person => {
+            "a dead letter cannot be parsed, as its publisher sends text that is not UTF-8; archiving stands still until \
+             somebody takes it off the queue"
+        }
     }
 }
 

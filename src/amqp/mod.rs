@@ -12,18 +12,22 @@
 
 mod acks;
 mod acks_task;
+mod attacher;
 mod broker;
+mod caution;
 mod confirm;
 mod consumer;
 mod declare;
 mod header;
 mod health;
 mod link;
+mod live;
 mod message;
 pub mod own;
 mod publisher;
 mod request;
 mod topology;
+mod trial;
 mod wire;
 
 pub use broker::{Broker, NotReady, SetupError};

@@ -13,7 +13,8 @@ use tokio_util::task::TaskTracker;
 use tracing::{debug, warn};
 
 use super::confirm::ConfirmChannel;
-use super::link::{Link, Live};
+use super::link::Link;
+use super::live::Live;
 use super::message::Message;
 use super::topology::Topology;
 use crate::delays::Delays;

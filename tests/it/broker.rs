@@ -35,9 +35,9 @@ async fn a_queue_of_another_shape_is_explained_and_waited_for() {
     place.foreign_queue(&events).await;
     let broker = place.connect(&place.url);
     let mut health = broker.health();
-    let explained = health.wait_for(|health| health.consuming.trouble.is_some());
+    let explained = health.wait_for(|health| health.events.trouble.is_some());
     let trouble =
-        tokio::time::timeout(PATIENCE, explained).await.unwrap().unwrap().consuming.trouble.clone().unwrap();
+        tokio::time::timeout(PATIENCE, explained).await.unwrap().unwrap().events.trouble.clone().unwrap();
     assert!(trouble.contains(&format!("queue {events} exists with x-")), "{trouble}");
     assert!(trouble.contains("rabbitmqctl delete_queue"), "{trouble}");
 

@@ -20,7 +20,7 @@ pub(super) async fn broker(mut health: watch::Receiver<Health>, readiness: Readi
     loop {
         let now = health.borrow_and_update().clone();
         metrics.broker_blocked(now.publishing.blocked);
-        readiness.set(Part::BrokerConsuming, state(&now.consuming));
+        readiness.set(Part::BrokerConsuming, state(now.consuming()));
         readiness.set(Part::BrokerPublishing, state(&now.publishing));
         if health.changed().await.is_err() {
             // Only a close ends the news, and that comes after the stop.

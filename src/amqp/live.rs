@@ -1,0 +1,74 @@
+//! One incarnation of a connection.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, PoisonError};
+
+use lapin::{Channel, Connection};
+use tokio_util::sync::CancellationToken;
+
+use super::caution::is_unparsable;
+use super::request::{LinkError, in_time};
+
+/// One incarnation of the connection. Whoever meets an oddity condemns it; the supervisor builds the next one.
+pub(super) struct Live {
+    pub(super) connection: Connection,
+    /// Counts connections of this link, from 1.
+    pub incarnation: u64,
+    /// Its consumers begin with one message at a time.
+    pub careful: bool,
+    over: CancellationToken,
+    verdict: Mutex<Option<String>>,
+    unparsable: AtomicBool,
+}
+
+impl Live {
+    pub fn new(connection: Connection, incarnation: u64, careful: bool) -> Self {
+        Self {
+            connection,
+            incarnation,
+            careful,
+            over: CancellationToken::new(),
+            verdict: Mutex::new(None),
+            unparsable: AtomicBool::new(false),
+        }
+    }
+
+    /// Opens a channel.
+    pub async fn channel(&self) -> Result<Channel, LinkError> {
+        in_time("channel.open", self.connection.create_channel()).await
+    }
+
+    /// Whether the broker refuses to read what is published here (memory or disk alarm).
+    pub fn blocked(&self) -> bool {
+        self.connection.status().blocked()
+    }
+
+    /// Ends this incarnation. The first reason counts.
+    pub fn condemn(&self, why: impl std::fmt::Display) {
+        let mut verdict = self.verdict.lock().unwrap_or_else(PoisonError::into_inner);
+        verdict.get_or_insert_with(|| why.to_string());
+        self.over.cancel();
+    }
+
+    /// Ends this incarnation over what lapin says of it.
+    pub fn condemn_for(&self, error: &lapin::Error) {
+        self.unparsable.fetch_or(is_unparsable(error), Ordering::Relaxed);
+        self.condemn(error);
+    }
+
+    /// Cancelled when this incarnation is over.
+    pub fn over(&self) -> &CancellationToken {
+        &self.over
+    }
+
+    /// Why it is over.
+    pub fn verdict(&self) -> String {
+        let verdict = self.verdict.lock().unwrap_or_else(PoisonError::into_inner);
+        verdict.clone().unwrap_or_else(|| "closed".to_owned())
+    }
+
+    /// Whether it ended over a message that lapin could not parse.
+    pub fn unparsable(&self) -> bool {
+        self.unparsable.load(Ordering::Relaxed)
+    }
+}
