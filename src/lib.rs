@@ -28,6 +28,7 @@ pub mod delays;
 pub mod failpoint;
 pub mod lifecycle;
 pub mod metrics;
+pub mod sealing;
 pub mod telemetry;
 
 // Adapters: each knows one third party, none knows another.

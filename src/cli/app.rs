@@ -1,5 +1,6 @@
-//! `app add|list|set`: mini programs that messages are sent through.
+//! `app add|list|set|seal`: mini programs that messages are sent through.
 
+mod seal;
 mod secret;
 
 use anyhow::{Context, Result, bail};
@@ -22,6 +23,8 @@ pub enum App {
     List(List),
     /// Change one; what is not given stays as it is. A running daemon notices within seconds
     Set(Set),
+    /// Seal secrets and tokens that still stand plain in the database, with the configured master key
+    Seal(seal::Seal),
 }
 
 impl App {
@@ -30,6 +33,7 @@ impl App {
             Self::Add(command) => command.execute(config).await,
             Self::List(command) => command.execute(config).await,
             Self::Set(command) => command.execute(config).await,
+            Self::Seal(command) => command.execute(config).await,
         }
     }
 }
@@ -164,7 +168,12 @@ impl List {
                 or_dash(app.app_name.as_ref()),
                 app.company_no.clone().unwrap_or_else(|| "any".to_owned()),
                 (if app.active { "on" } else { "off" }).to_owned(),
-                (if app.has_secret { "stored" } else { "MISSING" }).to_owned(),
+                (match (app.has_secret, app.secret_sealed) {
+                    (false, _) => "MISSING",
+                    (true, true) => "sealed",
+                    (true, false) => "plain",
+                })
+                .to_owned(),
                 app.token_api.clone(),
                 or_dash(app.rate_per_second),
                 or_dash(app.daily_quota),

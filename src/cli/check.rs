@@ -13,6 +13,7 @@ use crate::amqp::{Broker, Topology};
 use crate::config::Config;
 use crate::db::apps::{self, AppRow};
 use crate::db::migrate::{self, MigrateError};
+use crate::db::registry::sealing;
 use crate::db::{self, Database};
 use crate::wechat::Client;
 
@@ -112,6 +113,7 @@ async fn database_and_apps(db: &Database, config: &Config) -> Vec<Finding> {
             findings.push(of_migrations(migrations, config));
             if usable {
                 findings.extend(apps(db, config).await);
+                findings.extend(secrets(db).await);
             }
             findings
         }
@@ -147,6 +149,19 @@ async fn apps(db: &Database, config: &Config) -> Vec<Finding> {
             stream::iter(&rows).map(|row| app(db, &client, row)).buffered(FETCHES_AT_ONCE).collect().await
         }
     }
+}
+
+/// With a key nothing should stand plain; without one the configuration's warning says it all.
+async fn secrets(db: &Database) -> Option<Finding> {
+    if !db.sealer().has_key() {
+        return None;
+    }
+    let detail = match sealing::count_plain(db).await {
+        Ok(0) => return Some(Finding::new("secrets", State::Ok, "all sealed")),
+        Ok(plain) => format!("{plain} stand unsealed in the database; `app seal --all` seals them"),
+        Err(fault) => return Some(Finding::new("secrets", State::Failed, fault.to_string())),
+    };
+    Some(Finding::new("secrets", State::Warning, detail))
 }
 
 async fn active(db: &Database) -> Result<Vec<AppRow>, db::Error> {

@@ -8,6 +8,7 @@ use crate::db::apps::AppRow;
 use crate::db::{self, Database, tokens};
 use crate::domain::answer;
 use crate::domain::app::TokenApi;
+use crate::sealing::OpenError;
 use crate::wechat::{Client, FetchedToken, TokenFetchError};
 
 /// Longer than storing takes; short enough that a command killed half-way delays the daemon's next token by seconds.
@@ -18,6 +19,8 @@ const LEASE_MARGIN: Duration = Duration::from_secs(10);
 pub enum Fault {
     #[error(transparent)]
     Database(#[from] db::Error),
+    #[error(transparent)]
+    Sealed(#[from] OpenError),
     /// WeChat refuses, or is away.
     #[error("{source}{}", advice(.source))]
     WeChat {
@@ -39,7 +42,8 @@ fn advice(fault: &TokenFetchError) -> String {
 pub async fn attempt(db: &Database, client: &Client, row: &AppRow) -> Result<FetchedToken, Fault> {
     match row.app.token_api {
         TokenApi::Stable => {
-            Ok(client.fetch_token(TokenApi::Stable, &row.app.app_id, &row.app.secret).await?)
+            let secret = row.app.secret.as_ref().map_err(Clone::clone)?;
+            Ok(client.fetch_token(TokenApi::Stable, &row.app.app_id, secret).await?)
         }
         TokenApi::Classic => renew(db, client, row).await,
     }
@@ -48,11 +52,12 @@ pub async fn attempt(db: &Database, client: &Client, row: &AppRow) -> Result<Fet
 /// Gets a token and stores it as the next generation; running daemons hear of it.
 pub async fn renew(db: &Database, client: &Client, row: &AppRow) -> Result<FetchedToken, Fault> {
     let (app, owner) = (&row.app, Uuid::new_v4());
+    let secret = app.secret.as_ref().map_err(Clone::clone)?;
     let lease = client.request_timeout() + LEASE_MARGIN;
     if !tokens::take_lease(db, &app.app_id, row.token_version, owner, lease).await? {
         return Err(Fault::Busy);
     }
-    match client.fetch_token(app.token_api, &app.app_id, &app.secret).await {
+    match client.fetch_token(app.token_api, &app.app_id, secret).await {
         Ok(token) => {
             let stored =
                 tokens::store(db, &app.app_id, row.token_version, owner, &token.value, token.expires_in)

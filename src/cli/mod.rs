@@ -25,6 +25,7 @@ pub use exit::Exit;
 
 use crate::config::{self, Config};
 use crate::db::Database;
+use crate::sealing::Sealer;
 
 /// Turns business events from RabbitMQ into WeChat subscribe messages.
 #[derive(Debug, Parser)]
@@ -92,7 +93,9 @@ pub async fn execute(cli: Cli) -> Result<ExitCode> {
     Ok(exit.into())
 }
 
-/// The database of the configuration. Connects on first use.
+/// The database of the configuration, with its master key. Connects on first use.
 fn database(config: &Config) -> Result<Database> {
-    Database::new(&config.database).context("cannot use the configured database")
+    let sealer = Sealer::from_file(config.security.master_key_file.as_deref())?;
+    let database = Database::new(&config.database).context("cannot use the configured database")?;
+    Ok(database.sealed_by(sealer))
 }

@@ -66,7 +66,7 @@ impl Daemon {
         };
         serve(config, lifecycle, sources).await?;
 
-        let db = Database::new(&config.database)?;
+        let db = super::database(config)?;
         if config.database.migrate_on_start {
             watch::migrate_when_there(&db, &lifecycle.soft()).await?;
         }

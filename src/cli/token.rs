@@ -73,7 +73,10 @@ impl Show {
 fn shown(row: &AppRow) -> Shown {
     Shown {
         app_id: row.app.app_id.to_string(),
-        token: row.token.as_ref().map(|token| masked(&token.value)),
+        token: row.token.as_ref().map(|token| match &token.value {
+            Ok(value) => masked(value),
+            Err(_) => "sealed".to_owned(),
+        }),
         expires_in_s: row.token.as_ref().map(|token| token.expires_in.as_secs()),
         generation: row.token_version,
         token_api: row.app.token_api.as_str(),

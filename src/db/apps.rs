@@ -5,9 +5,11 @@ use std::time::Duration;
 use secrecy::{ExposeSecret, SecretString};
 use tokio_postgres::Row;
 
+use super::secrets::SecretColumn;
 use super::{Database, Error};
 use crate::domain::app::TokenApi;
 use crate::domain::ids::{AppId, CompanyNo};
+use crate::sealing::{OpenError, Sealer};
 
 /// `status` of a row that is in use.
 const ACTIVE: i16 = 1;
@@ -19,7 +21,8 @@ pub struct App {
     pub app_name: Option<String>,
     /// The only company whose events may use the app; `None` = any.
     pub company_no: Option<CompanyNo>,
-    pub secret: SecretString,
+    /// Or why it cannot be opened: then the app waits, and no other.
+    pub secret: Result<SecretString, OpenError>,
     pub token_api: TokenApi,
     /// For events that name none: `formal`, `trial` or `developer`.
     pub miniprogram_state: String,
@@ -46,7 +49,8 @@ pub struct AppRow {
 /// A token at rest that is still good.
 #[derive(Debug, Clone)]
 pub struct StoredToken {
-    pub value: SecretString,
+    /// Or why it cannot be opened: then it helps us as little as none.
+    pub value: Result<SecretString, OpenError>,
     /// Time left by the database's clock, when the row was read.
     pub expires_in: Duration,
 }
@@ -56,8 +60,12 @@ impl App {
     pub fn asks_differently_than(&self, other: &Self) -> bool {
         self.token_api != other.token_api
             || self.active != other.active
-            || self.secret.expose_secret() != other.secret.expose_secret()
+            || exposed(&self.secret) != exposed(&other.secret)
     }
+}
+
+fn exposed(secret: &Result<SecretString, OpenError>) -> Result<&str, &OpenError> {
+    secret.as_ref().map(ExposeSecret::expose_secret)
 }
 
 impl PartialEq for App {
@@ -98,7 +106,7 @@ pub async fn all(db: &Database) -> Result<Vec<AppRow>, Error> {
     let refused = |error| Error::of_query(NAME, &error);
     let statement = connection.prepare_cached(SQL).await.map_err(refused)?;
     let rows = connection.query(&statement, &[]).await.map_err(refused)?;
-    Ok(rows.iter().filter_map(|row| read(row).ok()).collect())
+    Ok(rows.iter().filter_map(|row| read(row, db.sealer()).ok()).collect())
 }
 
 /// One app, or `None` when there is no such row.
@@ -109,21 +117,23 @@ pub async fn one(db: &Database, app_id: &AppId) -> Result<Option<AppRow>, Error>
     let refused = |error| Error::of_query(NAME, &error);
     let statement = connection.prepare_cached(SQL).await.map_err(refused)?;
     let row = connection.query_opt(&statement, &[&app_id.as_str()]).await.map_err(refused)?;
-    row.as_ref().map(read).transpose()
+    row.as_ref().map(|row| read(row, db.sealer())).transpose()
 }
 
-fn read(row: &Row) -> Result<AppRow, Error> {
-    Ok(AppRow { app: read_app(row)?, token_version: column(row, "token_version")?, token: read_token(row)? })
+fn read(row: &Row, sealer: &Sealer) -> Result<AppRow, Error> {
+    let app = read_app(row, sealer)?;
+    let token = read_token(row, &app.app_id, sealer)?;
+    Ok(AppRow { app, token_version: column(row, "token_version")?, token })
 }
 
-fn read_app(row: &Row) -> Result<App, Error> {
+fn read_app(row: &Row, sealer: &Sealer) -> Result<App, Error> {
     let app_id: String = column(row, "app_id")?;
+    let app_id = AppId::parse(&app_id).map_err(|error| unreadable(format!("app_id {error}")))?;
     let company_no: Option<String> = column(row, "company_no")?;
     let token_api: String = column(row, "token_api")?;
     let rate_per_second: Option<i32> = column(row, "rate_per_second")?;
     let daily_quota: Option<i64> = column(row, "daily_quota")?;
     Ok(App {
-        app_id: AppId::parse(&app_id).map_err(|error| unreadable(format!("app_id {error}")))?,
         app_name: column(row, "app_name")?,
         company_no: company_no
             .filter(|text| !text.is_empty())
@@ -131,7 +141,12 @@ fn read_app(row: &Row) -> Result<App, Error> {
             .transpose()
             // Never "any company": that would open the app to everybody.
             .map_err(|error| unreadable(format!("company_no {error}")))?,
-        secret: open(column::<Option<String>>(row, "app_secret")?.unwrap_or_default()),
+        secret: SecretColumn::AppSecret.read(
+            sealer,
+            &app_id,
+            column::<Option<String>>(row, "app_secret")?.unwrap_or_default(),
+        ),
+        app_id,
         token_api: TokenApi::parse(&token_api),
         miniprogram_state: column(row, "miniprogram_state")?,
         lang: column(row, "lang")?,
@@ -142,19 +157,16 @@ fn read_app(row: &Row) -> Result<App, Error> {
     })
 }
 
-fn read_token(row: &Row) -> Result<Option<StoredToken>, Error> {
+fn read_token(row: &Row, app_id: &AppId, sealer: &Sealer) -> Result<Option<StoredToken>, Error> {
     let text: Option<String> = column(row, "access_token")?;
     let expires_in_s: Option<f64> = column(row, "expires_in_s")?;
     let expires_in = expires_in_s.and_then(|seconds| Duration::try_from_secs_f64(seconds).ok());
     Ok(match (text.filter(|text| !text.is_empty()), expires_in) {
-        (Some(text), Some(expires_in)) => Some(StoredToken { value: open(text), expires_in }),
+        (Some(text), Some(expires_in)) => {
+            Some(StoredToken { value: SecretColumn::AccessToken.read(sealer, app_id, text), expires_in })
+        }
         _ => None,
     })
-}
-
-/// Where stored text becomes a secret, and nowhere else.
-fn open(text: String) -> SecretString {
-    text.into()
 }
 
 fn column<'row, T: tokio_postgres::types::FromSql<'row>>(

@@ -13,6 +13,7 @@ pub mod pool;
 mod query;
 pub mod record;
 pub mod registry;
+mod secrets;
 pub mod settle;
 pub mod story;
 pub mod tokens;

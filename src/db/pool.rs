@@ -12,6 +12,7 @@ use tokio_postgres_rustls::MakeRustlsConnect;
 
 use super::Error;
 use crate::config;
+use crate::sealing::Sealer;
 
 /// Long enough for a loaded server, short enough that a dead one is noticed while a claim's lease still runs.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
@@ -22,11 +23,12 @@ const STATEMENT_TIMEOUT_MS: u32 = 10_000;
 /// Unacknowledged bytes for this long mean the peer is gone (a cut cable says nothing).
 const TCP_USER_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Both pools of the daemon.
+/// Both pools of the daemon, and how secrets stand in the tables.
 #[derive(Clone)]
 pub struct Database {
     durable: Pool,
     quick: Pool,
+    sealer: Sealer,
 }
 
 /// Why there can be no pool: a fault of the configuration, not of the server.
@@ -41,13 +43,24 @@ pub enum SetupError {
 }
 
 impl Database {
-    /// Prepares the pools; connects to nothing yet.
+    /// Prepares the pools; connects to nothing yet. Without [`Self::sealed_by`] secrets are written as they are.
     pub fn new(config: &config::Database) -> Result<Self, SetupError> {
         Ok(Self {
             durable: pool(config, "on", config.pool_size)?,
             // Claims come from one batcher with one statement at a time; a second connection covers its slow path.
             quick: pool(config, "off", QUICK_POOL_SIZE)?,
+            sealer: Sealer::default(),
         })
+    }
+
+    /// Reads and writes secrets through this sealer.
+    pub fn sealed_by(self, sealer: Sealer) -> Self {
+        Self { sealer, ..self }
+    }
+
+    /// What reads and writes secrets.
+    pub fn sealer(&self) -> &Sealer {
+        &self.sealer
     }
 
     /// A connection whose commits wait for the disk.

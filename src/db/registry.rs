@@ -2,6 +2,7 @@
 
 pub mod apps;
 pub mod rules;
+pub mod sealing;
 pub mod users;
 
 /// What stands in `create_by` and `update_by` of rows that the command line wrote.

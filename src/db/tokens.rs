@@ -10,6 +10,7 @@ use secrecy::{ExposeSecret, SecretString};
 use tokio_postgres::types::ToSql;
 use uuid::Uuid;
 
+use super::secrets::SecretColumn;
 use super::{Database, Error};
 use crate::domain::ids::AppId;
 
@@ -38,7 +39,7 @@ UPDATE t_wechat_app
     Ok(execute(db, "tokens::take_lease", SQL, &binds).await? == 1)
 }
 
-/// Stores the token that follows `version`, gives the lease back and tells the others. The new version, or `None` when
+/// Stores the token that follows `version`, sealed where there is a key, gives the lease back and tells the others. The new version, or `None` when
 /// the lease was lost: then somebody else's token stands there, or soon will.
 pub async fn store(
     db: &Database,
@@ -56,8 +57,9 @@ WITH stored AS (
      WHERE app_id = $1 AND token_version = $2 AND token_lease_owner = $3
     RETURNING app_id, token_version)
 SELECT token_version, pg_notify($6, concat_ws(':', current_schema(), app_id, token_version)) FROM stored";
+    let stored = SecretColumn::AccessToken.write(db.sealer(), app_id, token);
     let binds: [&(dyn ToSql + Sync); 6] =
-        [&app_id.as_str(), &version, &owner, &token.expose_secret(), &expires_in.as_secs_f64(), &CHANNEL];
+        [&app_id.as_str(), &version, &owner, &stored.expose_secret(), &expires_in.as_secs_f64(), &CHANNEL];
     let connection = db.durable().await?;
     let refused = |error| Error::of_query("tokens::store", &error);
     let statement = connection.prepare_cached(SQL).await.map_err(refused)?;

@@ -75,6 +75,7 @@ impl AppWatch {
 fn pause_reason(fault: FaultReason, errcode: i64) -> PauseReason {
     match (fault, classify_token(errcode)) {
         (FaultReason::TokenRejected, _) => PauseReason::TokenRejected,
+        (FaultReason::Sealed, _) => PauseReason::SecretSealed,
         (FaultReason::TokenRefused, TokenFault::App(reason)) => reason,
         (FaultReason::TokenRefused, TokenFault::Quota) => PauseReason::Quota,
         (FaultReason::TokenRefused, TokenFault::Throttled) => PauseReason::Throttled,

@@ -161,6 +161,8 @@ pub enum PauseReason {
     /// WeChat knows no such appid.
     AppidWrong,
     SecretWrong,
+    /// The stored secret or token is sealed, and our master key does not open it.
+    SecretSealed,
     /// The secret was frozen in the console; thawing takes ten minutes to act.
     SecretFrozen,
     /// Our address is not on the app's whitelist, or its administrator has yet to allow it.
@@ -188,6 +190,7 @@ impl PauseReason {
     pub const ALL: &[Self] = &[
         Self::AppidWrong,
         Self::SecretWrong,
+        Self::SecretSealed,
         Self::SecretFrozen,
         Self::IpNotAllowed,
         Self::NotAuthorised,
@@ -205,6 +208,7 @@ impl PauseReason {
         match self {
             Self::AppidWrong => "appid_wrong",
             Self::SecretWrong => "secret_wrong",
+            Self::SecretSealed => "secret_sealed",
             Self::SecretFrozen => "secret_frozen",
             Self::IpNotAllowed => "ip_not_allowed",
             Self::NotAuthorised => "not_authorised",

@@ -27,7 +27,7 @@ pub enum TokenState {
     /// Not before somebody mends it. The refresher goes on probing by itself.
     Faulty {
         reason: FaultReason,
-        /// WeChat's code and text.
+        /// WeChat's code and text; 0 and our own text where WeChat was not asked.
         errcode: i64,
         errmsg: String,
         since: Timestamp,
@@ -41,6 +41,8 @@ pub enum FaultReason {
     TokenRefused,
     /// The token endpoint hands out a token that WeChat then rejects, twice the same one.
     TokenRejected,
+    /// What the row holds is sealed, and cannot be opened here.
+    Sealed,
 }
 
 impl FaultReason {
@@ -49,6 +51,7 @@ impl FaultReason {
         match self {
             Self::TokenRefused => "token_refused",
             Self::TokenRejected => "token_rejected",
+            Self::Sealed => "sealed",
         }
     }
 }

@@ -192,11 +192,19 @@ impl Entry {
             self.due = now;
             return None;
         };
-        if self.rejections.bars(&stored.value) {
+        let value = match stored.value {
+            Ok(value) => value,
+            // The token we hold, if any, lasts as long as it lasts.
+            Err(error) => {
+                self.wait_for_key(&error, now);
+                return Some(RefreshResult::Sealed);
+            }
+        };
+        if self.rejections.bars(&value) {
             self.bar(now);
             return Some(RefreshResult::Rejected);
         }
-        let token = Fresh { value: stored.value, expires_at: now + stored.expires_in };
+        let token = Fresh { value, expires_at: now + stored.expires_in };
         self.hold(token, row.token_version, now, timing);
         Some(RefreshResult::Adopted { expires_in: stored.expires_in })
     }

@@ -10,6 +10,7 @@ use uuid::Uuid;
 use crate::db::apps::{self, App, AppRow};
 use crate::db::{self, Database, tokens};
 use crate::domain::app::TokenApi;
+use crate::sealing::OpenError;
 use crate::wechat::{Client, TokenFetchError};
 
 /// What every trip needs.
@@ -64,6 +65,8 @@ pub(super) enum Trip {
         errcode: i64,
         errmsg: String,
     },
+    /// There is nothing to ask WeChat with: the app's secret is sealed, and cannot be opened.
+    Sealed(OpenError),
     /// WeChat is away, or busy.
     Away(TokenFetchError),
     /// Nothing could be done without the database.
@@ -81,6 +84,8 @@ pub enum RefreshResult {
     Refused,
     /// WeChat gave again what it rejects.
     Rejected,
+    /// The secret, or the token of another process, is sealed, and cannot be opened.
+    Sealed,
     /// WeChat, or the database, could not be asked.
     Away,
 }
@@ -90,7 +95,7 @@ impl RefreshResult {
     pub fn expires_at(self, now: jiff::Timestamp) -> Option<jiff::Timestamp> {
         match self {
             Self::Fetched { expires_in } | Self::Adopted { expires_in } => now.checked_add(expires_in).ok(),
-            Self::Refused | Self::Rejected | Self::Away => None,
+            Self::Refused | Self::Rejected | Self::Sealed | Self::Away => None,
         }
     }
 
@@ -101,6 +106,7 @@ impl RefreshResult {
             Self::Adopted { .. } => "adopted",
             Self::Refused => "refused",
             Self::Rejected => "rejected",
+            Self::Sealed => "sealed",
             Self::Away => "away",
         }
     }
@@ -108,6 +114,9 @@ impl RefreshResult {
 
 /// Brings a newer token, from WeChat or from whoever has already brought it.
 pub(super) async fn refresh(means: &Means, order: &Order) -> Trip {
+    if let Err(error) = &order.app.secret {
+        return Trip::Sealed(error.clone());
+    }
     match tokens::take_lease(&means.db, &order.app.app_id, order.version, means.owner, means.lease).await {
         Ok(true) => fetch_and_store(means, order).await,
         Ok(false) => read_again(means, order).await,
@@ -160,8 +169,8 @@ async fn obtain(means: &Means, order: &Order) -> Result<Fresh, Trip> {
     }
     let asked_at = Instant::now();
     let app = &order.app;
-    let fetched =
-        means.client.fetch_token(app.token_api, &app.app_id, &app.secret).await.map_err(of_fetch)?;
+    let secret = app.secret.as_ref().map_err(|error| Trip::Sealed(error.clone()))?;
+    let fetched = means.client.fetch_token(app.token_api, &app.app_id, secret).await.map_err(of_fetch)?;
     if order.barred.as_ref().is_some_and(|barred| barred.expose_secret() == fetched.value.expose_secret()) {
         return Err(Trip::RejectedAgain);
     }

@@ -239,6 +239,9 @@ impl Page {
             Trip::RejectedAgain if self.is_new("rejected".to_owned()) => {
                 error!(%app_id, "WeChat rejects the access token that it hands out: the app is paused");
             }
+            Trip::Sealed(error) if self.is_new(error.to_string()) => {
+                error!(%app_id, %error, "the app's secret cannot be opened: the app waits for the right master key");
+            }
             Trip::Away(error) if self.is_new(error.to_string()) => {
                 warn!(%app_id, %error, "no fresh access token for now; trying again");
             }

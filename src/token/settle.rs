@@ -12,10 +12,13 @@ use super::rejections::slow;
 use super::timing::Timing;
 use crate::clock;
 use crate::db::apps::AppRow;
+use crate::sealing::OpenError;
 use crate::wechat::AccessToken;
 
 /// WeChat's code for "this token is not valid", shown where it rejects what it gave.
 const TOKEN_INVALID: i64 = 40001;
+/// In the place of WeChat's code, where WeChat was not asked.
+const NOT_ASKED: i64 = 0;
 /// How soon a token that could not be stored is tried again.
 const SAVE_AGAIN: Duration = Duration::from_secs(2);
 /// While another process refreshes and our token is still good, there is no hurry to look.
@@ -37,7 +40,7 @@ impl Entry {
                 None
             }
             // The question was put with settings of yesterday: ask again.
-            Trip::Refused { .. } | Trip::RejectedAgain | Trip::Away(_)
+            Trip::Refused { .. } | Trip::RejectedAgain | Trip::Sealed(_) | Trip::Away(_)
                 if order.app.asks_differently_than(&self.app) =>
             {
                 self.due = now;
@@ -51,6 +54,10 @@ impl Entry {
                 self.raise(FaultReason::TokenRefused, errcode, errmsg);
                 self.due = now + slow(&mut self.refusals);
                 Some(RefreshResult::Refused)
+            }
+            Trip::Sealed(error) => {
+                self.wait_for_key(&error, now);
+                Some(RefreshResult::Sealed)
             }
             Trip::Away(_) | Trip::DatabaseAway(_) => {
                 self.due = now + self.absences.next().unwrap_or(SAVE_AGAIN);
@@ -110,6 +117,13 @@ impl Entry {
         self.due = now + slow(&mut self.refusals);
     }
 
+    /// Neither secret nor token is of use here. Trying again slowly ends well once a row with our key's, or a plain one,
+    /// is there; quickly, two processes with different keys would ask WeChat in turns without end.
+    pub(super) fn wait_for_key(&mut self, error: &OpenError, now: Instant) {
+        self.raise(FaultReason::Sealed, NOT_ASKED, error.to_string());
+        self.due = now + slow(&mut self.refusals);
+    }
+
     /// The same trouble as before keeps its beginning.
     fn raise(&mut self, reason: FaultReason, errcode: i64, errmsg: String) {
         let since = match &self.fault {
@@ -132,7 +146,7 @@ mod tests {
             app_id: AppId::parse("wx1").unwrap(),
             app_name: None,
             company_no: None,
-            secret: secret.into(),
+            secret: Ok(secret.into()),
             token_api: TokenApi::Stable,
             miniprogram_state: "formal".to_owned(),
             lang: "zh_CN".to_owned(),
@@ -141,7 +155,7 @@ mod tests {
             active: true,
         };
         let stored =
-            |value: &str| StoredToken { value: value.into(), expires_in: Duration::from_secs(7_000) };
+            |value: &str| StoredToken { value: Ok(value.into()), expires_in: Duration::from_secs(7_000) };
         AppRow { app, token_version: version, token: token.map(stored) }
     }
 

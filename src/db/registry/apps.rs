@@ -6,8 +6,10 @@ use serde::Serialize;
 use tokio_postgres::Row;
 
 use super::WRITTEN_BY;
+use crate::db::secrets::SecretColumn;
 use crate::db::{Database, Error, query};
 use crate::domain::ids::AppId;
+use crate::sealing::SEALED;
 
 /// A mini program as operators may see it: without its secret and its token.
 #[derive(Debug, Serialize)]
@@ -23,6 +25,8 @@ pub struct App {
     pub rate_per_second: Option<i32>,
     pub daily_quota: Option<i64>,
     pub has_secret: bool,
+    /// Its secret is stored sealed.
+    pub secret_sealed: bool,
     pub active: bool,
     pub update_time: Timestamp,
 }
@@ -43,8 +47,9 @@ pub struct AppChanges {
 }
 
 impl AppChanges {
-    fn secret(&self) -> Option<&str> {
-        self.app_secret.as_ref().map(ExposeSecret::expose_secret)
+    /// The secret as it is to stand in the row of this app.
+    fn stored_secret(&self, db: &Database, app_id: &AppId) -> Option<SecretString> {
+        self.app_secret.as_ref().map(|plain| SecretColumn::AppSecret.write(db.sealer(), app_id, plain))
     }
 }
 
@@ -57,13 +62,14 @@ pub async fn add(db: &Database, app_id: &AppId, new: &AppChanges) -> Result<bool
                 nullif($8::integer, 0), nullif($9::bigint, 0), CASE WHEN $10::boolean THEN 1 ELSE 0 END, $11, $11)
         ON CONFLICT (app_id) DO NOTHING";
     let active = new.active.unwrap_or(true);
+    let secret = new.stored_secret(db, app_id);
     let added = query::count(
         &db.durable().await?,
         SQL,
         &[
             &app_id.as_str(),
             &new.app_name,
-            &new.secret(),
+            &secret.as_ref().map(ExposeSecret::expose_secret),
             &new.company_no,
             &new.token_api,
             &new.miniprogram_state,
@@ -93,13 +99,14 @@ pub async fn set(db: &Database, app_id: &AppId, changes: &AppChanges) -> Result<
                status            = CASE $10::boolean WHEN true THEN 1 WHEN false THEN 0 ELSE status END,
                update_by = $11, update_time = now()
          WHERE app_id = $1";
+    let secret = changes.stored_secret(db, app_id);
     let changed = query::count(
         &db.durable().await?,
         SQL,
         &[
             &app_id.as_str(),
             &changes.app_name,
-            &changes.secret(),
+            &secret.as_ref().map(ExposeSecret::expose_secret),
             &changes.company_no,
             &changes.token_api,
             &changes.miniprogram_state,
@@ -118,11 +125,12 @@ pub async fn set(db: &Database, app_id: &AppId, changes: &AppChanges) -> Result<
 pub async fn list(db: &Database) -> Result<Vec<App>, Error> {
     const SQL: &str = "-- registry::list_apps
         SELECT app_id, app_name, company_no, token_api, miniprogram_state, lang, rate_per_second, daily_quota,
-               coalesce(app_secret, '') <> '' AS has_secret, status = 1 AS active, update_time
+               coalesce(app_secret, '') <> '' AS has_secret,
+               coalesce(starts_with(app_secret, $1), false) AS secret_sealed, status = 1 AS active, update_time
           FROM t_wechat_app
          ORDER BY app_id
          LIMIT 10000";
-    let rows = query::rows(&db.durable().await?, SQL, &[]).await?;
+    let rows = query::rows(&db.durable().await?, SQL, &[&SEALED]).await?;
     Ok(rows.iter().map(app).collect())
 }
 
@@ -137,6 +145,7 @@ fn app(row: &Row) -> App {
         rate_per_second: row.get("rate_per_second"),
         daily_quota: row.get("daily_quota"),
         has_secret: row.get("has_secret"),
+        secret_sealed: row.get("secret_sealed"),
         active: row.get("active"),
         update_time: row.get("update_time"),
     }

@@ -6,7 +6,7 @@ use super::source::{Source, daemon, matching, words};
 const LAYERS: &[Layer] = &[
     Layer { modules: &["domain"], neighbours: true },
     Layer {
-        modules: &["clock", "config", "delays", "failpoint", "lifecycle", "metrics", "telemetry"],
+        modules: &["clock", "config", "delays", "failpoint", "lifecycle", "metrics", "sealing", "telemetry"],
         neighbours: true,
     },
     // Each knows one third party; if two of them must meet, they meet in a layer above.

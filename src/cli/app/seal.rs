@@ -1,0 +1,42 @@
+//! `app seal`: secrets from before there was a master key.
+
+use anyhow::{Result, ensure};
+use clap::Args;
+
+use crate::cli::output::line;
+use crate::cli::{Exit, database};
+use crate::config::Config;
+use crate::db::registry::sealing;
+use crate::domain::ids::AppId;
+
+#[derive(Debug, Args)]
+#[command(after_help = "Example:\n  wechat-notifier app seal --all\n\n\
+Give every daemon the key first: one without it cannot read what is sealed, and its apps are paused.")]
+pub struct Seal {
+    #[command(flatten)]
+    whose: Whose,
+}
+
+#[derive(Debug, Args)]
+#[group(required = true, multiple = false)]
+struct Whose {
+    /// Only this app's
+    #[arg(long, value_name = "APPID")]
+    app_id: Option<AppId>,
+    /// Those of every app
+    #[arg(long)]
+    all: bool,
+}
+
+impl Seal {
+    pub async fn execute(self, config: &Config) -> Result<Exit> {
+        let db = database(config)?;
+        ensure!(
+            db.sealer().has_key(),
+            "security.master_key_file is not set: `openssl rand -hex 32 > master.key` makes a key"
+        );
+        let sealed = sealing::seal(&db, self.whose.app_id.as_ref()).await?;
+        line(&format!("sealed {sealed} secrets"))?;
+        Ok(Exit::Done)
+    }
+}
