@@ -114,7 +114,10 @@ impl Attacher {
                 over.cancel();
             }
         }
-        self.attached.send_replace(false);
+        // A trial may be lost dozens of times to one bad message; in between, it takes in messages.
+        if trial.is_none() {
+            self.attached.send_replace(false);
+        }
         End::Lost
     }
 
@@ -122,6 +125,7 @@ impl Attacher {
     fn complain(&self, live: &Live, failure: &TopologyError, last: &mut String) {
         let text = failure.to_string();
         let queue = self.queue.as_str();
+        self.attached.send_replace(false);
         if !failure.needs_a_person() {
             debug!(queue, why = text, "cannot consume");
             live.condemn(failure);

@@ -133,14 +133,16 @@ impl Broker {
     /// Consumes `queue` (declared first, so lanes come to be here) with at most `prefetch` messages unacked, across
     /// reconnects, until the subscription is cancelled or dropped.
     pub fn consume(&self, queue: &str, prefetch: u16) -> Subscription {
-        let link = if queue == self.topology.events() {
-            &self.events
-        } else if queue == self.topology.dead() {
-            &self.letters
-        } else {
-            &self.deliveries
-        };
-        Subscription::start(link.clone(), &self.topology, queue, prefetch, &self.stale_receipts, &self.ackers)
+        let link = self.link_to(queue).clone();
+        Subscription::start(link, &self.topology, queue, prefetch, &self.stale_receipts, &self.ackers)
+    }
+
+    fn link_to(&self, queue: &str) -> &Link {
+        match queue {
+            events if events == self.topology.events() => &self.events,
+            letters if letters == self.topology.dead() => &self.letters,
+            _ => &self.deliveries,
+        }
     }
 
     /// How many messages wait in each queue (those in somebody's hands not counted); a queue that does not exist is

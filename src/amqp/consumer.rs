@@ -166,7 +166,10 @@ impl Subscription {
             }
             let why = error.map_or_else(|| "the stream ended".to_owned(), |error| error.to_string());
             let queue = attachment.consumer.queue();
-            info!(%queue, why, "a consumer ended; attaching again");
+            match attachment.trial {
+                Some(_) => debug!(%queue, why, "a careful consumer ended; attaching again"),
+                None => info!(%queue, why, "a consumer ended; attaching again"),
+            }
             attachment.over.cancel();
         }
     }

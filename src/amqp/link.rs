@@ -162,9 +162,17 @@ impl Supervisor {
         self.report(live);
         self.watch(live).await;
         self.live.send_replace(None);
-        (self.health)(LinkHealth { trouble: Some(live.verdict()), ..LinkHealth::default() });
+        if !self.works_on_through(live) {
+            (self.health)(LinkHealth { trouble: Some(live.verdict()), ..LinkHealth::default() });
+        }
         self.tell_end(live);
         close(live).await;
+    }
+
+    /// Whether this end is one of the dozens that take one bad message out of the way. Between them messages are worked
+    /// through, so readiness should not flicker.
+    fn works_on_through(&self, end_of: &Live) -> bool {
+        self.remedy == Remedy::Broker && end_of.careful && end_of.unparsable()
     }
 
     fn tell_end(&self, live: &Live) {

@@ -1,12 +1,15 @@
 //! All that knows lapin: the broker's connections, what is declared there, consuming, acking and publishing.
 //!
 //! ```text
-//! Broker ─┬─ consuming link ──► Subscription ──► Incoming { message, receipt } ──► ack task (prefixes)
-//!         └─ publishing link ─► publisher task (confirms in batches) ◄── Publisher
+//! Broker ─┬─ events link ─────┐
+//!         ├─ deliveries link ─┼─► Subscription ──► Incoming { message, receipt } ──► ack task (prefixes)
+//!         ├─ letters link ────┘
+//!         └─ publishing link ──► publisher task (confirms in batches) ◄── Publisher
 //! ```
 //!
-//! Two connections, because lapin writes nothing at all (no ack, no heartbeat) on one that the broker has blocked, and
-//! the broker blocks only connections that publish. lapin's own recovery stays off: a consumer recovered by it can fall
+//! Publishing has its own connection, because lapin writes nothing at all (no ack, no heartbeat) on one that the broker
+//! has blocked, and the broker blocks only connections that publish. The consumed queues have one each, because a single
+//! message that lapin cannot parse ends the connection it comes on (see [`caution`]). lapin's own recovery stays off: a consumer recovered by it can fall
 //! silent for ever on a healthy connection, and its stale delivery tags ack messages of the new channel (facts: stack
 //! 1.1, rows f to h). A [`link`] rebuilds everything instead, and an ack can only ever reach the channel it came from.
 
