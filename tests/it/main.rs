@@ -25,6 +25,7 @@ mod protocol_sql;
 mod protocol_story;
 mod publishers;
 mod restarts;
+mod sealing;
 mod stopping;
 mod tidy;
 mod tls;

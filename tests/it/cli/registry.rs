@@ -120,6 +120,7 @@ async fn every_command_says_how_it_is_used() {
         "app add",
         "app list",
         "app set",
+        "app seal",
         "rule add",
         "rule list",
         "rule remove",
