@@ -20,7 +20,7 @@ pub use world::{APP, COMPANY, TEMPLATE, World};
 use std::time::{Duration, Instant};
 
 /// Nothing in a test takes this long unless it is broken; a slow machine is not.
-pub const PATIENCE: Duration = Duration::from_secs(90);
+pub const PATIENCE: Duration = Duration::from_secs(180);
 /// Between two looks at a condition.
 const LOOK_EVERY: Duration = Duration::from_millis(25);
 
