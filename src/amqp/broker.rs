@@ -72,7 +72,7 @@ impl Broker {
         let blueprint = Arc::new(Blueprint {
             address: address(config)?,
             topology: topology.clone(),
-            declaring: Arc::default(),
+            declared: Arc::default(),
         });
         let (stop, supervisors) = (CancellationToken::new(), TaskTracker::new());
         let (health_in, health) = watch::channel(Health::default());

@@ -41,9 +41,13 @@ pub(super) struct Address {
 pub(super) struct Blueprint {
     pub address: Address,
     pub topology: Arc<Topology>,
-    /// Two links of a process must not declare the same queue at the same instant.
-    pub declaring: Arc<tokio::sync::Mutex<()>>,
+    /// Two links of a process must not declare the same queue at the same instant, and one of them is enough: when the
+    /// topology was last declared.
+    pub declared: Arc<tokio::sync::Mutex<Option<Instant>>>,
 }
+
+/// All links of a process come up together as a rule; each declaring a dozen queues would only slow a busy broker down.
+const DECLARED_FOR: Duration = Duration::from_secs(5);
 
 /// The handle of a supervised connection: gives out the incarnation that currently lives.
 #[derive(Clone)]
@@ -143,9 +147,13 @@ impl Supervisor {
 
     /// On a channel of its own, because a mismatch closes it.
     async fn declare(&self, live: &Live) -> Result<(), TopologyError> {
-        let _alone = self.blueprint.declaring.lock().await;
+        let mut declared = self.blueprint.declared.lock().await;
+        if declared.is_some_and(|at| at.elapsed() < DECLARED_FOR) {
+            return Ok(());
+        }
         let channel = live.channel().await?;
         self.blueprint.topology.declare(&channel).await?;
+        *declared = Some(Instant::now());
         farewell(channel).await;
         Ok(())
     }

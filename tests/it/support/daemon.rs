@@ -13,6 +13,7 @@ const SIGABRT: i32 = 6;
 /// The real binary, running. Killed when dropped.
 pub struct Daemon {
     child: Child,
+    reader: Option<std::thread::JoinHandle<()>>,
     log: Arc<Mutex<Vec<String>>>,
 }
 
@@ -26,12 +27,12 @@ impl Daemon {
         let mut child = command.spawn().unwrap();
         let log = Arc::new(Mutex::new(Vec::new()));
         let (stderr, lines) = (child.stderr.take().unwrap(), Arc::clone(&log));
-        std::thread::spawn(move || {
+        let reader = std::thread::spawn(move || {
             for line in BufReader::new(stderr).lines().map_while(Result::ok) {
                 lines.lock().unwrap().push(line);
             }
         });
-        Self { child, log }
+        Self { child, reader: Some(reader), log }
     }
 
     /// Its log so far.
@@ -128,9 +129,11 @@ impl Daemon {
 
     /// Waits for the process to end; its exit code, or `None` where a signal ended it.
     pub async fn exit(&mut self) -> Option<i32> {
-        let log = Arc::clone(&self.log);
         let status = eventually("the daemon to end", async || self.child.try_wait().unwrap()).await;
-        drop(log);
+        if let Some(reader) = self.reader.take() {
+            // Its last words are in the pipe still.
+            reader.join().unwrap();
+        }
         status.code()
     }
 }

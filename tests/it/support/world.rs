@@ -184,7 +184,7 @@ impl World {
             ("DATABASE__URL", &self.database_url),
             ("WECHAT__API_BASE", &self.wechat.base),
             ("WECHAT__REQUEST_TIMEOUT", "2s"),
-            ("DELIVERY__LEASE_MARGIN", "1s"),
+            ("DELIVERY__LEASE_MARGIN", "2s"),
             ("DELIVERY__TAKEOVER_GRACE", "0s"),
             ("DELIVERY__MAX_HOLD", "5s"),
             ("RETRY__DELAYS", r#"["100ms", "200ms", "400ms", "800ms", "1600ms"]"#),
