@@ -158,8 +158,9 @@ async fn while_wechat_is_away_nothing_dies_and_only_who_noticed_it_is_charged() 
         .into_iter()
         .filter(|row| (row.end().as_str(), row.attempts) != ("sent", 1))
         .collect();
-    // Trouble with fewer than five users may be theirs; from the fifth on it is the app's.
-    assert!(charged.len() < 5 && charged.iter().all(|row| row.end() == "sent"), "{charged:#?}");
+    // Trouble with fewer than five users may be theirs: the first four before it was noticed, and four whose trouble came back
+    // after somebody else's first good answer.
+    assert!(charged.len() <= 8 && charged.iter().all(|row| row.end() == "sent"), "{charged:#?}");
     assert_eq!(world.letters().await, [""; 0]);
     assert_eq!(daemon.metric(&away).await, 0.0);
     world.conserved([]).await;
