@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use wechat_notifier::cli::{self, Cli};
 
-/// Under many small allocations from two threads it halves what the system's allocator costs, and gives memory back.
+/// The pipeline makes many small allocations from several threads, which is what this allocator is made for.
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 

@@ -12,7 +12,7 @@ use crate::domain::recipient::Recipient;
 use crate::metrics::Metrics;
 
 /// Rows per statement. More would make one statement's locks and its answer's latency felt; fewer would pay the fixed cost
-/// of a statement too often (measured: the gain flattens beyond a hundred).
+/// of a statement too often.
 const MAX_BATCH: usize = 256;
 
 /// What the pipeline asks of the ledger. Each of the four batched questions waits for as long as PostgreSQL is away: the message that asks
