@@ -6,13 +6,13 @@ use std::time::{Duration, Instant};
 use futures_util::future::join_all;
 use lapin::options::{ExchangeDeleteOptions, QueueDeclareOptions, QueueDeleteOptions};
 use lapin::types::{AMQPValue, FieldTable};
-use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use wechat_notifier::amqp::{Broker, Incoming, Message, PublishError, Route, Subscription, Topology, own};
 use wechat_notifier::config;
 use wechat_notifier::domain::ids::AppId;
 use wechat_notifier::domain::ladder::Ladder;
+
+use crate::support::Proxy;
 
 /// Anything here takes milliseconds; a loaded machine may take seconds.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -146,7 +146,7 @@ async fn a_consumer_outlives_its_connection_and_old_receipts_ack_nothing_new() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_publish_goes_on_until_the_broker_is_back() {
     let (world, proxy) = World::behind_proxy().await;
-    proxy.set_open(false);
+    proxy.close();
     let mut health = world.broker.health();
     health.wait_for(|health| !health.publishing.up).await.unwrap();
     let route = Route::queue(world.topology.deliveries());
@@ -156,7 +156,7 @@ async fn a_publish_goes_on_until_the_broker_is_back() {
     let patient = tokio::spawn(async move {
         publisher.publish_until_confirmed(&route, &numbered(2), &CancellationToken::new()).await
     });
-    proxy.set_open(true);
+    proxy.heal();
     tokio::time::timeout(PATIENCE, patient).await.unwrap().unwrap().unwrap();
     world.broker.ready(PATIENCE).await.unwrap();
     world.depth_becomes(&world.topology.deliveries(), 1).await;
@@ -281,12 +281,12 @@ async fn a_missing_queue_has_no_depth() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_broker_that_is_not_there_is_waited_for_and_named() {
     let place = Place::new();
-    let (proxy, url) = Proxy::start(&place.url).await;
-    proxy.set_open(false);
-    let broker = place.connect(&url);
+    let proxy = Proxy::to(&place.url).await;
+    proxy.close();
+    let broker = place.connect(&proxy.url);
     let refusal = broker.ready(Duration::from_millis(500)).await.unwrap_err().to_string();
     assert!(refusal.contains("connect"), "{refusal}");
-    proxy.set_open(true);
+    proxy.heal();
     broker.ready(PATIENCE).await.unwrap();
     broker.close().await;
     assert!(!broker.health().borrow().is_up());
@@ -373,8 +373,8 @@ impl World {
 
     async fn behind_proxy() -> (Self, Proxy) {
         let place = Place::new();
-        let (proxy, url) = Proxy::start(&place.url).await;
-        (Self::at(place, &url).await, proxy)
+        let proxy = Proxy::to(&place.url).await;
+        (Self::at(place, &proxy.url).await, proxy)
     }
 
     async fn at(place: Place, url: &str) -> Self {
@@ -457,62 +457,4 @@ async fn take(subscription: &mut Subscription, count: usize) -> Vec<Incoming> {
 async fn attached(subscription: &Subscription) {
     let mut attached = subscription.attached();
     tokio::time::timeout(PATIENCE, attached.wait_for(|attached| *attached)).await.unwrap().unwrap();
-}
-
-/// A way to the broker that can be cut and closed.
-struct Proxy {
-    state: watch::Sender<ProxyState>,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq)]
-struct ProxyState {
-    cuts: u32,
-    open: bool,
-}
-
-impl Proxy {
-    /// Listens in front of the broker of `url`; returns the URL that leads through it.
-    async fn start(url: &str) -> (Self, String) {
-        let upstream: lapin::uri::AMQPUri = url.parse().unwrap();
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let mut through = upstream.clone();
-        through.authority.host = "127.0.0.1".to_owned();
-        through.authority.port = listener.local_addr().unwrap().port();
-        let (state, watched) = watch::channel(ProxyState { cuts: 0, open: true });
-        let upstream = (upstream.authority.host, upstream.authority.port);
-        tokio::spawn(async move {
-            while let Ok((client, _)) = listener.accept().await {
-                tokio::spawn(Self::carry(client, upstream.clone(), watched.clone()));
-            }
-        });
-        (Self { state }, through.to_string())
-    }
-
-    async fn carry(mut client: TcpStream, upstream: (String, u16), mut state: watch::Receiver<ProxyState>) {
-        let cuts = {
-            let now = state.borrow_and_update();
-            if !now.open {
-                return;
-            }
-            now.cuts
-        };
-        let mut server = TcpStream::connect(upstream).await.unwrap();
-        tokio::select! {
-            _ = tokio::io::copy_bidirectional(&mut client, &mut server) => {}
-            _ = state.wait_for(|state| state.cuts != cuts) => {}
-        }
-    }
-
-    /// Every connection breaks now.
-    fn cut(&self) {
-        self.state.send_modify(|state| state.cuts += 1);
-    }
-
-    /// Closed, everything breaks and nothing new gets through.
-    fn set_open(&self, open: bool) {
-        self.state.send_modify(|state| state.open = open);
-        if !open {
-            self.cut();
-        }
-    }
 }

@@ -18,9 +18,15 @@ pub struct Daemon {
 }
 
 impl Daemon {
-    pub(super) fn spawn(settings: &[(String, String)], more: &[(&str, &str)]) -> Self {
+    /// `surroundings` are variables of the environment under their own names.
+    pub(super) fn spawn(
+        settings: &[(String, String)],
+        more: &[(&str, &str)],
+        surroundings: &[(&str, &str)],
+    ) -> Self {
         let mut command = Command::new(env!("CARGO_BIN_EXE_wechat-notifier"));
-        command.arg("run").envs(settings.iter().cloned()).stdout(Stdio::null()).stderr(Stdio::piped());
+        command.arg("run").envs(settings.iter().cloned()).envs(surroundings.iter().copied());
+        command.stdout(Stdio::null()).stderr(Stdio::piped());
         for (key, value) in more {
             command.env(format!("WECHAT_NOTIFIER_{key}"), value);
         }

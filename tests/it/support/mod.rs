@@ -4,6 +4,7 @@
 mod carrying;
 mod daemon;
 mod ledger;
+mod proxy;
 mod publishing;
 mod servers;
 mod wechat;
@@ -12,7 +13,8 @@ mod world;
 pub use carrying::carrier;
 pub use daemon::Daemon;
 pub use ledger::Row;
-pub use publishing::{EventBody, event};
+pub use proxy::{Proxy, Roads};
+pub use publishing::{EventBody, Exchange, event};
 pub use servers::Servers;
 pub use wechat::WeChat;
 pub use world::{APP, COMPANY, TEMPLATE, World};

@@ -36,6 +36,45 @@ impl EventBody {
     }
 }
 
+/// The exchange that events go to.
+pub struct Exchange {
+    url: String,
+    name: String,
+}
+
+impl Exchange {
+    /// Publishes any bytes with these headers, over a connection of its own. Did the broker confirm all of them?
+    pub async fn publish(
+        &self,
+        bodies: impl IntoIterator<Item = Vec<u8>>,
+        headers: &BTreeMap<&str, &str>,
+    ) -> lapin::Result<bool> {
+        let connection = Connection::connect(&self.url, ConnectionProperties::default()).await?;
+        let channel = connection.create_channel().await?;
+        channel.confirm_select(ConfirmSelectOptions::default()).await?;
+        let mut table = FieldTable::default();
+        for (name, value) in headers {
+            table.insert((*name).into(), AMQPValue::LongString((*value).into()));
+        }
+        let properties = BasicProperties::default()
+            .with_delivery_mode(2)
+            .with_content_type("application/json".into())
+            .with_headers(table);
+        let options = BasicPublishOptions { mandatory: true, ..BasicPublishOptions::default() };
+        let mut confirms = Vec::new();
+        for body in bodies {
+            let (exchange, key) = (self.name.as_str().into(), "payment.paid".into());
+            confirms.push(channel.basic_publish(exchange, key, options, &body, properties.clone()).await?);
+        }
+        let mut all = true;
+        for confirm in confirms {
+            all &= confirm.await?.is_ack();
+        }
+        let _ = connection.close(200, "done".into()).await;
+        Ok(all)
+    }
+}
+
 impl World {
     /// Publishes one event and waits for the broker's confirm.
     pub async fn publish(&self, event: EventBody) {
@@ -60,33 +99,12 @@ impl World {
         bodies: impl IntoIterator<Item = Vec<u8>>,
         headers: &BTreeMap<&str, &str>,
     ) {
-        let (connection, channel) = self.channel().await;
-        channel.confirm_select(ConfirmSelectOptions::default()).await.unwrap();
-        let exchange = format!("{}.events", self.name);
-        let mut table = FieldTable::default();
-        for (name, value) in headers {
-            table.insert((*name).into(), AMQPValue::LongString((*value).into()));
-        }
-        let properties = BasicProperties::default()
-            .with_delivery_mode(2)
-            .with_content_type("application/json".into())
-            .with_headers(table);
-        let mut confirms = Vec::new();
-        for body in bodies {
-            let options = BasicPublishOptions { mandatory: true, ..BasicPublishOptions::default() };
-            let publish = channel.basic_publish(
-                exchange.as_str().into(),
-                "payment.paid".into(),
-                options,
-                &body,
-                properties.clone(),
-            );
-            confirms.push(publish.await.unwrap());
-        }
-        for confirm in confirms {
-            assert!(confirm.await.unwrap().is_ack(), "the broker refused an event");
-        }
-        let _ = connection.close(200, "done".into()).await;
+        assert!(self.exchange().publish(bodies, headers).await.unwrap(), "the broker refused an event");
+    }
+
+    /// The way in for whoever publishes while the broker may be away.
+    pub fn exchange(&self) -> Exchange {
+        Exchange { url: self.amqp_url.clone(), name: format!("{}.events", self.name) }
     }
 
     /// Messages in a queue of this world, those in somebody's hands not counted. `None`: no such queue.
@@ -152,6 +170,6 @@ pub fn sweep(url: &str, prefix: &str) {
 fn queues() -> impl Iterator<Item = String> {
     let steps = ["100ms", "200ms", "400ms", "800ms", "1600ms", "10s", "1m", "5m", "30m", "2h"];
     let fixed = ["events", "deliveries", "dead"].map(str::to_owned);
-    let lanes = [APP, "wx-other"].map(|app| format!("lane.{app}"));
+    let lanes = [APP, "wx-other", "wx-third"].map(|app| format!("lane.{app}"));
     fixed.into_iter().chain(lanes).chain(steps.map(|step| format!("retry.{step}")))
 }

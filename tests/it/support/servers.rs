@@ -41,15 +41,31 @@ impl Servers {
         value(&self.urls, key)
     }
 
-    /// Does one of the verbs of `tests/servers/control`; when it returns, it is done.
+    /// Does one of the verbs of `tests/servers/control`, such as `broker-restart` or `rabbitmqctl list_queues`; when it returns,
+    /// it is done.
     pub async fn tell(&self, verb: &str) {
         let (control, verb) = (self.control.clone(), verb.to_owned());
-        tokio::task::spawn_blocking(move || run(&control, &[&verb])).await.unwrap();
+        let arguments = move || run(&control, &verb.split(' ').collect::<Vec<_>>());
+        tokio::task::spawn_blocking(arguments).await.unwrap();
+    }
+
+    /// The servers that the script around this test started for it alone. They end with the script.
+    pub fn of_the_script() -> Self {
+        Self {
+            name: String::new(),
+            control: given("WN_TEST_SERVERS"),
+            amqp_url: given("WN_TEST_AMQP_URL"),
+            database_url: given("WN_TEST_DATABASE_URL"),
+            urls: String::new(),
+        }
     }
 }
 
 impl Drop for Servers {
     fn drop(&mut self) {
+        if self.name.is_empty() {
+            return;
+        }
         let ended = Command::new(given("WN_TEST_SERVERS")).args(["private-servers-end", &self.name]).status();
         if !std::thread::panicking() {
             assert!(ended.unwrap().success(), "the servers {} did not end", self.name);

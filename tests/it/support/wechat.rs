@@ -44,6 +44,11 @@ impl WeChat {
         self.tell("faults", fault).await;
     }
 
+    /// Takes one fault away, by the number that the simulator gave it.
+    pub async fn lift(&self, id: &Value) {
+        http().delete(format!("{}/_sim/faults/{id}", self.base)).send().await.unwrap();
+    }
+
     /// All answers are as they should be from now on.
     pub async fn heal(&self) {
         http().delete(format!("{}/_sim/faults", self.base)).send().await.unwrap();

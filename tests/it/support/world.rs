@@ -86,12 +86,17 @@ impl World {
 
     /// Binds `count` users `user-1`… with openids `openid-1`…, all willing.
     pub async fn crowd(&self, count: i32) {
+        self.crowd_of(APP, count).await;
+    }
+
+    /// The same in any app.
+    pub async fn crowd_of(&self, app_id: &str, count: i32) {
         self.db
             .execute(
                 "INSERT INTO t_wechat_user (app_id, openid, sys_user_id, subscribe_template)
                  SELECT $1, 'openid-' || n, 'user-' || n, jsonb_build_object($2::text, '{\"status\": \"accept\"}'::jsonb)
                    FROM generate_series(1, $3::int) n",
-                &[&APP, &TEMPLATE, &count],
+                &[&app_id, &TEMPLATE, &count],
             )
             .await
             .unwrap();
@@ -134,7 +139,12 @@ impl World {
 
     /// Starts a daemon and waits for nothing.
     pub fn spawn(&self, settings: &[(&str, &str)]) -> Daemon {
-        Daemon::spawn(&self.settings(), settings)
+        self.spawn_in(&[], settings)
+    }
+
+    /// The same with these variables in its environment, which are no settings.
+    pub fn spawn_in(&self, surroundings: &[(&str, &str)], settings: &[(&str, &str)]) -> Daemon {
+        Daemon::spawn(&self.settings(), settings, surroundings)
     }
 
     /// Lets a daemon empty the queues and stop in order: whatever a message in its hands would still have done, it has done.
