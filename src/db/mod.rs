@@ -6,6 +6,7 @@ pub mod claim;
 pub mod error;
 pub mod fan_out;
 pub mod letters;
+mod lines;
 pub mod listen;
 pub mod migrate;
 pub mod plan;

@@ -11,6 +11,7 @@ use secrecy::ExposeSecret;
 use tokio_postgres_rustls::MakeRustlsConnect;
 
 use super::Error;
+use super::lines::Lines;
 use crate::config;
 use crate::sealing::Sealer;
 
@@ -20,6 +21,9 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 const WAIT_TIMEOUT: Duration = Duration::from_secs(5);
 /// A batch takes milliseconds; a statement this slow is stuck, and its batch is better tried again.
 const STATEMENT_TIMEOUT_MS: u32 = 10_000;
+/// Our transactions are a few statements in a row. One that stands still for this long has lost us, and its locks would hold
+/// up whoever takes over: a server notices a client that is silently gone only after hours.
+const IDLE_IN_TRANSACTION_TIMEOUT_MS: u32 = 10_000;
 /// Unacknowledged bytes for this long mean the peer is gone (a cut cable says nothing).
 const TCP_USER_TIMEOUT: Duration = Duration::from_secs(10);
 
@@ -28,6 +32,7 @@ const TCP_USER_TIMEOUT: Duration = Duration::from_secs(10);
 pub struct Database {
     durable: Pool,
     quick: Pool,
+    lines: Lines,
     sealer: Sealer,
 }
 
@@ -45,10 +50,12 @@ pub enum SetupError {
 impl Database {
     /// Prepares the pools; connects to nothing yet. Without [`Self::sealed_by`] secrets are written as they are.
     pub fn new(config: &config::Database) -> Result<Self, SetupError> {
+        let lines = Lines::default();
         Ok(Self {
-            durable: pool(config, "on", config.pool_size)?,
+            durable: pool(config, "on", config.pool_size, &lines)?,
             // Claims come from one batcher with one statement at a time; a second connection covers its slow path.
-            quick: pool(config, "off", QUICK_POOL_SIZE)?,
+            quick: pool(config, "off", QUICK_POOL_SIZE, &lines)?,
+            lines,
             sealer: Sealer::default(),
         })
     }
@@ -72,16 +79,37 @@ impl Database {
     pub async fn quick(&self) -> Result<deadpool_postgres::Object, Error> {
         Ok(self.quick.get().await?)
     }
+
+    /// Gives up work that has not ended within `limit`, and with it **every** connection: PostgreSQL would have ended a slow
+    /// statement itself, so nobody is there, and the others would wait for ever just so. (TCP notices a peer that is gone, not
+    /// one that stands still, nor a proxy in between.)
+    pub async fn heard_within<T, E: From<Error>>(
+        &self,
+        limit: Duration,
+        work: impl Future<Output = Result<T, E>>,
+    ) -> Result<T, E> {
+        let answer = tokio::time::timeout(limit, work).await;
+        answer.unwrap_or_else(|_silence| {
+            let connections = self.lines.hang_up();
+            tracing::warn!(connections, "PostgreSQL does not answer; giving up the connections to it");
+            Err(Error::Away(format!("no answer within {}s", limit.as_secs())).into())
+        })
+    }
 }
 
 /// Claims run two statements at once at most.
 const QUICK_POOL_SIZE: usize = 2;
 
-fn pool(config: &config::Database, synchronous_commit: &str, size: usize) -> Result<Pool, SetupError> {
+fn pool(
+    config: &config::Database,
+    synchronous_commit: &str,
+    size: usize,
+    lines: &Lines,
+) -> Result<Pool, SetupError> {
     let client = client_config(config, synchronous_commit)?;
-    let manager = Manager::from_config(
+    let manager = Manager::from_connect(
         client,
-        tls(config.ca_file.as_deref())?,
+        lines.connecting(tls(config.ca_file.as_deref())?),
         ManagerConfig { recycling_method: RecyclingMethod::Fast },
     );
     let timeouts =
@@ -113,7 +141,8 @@ pub(crate) fn client_config(
 /// Keeps what the URL asks for (a search path, say) and adds ours.
 fn session_options(own: Option<&str>, synchronous_commit: &str) -> String {
     format!(
-        "{} -c synchronous_commit={synchronous_commit} -c statement_timeout={STATEMENT_TIMEOUT_MS} -c timezone=UTC",
+        "{} -c synchronous_commit={synchronous_commit} -c statement_timeout={STATEMENT_TIMEOUT_MS} \
+         -c idle_in_transaction_session_timeout={IDLE_IN_TRANSACTION_TIMEOUT_MS} -c timezone=UTC",
         own.unwrap_or_default()
     )
 }

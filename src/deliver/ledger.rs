@@ -14,6 +14,9 @@ use crate::metrics::Metrics;
 /// Rows per statement. More would make one statement's locks and its answer's latency felt; fewer would pay the fixed cost
 /// of a statement too often.
 const MAX_BATCH: usize = 256;
+/// A batch is up to three statements, each of which PostgreSQL ends after 10 s. Longer, and living holders would not settle
+/// within `delivery.takeover_grace`.
+const LONGEST_BATCH: Duration = Duration::from_secs(30);
 
 /// What the pipeline asks of the ledger. Each of the four batched questions waits for as long as PostgreSQL is away: the message that asks
 /// is unacked meanwhile, so nothing is lost, and the prefetch bounds how many wait.
@@ -39,7 +42,7 @@ impl Ledger {
                 MAX_BATCH,
                 Arc::new(move |batch| {
                     let db = for_plan.clone();
-                    Box::pin(async move { plan::look_up(&db, batch).await })
+                    Box::pin(async move { db.heard_within(LONGEST_BATCH, plan::look_up(&db, batch)).await })
                 }),
                 observe("plan"),
             ),
@@ -47,7 +50,7 @@ impl Ledger {
                 MAX_BATCH,
                 Arc::new(move |batch| {
                     let db = for_record.clone();
-                    Box::pin(async move { record::record(&db, batch).await })
+                    Box::pin(async move { db.heard_within(LONGEST_BATCH, record::record(&db, batch)).await })
                 }),
                 observe("record"),
             ),
@@ -55,7 +58,9 @@ impl Ledger {
                 MAX_BATCH,
                 Arc::new(move |batch| {
                     let db = for_claim.clone();
-                    Box::pin(async move { claim::claim(&db, lease, batch).await })
+                    Box::pin(
+                        async move { db.heard_within(LONGEST_BATCH, claim::claim(&db, lease, batch)).await },
+                    )
                 }),
                 observe("claim"),
             ),
@@ -63,7 +68,7 @@ impl Ledger {
                 MAX_BATCH,
                 Arc::new(move |batch| {
                     let db = for_settle.clone();
-                    Box::pin(async move { settle::settle(&db, batch).await })
+                    Box::pin(async move { db.heard_within(LONGEST_BATCH, settle::settle(&db, batch)).await })
                 }),
                 observe("settle"),
             ),

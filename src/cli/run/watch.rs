@@ -15,6 +15,10 @@ use crate::metrics::Metrics;
 /// Between two looks at database and queues: readiness and depths are seconds old at most, at a cost nobody notices.
 const LOOK_EVERY: Duration = Duration::from_secs(2);
 
+/// The question takes a millisecond. Sooner, and a busy moment of PostgreSQL would cost us every connection; later, and
+/// living holders would be late to settle after a failover.
+const SIGN_OF_LIFE: Duration = Duration::from_secs(10);
+
 /// Follows the broker's connections. Ends when the broker is closed.
 pub(super) async fn broker(mut health: watch::Receiver<Health>, readiness: Readiness, metrics: Arc<Metrics>) {
     loop {
@@ -51,7 +55,7 @@ pub(super) async fn consumer(mut attached: watch::Receiver<bool>, readiness: Rea
 /// Asks the database for a sign of life, and whether its tables are this release's.
 pub(super) async fn database(db: Database, readiness: Readiness) {
     loop {
-        let state = match migrate::missing(&db).await {
+        let state = match db.heard_within(SIGN_OF_LIFE, migrate::missing(&db)).await {
             Ok(None) => Ok(()),
             Ok(Some(missing)) => {
                 Err(format!("migration {} is missing: run `wechat-notifier migrate`", missing.version))
