@@ -1,6 +1,11 @@
 //! Crash points: named arrows of the delivery protocol at which a test aborts the process; and panic points, at which it
 //! makes a task panic.
 //!
+//! In the order in which a message meets them: `received`, `planned`, `skip_recorded`, `due_recorded`; of an event for many
+//! `set_written` and, after each page, `page_brought`; `ready`, `claimed`, `requested`, `answered`, `handed_on` or
+//! `letter_published`, `settled`, `before_ack`; and in the archiver `archived`. `tests/it/crash_points.rs` and
+//! `tests/it/faults/fan_out.rs` die at each.
+//!
 //! Without the `failpoints` feature they are nothing at all.
 
 /// Aborts the process here, as a power cut would, when `WECHAT_NOTIFIER_FAILPOINT` is `<name>` or `<name>:<n>` and this

@@ -20,10 +20,16 @@ package_is_there() {
   case $1 in
     rabbitmq-server) [ -x /usr/lib/rabbitmq/bin/rabbitmq-server ] ;;
     postgresql) compgen -G '/usr/lib/postgresql/*/bin/initdb' >/dev/null ;;
+    libfaketime) faketime_library >/dev/null ;;
     python3-pika) python_with_pika >/dev/null ;;
     prometheus) command -v promtool >/dev/null ;;
     *) command -v "$1" >/dev/null ;;
   esac
+}
+
+# Prints where the library is that gives a process another clock.
+faketime_library() {
+  compgen -G '/usr/lib/*/faketime/libfaketime.so.1'
 }
 
 # Prints the Python that has pika. A developer's own python3 may stand before Debian's, for which the package is.
