@@ -42,6 +42,13 @@ impl Seat {
         ];
         world.spawn(&[&settings[..], &roads.settings()].concat())
     }
+
+    /// In order, which takes a process that has come as far as to hear signals.
+    async fn stops(&mut self) {
+        self.daemon.says(&["listening"]).await;
+        self.daemon.terminate();
+        assert_eq!(self.daemon.exit().await, Some(0), "the daemon did not stop in order");
+    }
 }
 
 impl Stage {
@@ -75,9 +82,7 @@ impl Stage {
                 self.takes_a_seat(*daemon);
             }
             What::Restart { daemon } => {
-                self.seats[*daemon].daemon.terminate();
-                let code = self.seats[*daemon].daemon.exit().await;
-                assert_eq!(code, Some(0), "the daemon did not stop in order");
+                self.seats[*daemon].stops().await;
                 self.takes_a_seat(*daemon);
             }
             What::RestartBroker => self.servers.tell("broker-restart").await,
@@ -178,8 +183,7 @@ impl Stage {
 
     async fn all_stop(&mut self) {
         for seat in &mut self.seats {
-            seat.daemon.terminate();
-            assert_eq!(seat.daemon.exit().await, Some(0), "the daemon did not stop in order");
+            seat.stops().await;
         }
     }
 
