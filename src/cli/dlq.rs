@@ -1,6 +1,8 @@
 //! `dlq list|show`: the archive of dead letters.
 
 mod filter;
+mod purge;
+mod resolve;
 
 use anyhow::Result;
 use clap::{Args, Subcommand};
@@ -18,6 +20,10 @@ pub enum Dlq {
     List(Box<List>),
     /// Show one dead letter
     Show(Show),
+    /// Close letters about which nothing more is to be done
+    Resolve(Box<resolve::Resolve>),
+    /// Take bodies and headers of old letters away for good
+    Purge(Box<purge::Purge>),
 }
 
 impl Dlq {
@@ -25,6 +31,8 @@ impl Dlq {
         match self {
             Self::List(command) => command.execute(config).await,
             Self::Show(command) => command.execute(config).await,
+            Self::Resolve(command) => command.execute(config).await,
+            Self::Purge(command) => command.execute(config).await,
         }
     }
 }
