@@ -111,8 +111,6 @@ impl Show {
 /// Everything about the letter. Body and headers may name people, so they stay out unless they are wanted.
 fn as_json(letter: Whole, masking: Masking) -> Result<Value> {
     let mut value = serde_json::to_value(&letter.found)?;
-    value["trace_id"] = json!(letter.trace_id);
-    value["rid"] = json!(letter.rid);
     value["body_bytes"] = json!(letter.body.len());
     if masking.is_off() {
         value["headers"] = letter.headers;

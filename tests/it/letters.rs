@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 use tokio_postgres::Client;
 use wechat_notifier::db::letters::{self, Filter};
 use wechat_notifier::db::{Database, migrate};
-use wechat_notifier::dead_letters::{Arrived, Verdict, archive_batch};
+use wechat_notifier::dead_letters::{Arrived, Verdict, archive_batch, read};
 
 use crate::scratch::Scratch;
 
@@ -25,7 +25,12 @@ impl Archive {
     }
 
     async fn take(&self, message: Arrived) -> Verdict {
-        archive_batch(&self.db, vec![message]).await.unwrap()[0]
+        self.take_all(vec![message]).await[0]
+    }
+
+    async fn take_all(&self, messages: Vec<Arrived>) -> Vec<Verdict> {
+        let letters: Vec<_> = messages.into_iter().map(read).collect();
+        archive_batch(&self.db, &letters).await.unwrap()
     }
 
     /// A ledger row of event `pay-1`; `lease` is when its claim ends, from now.
@@ -79,7 +84,7 @@ async fn a_letter_archived_twice_is_kept_once_as_received() {
     let letter =
         message(EVENT, json!({ "x-wn-letter": "one", "x-wn-reason": "unknown_app", "tenant": "a\0b" }));
     assert_eq!(archive.take(letter.clone()).await, Verdict::Kept);
-    assert_eq!(archive_batch(&archive.db, vec![letter.clone(), letter]).await.unwrap(), [Verdict::Kept; 2]);
+    assert_eq!(archive.take_all(vec![letter.clone(), letter]).await, [Verdict::Kept; 2]);
 
     let found = letters::list(&archive.db, &Filter::default(), None, 100).await.unwrap();
     assert_eq!(found.len(), 1);
@@ -103,7 +108,7 @@ async fn no_content_stops_the_archive() {
         message(vec![b'x'; 9 * 1024 * 1024], json!({ "x-wn-letter": "big", "x-wn-reason": "oversized" })),
         message(EVENT.replace("pay-1", &"长".repeat(9_000)), given_up_by_broker(0)),
     ];
-    assert_eq!(archive_batch(&archive.db, odd).await.unwrap(), [Verdict::Kept; 6]);
+    assert_eq!(archive.take_all(odd).await, [Verdict::Kept; 6]);
     assert_eq!(archive.recipients().await.len(), 6);
 }
 
