@@ -1,5 +1,8 @@
 -- Dead letters by the ten thousand, and an account of what operators did with them.
 
+-- The letters of one delivery, also of an event for a hundred thousand.
+DROP INDEX t_wechat_dead_letter_event;
+CREATE INDEX t_wechat_dead_letter_delivery ON t_wechat_dead_letter (event_id, recipient);
 -- A group is named by how its fingerprint begins.
 DROP INDEX t_wechat_dead_letter_group;
 CREATE INDEX t_wechat_dead_letter_group ON t_wechat_dead_letter (fingerprint text_pattern_ops, id);

@@ -8,7 +8,7 @@ pub(in crate::db) mod filter;
 mod groups;
 
 pub use archive::{Letter, archive};
-pub use browse::{Found, Whole, list, newest, page, show};
+pub use browse::{Found, Whole, list, newest, of_delivery, page, show};
 pub use carried::settle_carried;
 pub use close::{Act, Closing, Done, close, count, done_to};
 pub use filter::Filter;

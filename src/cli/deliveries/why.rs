@@ -112,6 +112,34 @@ impl Why {
     }
 }
 
+impl Chapter {
+    /// What is known around a letter: its delivery's row, all letters of that delivery, and the rules of now. A letter about
+    /// a whole event has no delivery.
+    pub async fn of_letter(db: &Database, letter: &letters::Found) -> Result<Self> {
+        let mut chapter = Self {
+            company_no: letter.company_no.clone(),
+            app_id: letter.app_id.clone(),
+            template_id: letter.template_id.clone(),
+            ..Self::default()
+        };
+        if let (Some(event), Some(recipient)) = (&letter.event_id, &letter.recipient) {
+            let row = story::Filter {
+                company_no: letter.company_no.clone(),
+                app_id: letter.app_id.clone(),
+                template_id: letter.template_id.clone(),
+                event_id: Some(event.clone()),
+                recipient: Some(recipient.clone()),
+                limit: 1,
+                ..Default::default()
+            };
+            chapter.deliveries = story::list(db, &row).await?;
+            chapter.letters = letters::of_delivery(db, letter, MAX_TOLD).await?;
+            chapter.rules = rules::list(db, &rules_of(&chapter)).await?;
+        }
+        Ok(chapter)
+    }
+}
+
 /// The chapter of these keys, new if there is none yet.
 fn chapter<'a>(
     chapters: &'a mut Vec<Chapter>,

@@ -121,6 +121,25 @@ pub async fn show(db: &Database, id: i64) -> Result<Option<Whole>, Error> {
     Ok(rows.first().map(whole))
 }
 
+/// All letters of the delivery that this one is about, newest first; at most `limit`.
+pub async fn of_delivery(db: &Database, letter: &Found, limit: i64) -> Result<Vec<Found>, Error> {
+    const SQL: &str = concat!(
+        "-- letters::of_delivery
+        SELECT ",
+        columns!(),
+        " FROM t_wechat_dead_letter l
+         WHERE l.event_id = $1 AND l.recipient = $2 AND l.template_id IS NOT DISTINCT FROM $3
+           AND l.app_id IS NOT DISTINCT FROM $4 AND l.company_no IS NOT DISTINCT FROM $5
+         ORDER BY l.id DESC
+         LIMIT $6"
+    );
+    let Found { event_id, recipient, template_id, app_id, company_no, .. } = letter;
+    let client = db.durable().await?;
+    let rows =
+        query::rows(&client, SQL, &[event_id, recipient, template_id, app_id, company_no, &limit]).await?;
+    Ok(rows.iter().map(found).collect())
+}
+
 fn whole(row: &Row) -> Whole {
     Whole { found: found(row), headers: row.get("headers"), body: row.get("body") }
 }
