@@ -98,11 +98,14 @@ impl Story {
     }
 
     fn ledger(&self, masking: Masking) -> String {
-        let mut told = self.chapter.tell(masking);
-        if self.chapter.deliveries.is_empty() {
-            told =
-                vec!["no row: nobody was planned for it, or it is older than the ledger reaches".to_owned()];
-        }
+        let found = &self.letter.found;
+        let mut told = match (&found.event_id, &found.recipient) {
+            (Some(event), None) => {
+                vec![format!("about a whole event; `deliveries why {event}` tells of its people")]
+            }
+            _ if self.chapter.deliveries.is_empty() => vec!["no row belongs to it".to_owned()],
+            _ => self.chapter.tell(masking),
+        };
         told.extend(self.others().map(of_letter));
         format!("\nThe ledger\n{}", told.join("\n"))
     }
@@ -123,14 +126,42 @@ impl Story {
     }
 }
 
+/// What a person wants to know first stands first.
+const IN_ORDER: [&str; 24] = [
+    "id",
+    "state",
+    "reason",
+    "class",
+    "errcode",
+    "errmsg",
+    "field",
+    "company_no",
+    "app_id",
+    "template_id",
+    "event_id",
+    "recipient",
+    "openid",
+    "sys_user_id",
+    "turn",
+    "attempts",
+    "first_failed_at",
+    "last_failed_at",
+    "archived_at",
+    "rid",
+    "trace_id",
+    "token_generation",
+    "fingerprint",
+    "letter",
+];
+
 /// One line a field, those without a value left out.
 fn fields(letter: &Value) -> String {
-    let line = |(name, value): (&String, &Value)| match value {
+    let line = |name: &&str| match &letter[*name] {
         Value::Null => None,
         Value::String(text) => Some(format!("{name}: {text}")),
         other => Some(format!("{name}: {other}")),
     };
-    letter.as_object().into_iter().flatten().filter_map(line).collect::<Vec<_>>().join("\n")
+    IN_ORDER.iter().filter_map(line).collect::<Vec<_>>().join("\n")
 }
 
 fn deed(done: &Done) -> String {
