@@ -39,6 +39,7 @@ pub struct Config {
     pub ops: Ops,
     pub shutdown: Shutdown,
     pub security: Security,
+    pub retention: Retention,
     pub log: Log,
 }
 
@@ -156,6 +157,13 @@ pub struct Shutdown {
 pub struct Security {
     /// File with the 32-byte master key (64 hex digits or base64) that seals secrets at rest.
     pub master_key_file: Option<PathBuf>,
+}
+
+/// What is deleted by age.
+#[derive(Debug, Clone)]
+pub struct Retention {
+    /// Closed dead letters are purged when they are this old; `None` (an empty string in the file) keeps them.
+    pub dead_letters: Option<Duration>,
 }
 
 /// Logs.

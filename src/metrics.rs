@@ -69,8 +69,14 @@ define::metrics! {
         unknowns: IntCounterVec = counters("wechat_notifier_unknowns_total", &["app_id"]),
         /// Outcomes that found their claim lost and were not recorded.
         dropped_settlements: IntCounter = counter("wechat_notifier_dropped_settlements_total"),
-        /// Letters that the archiver put into the table of dead letters.
-        letters_archived: IntCounterVec = counters("wechat_notifier_dead_letters_archived_total", &["reason"]),
+        /// Letters that the archiver put into the table of dead letters, by app (none: the letter names none) and reason.
+        letters_archived: IntCounterVec = counters("wechat_notifier_dead_letters_total", &["app_id", "reason"]),
+        /// Letters in the table, by state and reason, counted every 15 s. Every process counts the same table: take the
+        /// highest, not the sum.
+        letters: IntGaugeVec = gauges("wechat_notifier_dead_letters", &["state", "reason"]),
+        /// Age of the oldest letter that this process took from the dead queue and cannot archive yet, since it was given up
+        /// (else since it was taken); 0 while none waits. It grows while PostgreSQL is away.
+        dead_queue_oldest: IntGauge = gauge("wechat_notifier_dead_queue_oldest_seconds"),
         /// Rows per statement of the batched kinds: 1 when idle, more under load.
         batch_rows: HistogramVec = histograms("wechat_notifier_batch_size", BATCH_ROWS, &["statement"]),
         /// 1 while the broker has blocked our publishing (its memory or disk alarm).
@@ -96,6 +102,8 @@ define::metrics! {
         pauses: Mutex<HashMap<AppId, &'static str>> = Mutex::default(),
         /// When each app's token ends; the metric is what is left at the time of asking.
         token_ends: Mutex<HashMap<AppId, Timestamp>> = Mutex::default(),
+        /// When the oldest letter in the archiver's hands was given up.
+        oldest_letter: Mutex<Option<Timestamp>> = Mutex::default(),
     }
 }
 
@@ -118,6 +126,7 @@ impl Metrics {
     /// The page for Prometheus, of type [`CONTENT_TYPE`].
     pub fn render(&self) -> String {
         self.measure_tokens(clock::now());
+        self.measure_letters(clock::now());
         self.measure_process(Usage::read());
         let mut page = String::new();
         if let Err(error) = TextEncoder::new().encode_utf8(&self.registry.gather(), &mut page) {
@@ -131,6 +140,11 @@ impl Metrics {
             let left_s = end.duration_since(now).as_secs();
             self.token_expires.with_label_values(&[app.as_str()]).set(left_s);
         }
+    }
+
+    fn measure_letters(&self, now: Timestamp) {
+        let age_s = locked(&self.oldest_letter).map_or(0, |since| now.duration_since(since).as_secs());
+        self.dead_queue_oldest.set(age_s.max(0));
     }
 
     fn measure_process(&self, usage: Usage) {

@@ -22,10 +22,16 @@ pub const ERRCODE: &str = "x-wn-errcode";
 pub const ERRMSG: &str = "x-wn-errmsg";
 /// The field of `data` that WeChat objects to (text).
 pub const FIELD: &str = "x-wn-field";
+/// The class of WeChat's last answer: the spelling of `Class` (text).
+pub const CLASS: &str = "x-wn-class";
+/// The generation of the token that the last request used (number).
+pub const TOKEN_GENERATION: &str = "x-wn-token-generation";
 /// WeChat's request id (text).
 pub const RID: &str = "x-wn-rid";
 /// Requests charged so far (number).
 pub const ATTEMPTS: &str = "x-wn-attempts";
+/// When an attempt failed for the first time, Unix milliseconds; on carriers too (number).
+pub const FIRST_FAILED: &str = "x-wn-first-failed";
 /// When the message was given up, Unix milliseconds (number).
 pub const DIED_AT: &str = "x-wn-died-at";
 /// Free words on what is wrong, for people (text).

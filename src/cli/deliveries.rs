@@ -15,6 +15,7 @@ use crate::config::Config;
 use crate::db::story::{self, Delivery, Filter};
 use crate::domain::outcome::{DeadReason, SkipReason};
 use crate::domain::protocol::Status;
+pub use telling::{Chapter, of_letter};
 
 #[derive(Debug, Subcommand)]
 pub enum Deliveries {
@@ -117,6 +118,7 @@ impl List {
             template_id: self.template,
             status: self.status,
             reason: self.reason,
+            recipient: None,
             user: self.user,
             since: self.since,
             stranded_s: self.stranded.then_some(STRANDED_AFTER_S),
@@ -125,7 +127,8 @@ impl List {
     }
 }
 
-fn mask(masking: Masking, delivery: &mut Delivery) {
+/// Hides the openids of a delivery, unless they are wanted.
+pub fn mask(masking: Masking, delivery: &mut Delivery) {
     delivery.recipient = masking.recipient(&delivery.recipient);
     delivery.openid = delivery.openid.as_deref().map(|openid| masking.openid(openid));
 }

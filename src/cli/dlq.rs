@@ -1,97 +1,50 @@
-//! `dlq list|show`: the archive of dead letters.
+//! `dlq …`: the archive of dead letters.
+
+mod body;
+mod export;
+mod filter;
+mod groups;
+mod list;
+mod plays;
+mod purge;
+mod resolve;
+mod show;
 
 use anyhow::Result;
-use clap::{Args, Subcommand};
-use jiff::Timestamp;
-use serde_json::{Value, json};
+use clap::Subcommand;
 
-use super::output::{Format, Masking, or_dash, time};
-use super::{Exit, database, span};
+pub use self::filter::Which;
+use super::Exit;
+use super::output::Masking;
 use crate::config::Config;
-use crate::db::letters::{self, Filter, Found, Whole};
-use crate::domain::outcome::DeadReason;
+use crate::db::letters::Found;
 
 #[derive(Debug, Subcommand)]
 pub enum Dlq {
+    /// Group dead letters by their trouble, and say what to do about each group
+    Groups(Box<groups::Groups>),
     /// List dead letters, newest first
-    List(List),
-    /// Show one dead letter
-    Show(Show),
+    List(Box<list::List>),
+    /// Tell everything about one dead letter
+    Show(show::Show),
+    /// Write dead letters to a file or to standard output, one JSON object a line, oldest first
+    Export(Box<export::Export>),
+    /// Close letters about which nothing more is to be done
+    Resolve(Box<resolve::Resolve>),
+    /// Take bodies and headers of old letters away for good
+    Purge(Box<purge::Purge>),
 }
 
 impl Dlq {
     pub async fn execute(self, config: &Config) -> Result<Exit> {
         match self {
+            Self::Groups(command) => command.execute(config).await,
             Self::List(command) => command.execute(config).await,
             Self::Show(command) => command.execute(config).await,
+            Self::Export(command) => command.execute(config).await,
+            Self::Resolve(command) => command.execute(config).await,
+            Self::Purge(command) => command.execute(config).await,
         }
-    }
-}
-
-#[derive(Debug, Args)]
-#[command(after_help = "Example:\n  wechat-notifier dlq list --reason content --since 1d --json")]
-pub struct List {
-    #[arg(long)]
-    id: Option<i64>,
-    /// Why they were given up, e.g. content
-    #[arg(long, value_parser = DeadReason::ALL.iter().map(|reason| reason.as_str()).collect::<Vec<_>>())]
-    reason: Option<String>,
-    #[arg(long, alias = "app-id", value_name = "APPID")]
-    app: Option<String>,
-    #[arg(long, alias = "template-id", value_name = "TEMPLATE")]
-    template: Option<String>,
-    #[arg(long, value_name = "EVENT_ID")]
-    event: Option<String>,
-    /// WeChat's code
-    #[arg(long, allow_negative_numbers = true)]
-    errcode: Option<i64>,
-    /// Archived since then: a span such as 2h or 3d, or a timestamp
-    #[arg(long, value_name = "TIME", value_parser = span::since)]
-    since: Option<Timestamp>,
-    /// Archived before then
-    #[arg(long, value_name = "TIME", value_parser = span::since)]
-    until: Option<Timestamp>,
-    /// At most this many
-    #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(i64).range(1..=100_000))]
-    limit: i64,
-    #[command(flatten)]
-    masking: Masking,
-    #[command(flatten)]
-    format: Format,
-}
-
-impl List {
-    async fn execute(self, config: &Config) -> Result<Exit> {
-        let filter = Filter {
-            id: self.id,
-            reason: self.reason,
-            app_id: self.app,
-            template_id: self.template,
-            event_id: self.event,
-            errcode: self.errcode,
-            since: self.since,
-            until: self.until,
-            limit: self.limit,
-        };
-        let mut found = letters::list(&database(config)?, &filter).await?;
-        found.iter_mut().for_each(|letter| mask(self.masking, letter));
-        let header =
-            ["id", "reason", "errcode", "field", "app", "event", "recipient", "group", "state", "archived"];
-        self.format.list(&found, header, |letter| {
-            [
-                letter.id.to_string(),
-                letter.reason.clone(),
-                or_dash(letter.errcode),
-                or_dash(letter.field.as_ref()),
-                or_dash(letter.app_id.as_ref()),
-                or_dash(letter.event_id.as_ref()),
-                or_dash(letter.recipient.as_ref()),
-                letter.fingerprint.clone(),
-                letter.state.clone(),
-                time(letter.archived_at),
-            ]
-        })?;
-        Ok(Exit::Done)
     }
 }
 
@@ -99,56 +52,4 @@ impl List {
 pub fn mask(masking: Masking, letter: &mut Found) {
     letter.recipient = letter.recipient.as_deref().map(|recipient| masking.recipient(recipient));
     letter.openid = letter.openid.as_deref().map(|openid| masking.openid(openid));
-}
-
-#[derive(Debug, Args)]
-#[command(after_help = "Example:\n  wechat-notifier dlq show 17 --full")]
-pub struct Show {
-    /// The id that `dlq list` shows
-    id: i64,
-    #[command(flatten)]
-    masking: Masking,
-    #[command(flatten)]
-    format: Format,
-}
-
-impl Show {
-    async fn execute(self, config: &Config) -> Result<Exit> {
-        let Some(mut letter) = letters::show(&database(config)?, self.id).await? else {
-            eprintln!("there is no letter {}", self.id);
-            return Ok(Exit::FoundNothing);
-        };
-        mask(self.masking, &mut letter.found);
-        self.format.one(&as_json(letter, self.masking)?, as_text)?;
-        Ok(Exit::Done)
-    }
-}
-
-/// Everything about the letter. Body and headers may name people, so they stay out unless they are wanted.
-fn as_json(letter: Whole, masking: Masking) -> Result<Value> {
-    let mut value = serde_json::to_value(&letter.found)?;
-    value["trace_id"] = json!(letter.trace_id);
-    value["rid"] = json!(letter.rid);
-    value["body_bytes"] = json!(letter.body.len());
-    if masking.is_off() {
-        value["headers"] = letter.headers;
-        value["body"] = json!(String::from_utf8_lossy(&letter.body));
-    }
-    Ok(value)
-}
-
-/// One line a field, those without a value left out; the body last, as received.
-fn as_text(letter: &Value) -> String {
-    let fields = letter.as_object().into_iter().flatten();
-    let line = |(name, value): (&String, &Value)| match value {
-        Value::Null => None,
-        Value::String(text) => Some(format!("{name}: {text}")),
-        other => Some(format!("{name}: {other}")),
-    };
-    let mut lines: Vec<String> = fields.filter(|(name, _)| *name != "body").filter_map(line).collect();
-    lines.push(letter["body"].as_str().map_or_else(
-        || "body and headers: shown with --full (they may name people)".to_owned(),
-        |body| format!("body:\n{body}"),
-    ));
-    lines.join("\n")
 }

@@ -35,6 +35,11 @@ impl Format {
         line(&table.to_string())
     }
 
+    /// Is the reader a program? Then nothing else may stand on standard output.
+    pub fn is_json(self) -> bool {
+        self.json
+    }
+
     /// Prints one thing: a JSON object, or whatever `text` makes of it.
     pub fn one<T: Serialize>(self, value: &T, text: impl FnOnce(&T) -> String) -> Result<()> {
         if self.json { json(value) } else { line(&text(value)) }
@@ -69,7 +74,7 @@ pub fn time(at: Timestamp) -> String {
 }
 
 /// Whether openids are shown whole.
-#[derive(Debug, Clone, Copy, Args)]
+#[derive(Debug, Clone, Copy, Default, Args)]
 pub struct Masking {
     /// Show openids whole (they are personal data; masked without it)
     #[arg(long)]

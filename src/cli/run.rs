@@ -9,11 +9,12 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 
 use crate::amqp::{Broker, Topology};
-use crate::config::Config;
+use crate::config::{Config, Retention};
 use crate::db::Database;
 use crate::db::claim::Lease;
 use crate::db::listen::Listener as TokenListener;
 use crate::dead_letters::archiver::{self, Archiver};
+use crate::dead_letters::{count_letters, purge_old};
 use crate::deliver::{Intake, Partners, Pipeline, Settings, Stops};
 use crate::http;
 use crate::lifecycle::{Heartbeats, Lifecycle, Readiness};
@@ -53,6 +54,7 @@ struct Daemon {
     metrics: Arc<Metrics>,
     heartbeats: Heartbeats,
     readiness: Readiness,
+    retention: Retention,
 }
 
 impl Daemon {
@@ -83,7 +85,8 @@ impl Daemon {
         };
         let stops = Stops { soft: lifecycle.soft(), hard: lifecycle.hard() };
         let pipeline = Pipeline::start(settings(config), partners, stops);
-        Ok(Self { db, broker, pipeline, metrics, heartbeats, readiness })
+        let retention = config.retention.clone();
+        Ok(Self { db, broker, pipeline, metrics, heartbeats, readiness, retention })
     }
 
     /// What keeps an eye on the parts, and tells operators.
@@ -94,6 +97,13 @@ impl Daemon {
         lifecycle.support("database watch", until(lifecycle.hard(), database));
         let lanes = Arc::clone(&self.pipeline).look_for_filled_lanes();
         lifecycle.support("lane watch", until(lifecycle.hard(), lanes));
+        lifecycle.support(
+            "letter census",
+            until(lifecycle.hard(), count_letters(self.db.clone(), Arc::clone(&self.metrics))),
+        );
+        if let Some(keep) = self.retention.dead_letters {
+            lifecycle.support("letter retention", until(lifecycle.hard(), purge_old(self.db.clone(), keep)));
+        }
         let depths = watch::depths(Arc::clone(&self.broker), Arc::clone(&self.metrics));
         lifecycle.support("queue depths", until(lifecycle.hard(), depths));
     }

@@ -4,7 +4,9 @@ use std::time::Duration;
 
 use super::error::ConfigError;
 use super::settings::Settings;
-use super::{Amqp, Config, Database, Delivery, Http, Log, LogFormat, Ops, Retry, Security, Shutdown, WeChat};
+use super::{
+    Amqp, Config, Database, Delivery, Http, Log, LogFormat, Ops, Retention, Retry, Security, Shutdown, WeChat,
+};
 use crate::domain::ladder::Ladder;
 use crate::domain::protocol::OnUnknown;
 
@@ -31,6 +33,7 @@ pub(super) fn config(from: &Settings) -> Result<Config, ConfigError> {
         ops: ops(from)?,
         shutdown,
         security: Security { master_key_file: from.path("security.master_key_file")? },
+        retention: retention(from)?,
         log: log(from)?,
     })
 }
@@ -102,6 +105,15 @@ fn shutdown(from: &Settings, request_timeout: Duration) -> Result<Shutdown, Conf
          an attempt made just before a stop could not be settled"
     );
     Err(from.fault(key, problem))
+}
+
+fn retention(from: &Settings) -> Result<Retention, ConfigError> {
+    // Below a day, letters could be gone before anybody has looked at what became of their replay.
+    let dead_letters = match from.text("retention.dead_letters")? {
+        "" => None,
+        _ => Some(from.duration("retention.dead_letters", DAY..=3650 * DAY)?),
+    };
+    Ok(Retention { dead_letters })
 }
 
 fn log(from: &Settings) -> Result<Log, ConfigError> {

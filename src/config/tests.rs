@@ -45,6 +45,7 @@ fn the_shipped_example_is_the_default() {
     assert_eq!(config.ops.listen, ([127, 0, 0, 1], 9180).into());
     assert_eq!(config.shutdown.drain, Duration::from_secs(25));
     assert_eq!(config.security.master_key_file, None);
+    assert_eq!(config.retention.dead_letters, None);
     assert_eq!((config.log.format, config.log.level.as_str()), (LogFormat::Auto, "info"));
 }
 

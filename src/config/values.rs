@@ -146,10 +146,10 @@ fn read_secret(path: &Path) -> Result<SecretString, ConfigError> {
     Ok(text.trim_end_matches(['\r', '\n']).into())
 }
 
-/// "250ms", "10s", "1h 30m". A bare number is refused: nobody knows its unit.
+/// "250ms", "10s", "1h 30m", "90d". A bare number is refused: nobody knows its unit.
 fn duration(text: &str) -> Option<Duration> {
-    let signed: jiff::SignedDuration = text.parse().ok()?;
-    signed.try_into().ok()
+    let span: jiff::Span = text.parse().ok()?;
+    span.to_duration(jiff::SpanRelativeTo::days_are_24_hours()).ok()?.try_into().ok()
 }
 
 /// "256KiB", "1 MiB", "4096".
@@ -183,7 +183,8 @@ mod tests {
         assert_eq!(duration("250ms"), Some(Duration::from_millis(250)));
         assert_eq!(duration("72h"), Some(Duration::from_secs(72 * 3600)));
         assert_eq!(duration("1h 30m"), Some(Duration::from_secs(5400)));
-        for wrong in ["10", "", "-10s", "ten seconds", "10 parsecs"] {
+        assert_eq!(duration("90d"), Some(Duration::from_secs(90 * 24 * 3600)));
+        for wrong in ["10", "", "-10s", "ten seconds", "10 parsecs", "1 month"] {
             assert_eq!(duration(wrong), None, "{wrong}");
         }
     }

@@ -3,7 +3,13 @@
 mod archive;
 mod browse;
 mod carried;
+mod close;
+pub(in crate::db) mod filter;
+mod groups;
 
 pub use archive::{Letter, archive};
-pub use browse::{Filter, Found, Whole, list, show};
+pub use browse::{Found, Whole, list, newest, of_delivery, page, show};
 pub use carried::settle_carried;
+pub use close::{Act, Closing, Done, close, count, done_to};
+pub use filter::Filter;
+pub use groups::{Group, Tally, groups, tally};

@@ -47,6 +47,8 @@ pub struct Filter {
     pub template_id: Option<String>,
     pub status: Option<String>,
     pub reason: Option<String>,
+    /// The ledger's key of one recipient.
+    pub recipient: Option<String>,
     /// A business user or an openid.
     pub user: Option<String>,
     pub since: Option<Timestamp>,
@@ -73,8 +75,9 @@ pub async fn list(db: &Database, filter: &Filter) -> Result<Vec<Delivery>, Error
            AND ($8::timestamptz IS NULL OR created_at >= $8)
            AND ($9::float8 IS NULL OR (status IN ('planned', 'attempting', 'retrying')
                 AND greatest(created_at, settled_at, claimed_until, due_at) < now() - $9 * interval '1 second'))
+           AND ($10::text IS NULL OR recipient = $10)
          ORDER BY id DESC
-         LIMIT $10";
+         LIMIT $11";
     let rows = query::rows(
         &db.durable().await?,
         SQL,
@@ -88,6 +91,7 @@ pub async fn list(db: &Database, filter: &Filter) -> Result<Vec<Delivery>, Error
             &filter.user,
             &filter.since,
             &filter.stranded_s,
+            &filter.recipient,
             &filter.limit,
         ],
     )

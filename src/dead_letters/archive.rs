@@ -2,7 +2,6 @@
 
 use serde_json::json;
 
-use super::reading::{Arrived, read};
 use crate::db::letters::{self, Letter};
 use crate::db::{Database, Error};
 use crate::domain::outcome::DeadReason;
@@ -23,13 +22,12 @@ pub enum Verdict {
 /// Archives messages of the dead queue, in their order. Doing it twice is doing it once.
 ///
 /// An error means that nothing may be acked: the database is away, or refuses even the plainest form.
-pub async fn archive_batch(db: &Database, arrived: Vec<Arrived>) -> Result<Vec<Verdict>, Error> {
-    let letters: Vec<Letter> = arrived.into_iter().map(read).collect();
-    for chunk in chunks(&letters) {
+pub async fn archive_batch(db: &Database, letters: &[Letter]) -> Result<Vec<Verdict>, Error> {
+    for chunk in chunks(letters) {
         archive_chunk(db, chunk).await?;
     }
     let mut verdicts = Vec::with_capacity(letters.len());
-    for letter in &letters {
+    for letter in letters {
         verdicts.push(settle(db, letter).await?);
     }
     Ok(verdicts)
@@ -107,6 +105,7 @@ mod tests {
     use serde_json::Map;
 
     use super::*;
+    use crate::dead_letters::{Arrived, read};
 
     fn letter(bytes: usize) -> Letter {
         read(Arrived { body: vec![b'x'; bytes].into(), headers: Map::new(), message_id: None })

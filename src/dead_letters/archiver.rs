@@ -4,15 +4,16 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::FutureExt;
-use serde_json::{Map, Value};
+use jiff::Timestamp;
 use tokio_util::sync::CancellationToken;
 
 use super::archive::{Verdict, archive_batch};
-use super::reading::Arrived;
-use crate::amqp::{Incoming, Receipt, Subscription, own};
+use super::reading::read;
+use crate::amqp::{Incoming, Receipt, Subscription};
+use crate::clock;
 use crate::db::Database;
+use crate::db::letters::Letter;
 use crate::delays::Delays;
-use crate::domain::outcome::DeadReason;
 use crate::failpoint::{crash_point, panic_point};
 use crate::metrics::Metrics;
 
@@ -55,12 +56,12 @@ impl Archiver {
 
     /// Archives one batch, however long PostgreSQL takes to be back; left unacked at a stop.
     async fn archive(&self, batch: Vec<Incoming>, beat: &impl Fn()) {
-        let (arrived, receipts): (Vec<Arrived>, Vec<Receipt>) = batch.into_iter().map(arrived).unzip();
-        let reasons: Vec<Option<DeadReason>> = arrived.iter().map(reason).collect();
+        let (letters, receipts): (Vec<Letter>, Vec<Receipt>) = batch.into_iter().map(letter).unzip();
+        self.metrics.letters_in_hand(oldest(&letters, clock::now()));
         let mut delays = Delays::reconnect();
         let verdicts = loop {
             beat();
-            match archive_batch(&self.db, arrived.clone()).await {
+            match archive_batch(&self.db, &letters).await {
                 Ok(verdicts) => break verdicts,
                 Err(error) if error.is_away() => tracing::debug!(%error, "letters wait for PostgreSQL"),
                 Err(error) => {
@@ -73,11 +74,12 @@ impl Archiver {
             }
         };
         crash_point("archived");
-        for ((verdict, receipt), reason) in verdicts.into_iter().zip(receipts).zip(reasons) {
+        self.metrics.letters_in_hand(None);
+        for ((verdict, receipt), letter) in verdicts.into_iter().zip(receipts).zip(letters) {
             match verdict {
                 Verdict::Kept => {
                     receipt.ack();
-                    self.metrics.letter_archived(reason.unwrap_or(DeadReason::DeliveryLimit));
+                    self.metrics.letter_archived(letter.app_id.as_deref(), letter.reason);
                 }
                 Verdict::ComeAgain => come_again(receipt),
             }
@@ -96,18 +98,13 @@ fn with_what_is_here(first: Incoming, letters: &mut Subscription) -> Vec<Incomin
     batch
 }
 
-fn arrived(incoming: Incoming) -> (Arrived, Receipt) {
-    let message = incoming.message;
-    let headers = match serde_json::to_value(&message.headers) {
-        Ok(Value::Object(headers)) => headers,
-        // A map of strings to plain values always is one.
-        _ => Map::new(),
-    };
-    (Arrived { body: message.body, headers, message_id: message.message_id }, incoming.receipt)
+fn letter(incoming: Incoming) -> (Letter, Receipt) {
+    (read(incoming.message.into()), incoming.receipt)
 }
 
-fn reason(arrived: &Arrived) -> Option<DeadReason> {
-    arrived.headers.get(own::REASON).and_then(Value::as_str).and_then(DeadReason::parse)
+/// When the oldest of them was given up; one that does not say counts from now.
+fn oldest(letters: &[Letter], now: Timestamp) -> Option<Timestamp> {
+    letters.iter().map(|letter| letter.last_failed_at.unwrap_or(now)).min()
 }
 
 /// Back to the queue, but not at once: a letter that is looked at in a loop helps nobody.

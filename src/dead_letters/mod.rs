@@ -2,7 +2,11 @@
 
 pub mod archive;
 pub mod archiver;
+mod census;
 mod reading;
+mod retention;
 
 pub use archive::{Verdict, archive_batch};
+pub use census::count_letters;
 pub use reading::{Arrived, read};
+pub use retention::purge_old;

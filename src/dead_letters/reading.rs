@@ -13,7 +13,7 @@ use self::plain::{plain_headers, plain_text};
 use crate::amqp::{Message, TRACEPARENT, own};
 use crate::db::letters::Letter;
 use crate::domain::answer::class_of;
-use crate::domain::letter::{self, DeliveryKey};
+use crate::domain::letter::{self, CLASSES, DeliveryKey};
 use crate::domain::outcome::DeadReason;
 
 /// A message of the dead queue.
@@ -53,7 +53,7 @@ pub fn read(arrived: Arrived) -> Letter {
     Letter {
         letter: identity(&arrived, &facts, turn),
         reason: story.reason,
-        class: errcode.map(|code| class_of(code).as_str().to_owned()),
+        class: class(&arrived.headers, errcode),
         errcode,
         errmsg: story.errmsg,
         fingerprint: letter::fingerprint(
@@ -73,11 +73,11 @@ pub fn read(arrived: Arrived) -> Letter {
         sys_user_id: facts.sys_user_id,
         turn,
         attempts: number(&arrived.headers, own::ATTEMPTS).map_or(0, |n| i32::try_from(n).unwrap_or(i32::MAX)),
-        first_failed_at: None,
+        first_failed_at: time(&arrived.headers, own::FIRST_FAILED).or(story.died_at),
         last_failed_at: story.died_at,
         trace_id: trace_id(&arrived.headers),
         rid: text(&arrived.headers, own::RID),
-        token_generation: None,
+        token_generation: number(&arrived.headers, own::TOKEN_GENERATION),
         body: arrived.body,
         headers: plain_headers(arrived.headers),
     }
@@ -117,7 +117,7 @@ impl Story {
         Self {
             reason,
             errmsg: text(headers, own::ERRMSG).or_else(|| text(headers, own::DETAIL)),
-            died_at: died_at(headers),
+            died_at: time(headers, own::DIED_AT),
         }
     }
 
@@ -163,9 +163,15 @@ impl Facts {
     }
 }
 
+/// What the last answer meant, in the letter's own word; else what its code means.
+fn class(headers: &Map<String, Value>, errcode: Option<i64>) -> Option<String> {
+    let own = text(headers, own::CLASS).filter(|word| CLASSES.contains(&word.as_str()));
+    own.or_else(|| errcode.map(|code| class_of(code).as_str().to_owned()))
+}
+
 /// RFC 3339, or Unix milliseconds.
-fn died_at(headers: &Map<String, Value>) -> Option<Timestamp> {
-    match headers.get(own::DIED_AT)? {
+fn time(headers: &Map<String, Value>, name: &str) -> Option<Timestamp> {
+    match headers.get(name)? {
         Value::String(text) => text.parse().ok(),
         other => Timestamp::from_millisecond(other.as_i64()?).ok(),
     }

@@ -36,12 +36,21 @@ pub(super) struct Attempted {
     /// Nobody knows whether the message went out.
     pub(super) unknown: bool,
     pub(super) token_generation: Option<i64>,
+    /// What the last answer meant.
+    pub(super) class: Option<Class>,
 }
 
 impl Attempted {
     /// An end that no request led to.
     pub(super) fn without_request(outcome: Outcome) -> Self {
-        Self { outcome, facts: AnswerFacts::default(), charged: 0, unknown: false, token_generation: None }
+        Self {
+            outcome,
+            facts: AnswerFacts::default(),
+            charged: 0,
+            unknown: false,
+            token_generation: None,
+            class: None,
+        }
     }
 }
 
@@ -193,6 +202,7 @@ impl Pipeline {
             outcome,
             unknown: class == Class::Unknown,
             token_generation: Some(token.generation()),
+            class: Some(class),
         }
     }
 }

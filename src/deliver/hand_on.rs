@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use jiff::Timestamp;
 use uuid::Uuid;
 
 use super::origin::Origin;
@@ -10,6 +11,7 @@ use super::{Left, Pipeline};
 use crate::amqp::{Message, Route, own};
 use crate::clock;
 use crate::db;
+use crate::domain::answer::Class;
 use crate::domain::delivery::{Delivery, Progress};
 use crate::domain::event::Event;
 use crate::domain::letter;
@@ -20,11 +22,22 @@ use crate::metrics::EventResult;
 pub(super) struct Obituary {
     pub(super) letter: String,
     pub(super) reason: DeadReason,
-    pub(super) facts: AnswerFacts,
-    /// Requests charged to the delivery over its life.
-    pub(super) attempts: i32,
+    pub(super) life: Life,
     /// One sentence for people; never a value from the body.
     pub(super) detail: Option<String>,
+}
+
+/// What a delivery went through before it was given up; nothing, for a message that never became one.
+#[derive(Default)]
+pub(super) struct Life {
+    pub(super) facts: AnswerFacts,
+    /// What the last answer meant.
+    pub(super) class: Option<Class>,
+    pub(super) token_generation: Option<i64>,
+    /// Requests charged.
+    pub(super) attempts: i32,
+    /// When an attempt failed for the first time, if one did before the last.
+    pub(super) first_failed: Option<Timestamp>,
 }
 
 impl Pipeline {
@@ -84,8 +97,10 @@ impl Pipeline {
             // Nothing in it can be trusted to name it; two of them are two letters.
             letter: Uuid::new_v4().simple().to_string(),
             reason,
-            facts: AnswerFacts { field: field.map(str::to_owned), ..AnswerFacts::default() },
-            attempts: 0,
+            life: Life {
+                facts: AnswerFacts { field: field.map(str::to_owned), ..AnswerFacts::default() },
+                ..Life::default()
+            },
             detail: Some(problem.to_owned()),
         };
         self.publish_as_received(origin, &obituary).await
@@ -100,13 +115,8 @@ impl Pipeline {
     ) -> Result<(), Left> {
         tracing::warn!(%reason, event_id = %event.event_id, app_id = %event.app_id, company_no = %event.company_no,
             "event became a dead letter; see `dlq list`");
-        let obituary = Obituary {
-            letter: letter::of_event(event),
-            reason,
-            facts: AnswerFacts::default(),
-            attempts: 0,
-            detail: None,
-        };
+        let obituary =
+            Obituary { letter: letter::of_event(event), reason, life: Life::default(), detail: None };
         self.publish_as_received(origin, &obituary).await
     }
 
@@ -136,20 +146,25 @@ fn with_obituary(mut message: Message, obituary: &Obituary) -> Message {
     headers.set(own::LETTER, obituary.letter.as_str());
     headers.set(own::REASON, obituary.reason.as_str());
     headers.set(own::DIED_AT, clock::now().as_millisecond());
-    headers.set(own::ATTEMPTS, i64::from(obituary.attempts));
-    if let Some(errcode) = obituary.facts.errcode {
-        headers.set(own::ERRCODE, errcode);
+    let Life { facts, class, token_generation, attempts, first_failed } = &obituary.life;
+    headers.set(own::ATTEMPTS, i64::from(*attempts));
+    let numbers = [
+        (own::ERRCODE, facts.errcode),
+        (own::TOKEN_GENERATION, *token_generation),
+        (own::FIRST_FAILED, first_failed.map(Timestamp::as_millisecond)),
+    ];
+    for (name, number) in numbers.into_iter().filter_map(|(name, number)| Some((name, number?))) {
+        headers.set(name, number);
     }
     let texts = [
-        (own::ERRMSG, &obituary.facts.errmsg),
-        (own::RID, &obituary.facts.rid),
-        (own::FIELD, &obituary.facts.field),
-        (own::DETAIL, &obituary.detail),
+        (own::CLASS, class.map(Class::as_str)),
+        (own::ERRMSG, facts.errmsg.as_deref()),
+        (own::RID, facts.rid.as_deref()),
+        (own::FIELD, facts.field.as_deref()),
+        (own::DETAIL, obituary.detail.as_deref()),
     ];
-    for (name, text) in texts {
-        if let Some(text) = text {
-            headers.set(name, text.as_str());
-        }
+    for (name, text) in texts.into_iter().filter_map(|(name, text)| Some((name, text?))) {
+        headers.set(name, text);
     }
     message
 }

@@ -36,6 +36,10 @@ impl Origin {
                 turn: i32::try_from(number(own::TURN)).unwrap_or_default().max(0),
                 step: usize::try_from(number(own::STEP)).unwrap_or_default(),
                 due: headers.number(own::DUE).and_then(|at_ms| Timestamp::from_millisecond(at_ms).ok()),
+                first_failed: headers
+                    .number(own::FIRST_FAILED)
+                    .filter(|_| is_carrier)
+                    .and_then(|at_ms| Timestamp::from_millisecond(at_ms).ok()),
                 replay: headers.get(own::REPLAY).is_some(),
                 even_expired: headers.get(own::EVEN_EXPIRED).is_some(),
             },
@@ -62,8 +66,9 @@ impl Origin {
         headers.set(own::VERSION, carrier::VERSION);
         headers.set(own::TURN, i64::from(progress.turn));
         headers.set(own::STEP, i64::try_from(progress.step).unwrap_or(i64::MAX));
-        if let Some(due) = progress.due {
-            headers.set(own::DUE, due.as_millisecond());
+        let times = [(own::DUE, progress.due), (own::FIRST_FAILED, progress.first_failed)];
+        for (name, at) in times.into_iter().filter_map(|(name, at)| Some((name, at?))) {
+            headers.set(name, at.as_millisecond());
         }
         message
     }

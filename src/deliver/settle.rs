@@ -7,7 +7,7 @@ use jiff::Timestamp;
 
 use super::attempt::Attempted;
 use super::claim::Claim;
-use super::hand_on::Obituary;
+use super::hand_on::{Life, Obituary};
 use super::origin::Origin;
 use super::{Left, Pipeline};
 use crate::clock;
@@ -61,13 +61,14 @@ impl Pipeline {
     ) -> Result<Ending, Left> {
         let first = self.settings.ladder.first();
         let same = delivery.progress;
+        let failed = Progress { first_failed: same.first_failed.or(Some(clock::now())), ..same };
         match attempted.outcome {
             Outcome::Sent { msgid } => Ok(Ending::Sent { msgid }),
             Outcome::Skipped(reason) => Ok(Ending::Skipped(reason)),
             Outcome::Retry { step, after } => {
-                self.next_turn(delivery, origin, Progress { step, ..same }, after).await
+                self.next_turn(delivery, origin, Progress { step, ..failed }, after).await
             }
-            Outcome::Unknown => self.next_turn(delivery, origin, same, first).await,
+            Outcome::Unknown => self.next_turn(delivery, origin, failed, first).await,
             Outcome::Uncharged => self.set_aside(delivery, origin).await,
             Outcome::Dead(reason) => {
                 let obituary = obituary(delivery, claim, attempted, reason);
@@ -183,7 +184,7 @@ fn consent_change(claim: &Claim, attempted: &Attempted) -> ConsentChange {
 
 fn tell_of_death(delivery: &Delivery, obituary: &Obituary) {
     let event = &delivery.event;
-    let (errcode, field) = (obituary.facts.errcode, obituary.facts.field.as_deref());
+    let (errcode, field) = (obituary.life.facts.errcode, obituary.life.facts.field.as_deref());
     tracing::info!(event_id = %event.event_id, app_id = %event.app_id, reason = %obituary.reason, errcode, field,
         "delivery became a dead letter; see `dlq list`");
 }
@@ -192,8 +193,13 @@ fn obituary(delivery: &Delivery, claim: &Claim, attempted: &Attempted, reason: D
     Obituary {
         letter: letter::of_delivery(&delivery.event, &delivery.recipient, delivery.progress.turn),
         reason,
-        facts: attempted.facts.clone(),
-        attempts: claim.row.attempts + attempted.charged,
+        life: Life {
+            facts: attempted.facts.clone(),
+            class: attempted.class,
+            token_generation: attempted.token_generation,
+            attempts: claim.row.attempts + attempted.charged,
+            first_failed: delivery.progress.first_failed,
+        },
         detail: None,
     }
 }

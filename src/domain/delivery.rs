@@ -37,6 +37,8 @@ pub struct Progress {
     pub step: usize,
     /// Not to be attempted before (quota used until tomorrow, say).
     pub due: Option<Timestamp>,
+    /// When an attempt failed for the first time.
+    pub first_failed: Option<Timestamp>,
     /// Brought back by an operator: may claim a dead row.
     pub replay: bool,
     /// An operator said that freshness does not matter (`--even-expired`).

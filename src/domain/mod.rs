@@ -16,5 +16,6 @@ pub mod ladder;
 pub mod letter;
 pub mod outcome;
 pub mod plan;
+pub mod playbook;
 pub mod protocol;
 pub mod recipient;

@@ -9,7 +9,11 @@ use prometheus::IntGauge;
 use super::labels::OTHER;
 use super::{Metrics, locked};
 use crate::domain::ids::AppId;
+use crate::domain::letter::State;
 use crate::domain::outcome::{DeadReason, Outcome};
+
+/// The label of a letter that names no app.
+const NONE: &str = "none";
 
 /// What became of one event on its way in; the label `result` of `wechat_notifier_events_total`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -139,8 +143,25 @@ impl Metrics {
     }
 
     /// A letter stands in the table now.
-    pub fn letter_archived(&self, reason: DeadReason) {
-        self.letters_archived.with_label_values(&[reason.as_str()]).inc();
+    pub fn letter_archived(&self, app: Option<&str>, reason: DeadReason) {
+        let app = app
+            .map_or_else(|| NONE.into(), |app| AppId::parse(app).map_or(OTHER.into(), |app| self.app(&app)));
+        self.letters_archived.with_label_values(&[&*app, reason.as_str()]).inc();
+    }
+
+    /// The archiver has letters in hand, the oldest given up at this time; or none.
+    pub fn letters_in_hand(&self, oldest: Option<Timestamp>) {
+        *locked(&self.oldest_letter) = oldest;
+    }
+
+    /// So many letters of each state and reason stand in the table; what is not named has none.
+    pub fn letters(&self, count: impl Fn(State, DeadReason) -> i64) {
+        for state in State::ALL.iter().copied().filter(|state| *state != State::Purged) {
+            for reason in DeadReason::ALL {
+                let labels = [state.as_str(), reason.as_str()];
+                self.letters.with_label_values(&labels).set(count(state, *reason));
+            }
+        }
     }
 
     /// One statement took this many rows; `statement` is its short name, e.g. `claim`.

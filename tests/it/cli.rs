@@ -3,4 +3,4 @@
 mod dependencies;
 mod registry;
 mod stories;
-mod terminal;
+pub mod terminal;

@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 use tokio_postgres::Client;
 use wechat_notifier::db::letters::{self, Filter};
 use wechat_notifier::db::{Database, migrate};
-use wechat_notifier::dead_letters::{Arrived, Verdict, archive_batch};
+use wechat_notifier::dead_letters::{Arrived, Verdict, archive_batch, read};
 
 use crate::scratch::Scratch;
 
@@ -25,7 +25,12 @@ impl Archive {
     }
 
     async fn take(&self, message: Arrived) -> Verdict {
-        archive_batch(&self.db, vec![message]).await.unwrap()[0]
+        self.take_all(vec![message]).await[0]
+    }
+
+    async fn take_all(&self, messages: Vec<Arrived>) -> Vec<Verdict> {
+        let letters: Vec<_> = messages.into_iter().map(read).collect();
+        archive_batch(&self.db, &letters).await.unwrap()
     }
 
     /// A ledger row of event `pay-1`; `lease` is when its claim ends, from now.
@@ -50,8 +55,7 @@ impl Archive {
 
     /// The recipients of all letters, in order of arrival; `None` is a letter about a whole message.
     async fn recipients(&self) -> Vec<Option<String>> {
-        let mut found =
-            letters::list(&self.db, &Filter { limit: 10_000, ..Filter::default() }).await.unwrap();
+        let mut found = letters::list(&self.db, &Filter::default(), None, 10_000).await.unwrap();
         found.reverse();
         found.into_iter().map(|letter| letter.recipient).collect()
     }
@@ -80,9 +84,9 @@ async fn a_letter_archived_twice_is_kept_once_as_received() {
     let letter =
         message(EVENT, json!({ "x-wn-letter": "one", "x-wn-reason": "unknown_app", "tenant": "a\0b" }));
     assert_eq!(archive.take(letter.clone()).await, Verdict::Kept);
-    assert_eq!(archive_batch(&archive.db, vec![letter.clone(), letter]).await.unwrap(), [Verdict::Kept; 2]);
+    assert_eq!(archive.take_all(vec![letter.clone(), letter]).await, [Verdict::Kept; 2]);
 
-    let found = letters::list(&archive.db, &Filter { limit: 100, ..Filter::default() }).await.unwrap();
+    let found = letters::list(&archive.db, &Filter::default(), None, 100).await.unwrap();
     assert_eq!(found.len(), 1);
     assert_eq!((found[0].reason.as_str(), found[0].event_id.as_deref()), ("unknown_app", Some("pay-1")));
     let whole = letters::show(&archive.db, found[0].id).await.unwrap().unwrap();
@@ -104,7 +108,7 @@ async fn no_content_stops_the_archive() {
         message(vec![b'x'; 9 * 1024 * 1024], json!({ "x-wn-letter": "big", "x-wn-reason": "oversized" })),
         message(EVENT.replace("pay-1", &"长".repeat(9_000)), given_up_by_broker(0)),
     ];
-    assert_eq!(archive_batch(&archive.db, odd).await.unwrap(), [Verdict::Kept; 6]);
+    assert_eq!(archive.take_all(odd).await, [Verdict::Kept; 6]);
     assert_eq!(archive.recipients().await.len(), 6);
 }
 

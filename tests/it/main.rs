@@ -11,6 +11,7 @@ mod support;
 mod broker;
 mod cli;
 mod crash_points;
+mod dlq;
 mod error_codes;
 mod fan_out;
 mod faults;

@@ -72,8 +72,8 @@ async fn every_kind_of_end_shows_in_the_metrics() {
         ("end_to_end_seconds_count", 3.0),
         ("attempt_seconds_count", 10.0),
         ("in_flight", 0.0),
-        (r#"dead_letters_archived_total{reason="content"}"#, 1.0),
-        (r#"dead_letters_archived_total{reason="malformed"}"#, 1.0),
+        (r#"dead_letters_total{app_id="APP",reason="content"}"#, 1.0),
+        (r#"dead_letters_total{app_id="none",reason="malformed"}"#, 1.0),
     ];
     for (series, expected) in series {
         let series = format!("wechat_notifier_{}", series.replace("APP", APP));

@@ -156,7 +156,8 @@ fn has_row(letter: &letters::Found, chapter: &Chapter) -> bool {
     chapter.deliveries.iter().any(|delivery| is_about(letter, delivery))
 }
 
-fn of_letter(letter: &letters::Found) -> String {
+/// A letter in one sentence.
+pub fn of_letter(letter: &letters::Found) -> String {
     let field = letter.field.as_deref().map(|field| format!(", field {field}")).unwrap_or_default();
     let text = letter.errmsg.as_deref().map(|text| format!(" ({text})")).unwrap_or_default();
     format!(

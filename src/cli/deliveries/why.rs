@@ -63,17 +63,17 @@ impl Why {
             limit: MAX_TOLD,
             ..Default::default()
         };
-        let letters =
-            letters::Filter { event_id: Some(self.event.clone()), limit: MAX_TOLD, ..Default::default() };
+        let letters = letters::Filter {
+            event_id: Some(self.event.clone()),
+            company_no: self.company.clone(),
+            ..Default::default()
+        };
         let mut chapters = Vec::new();
         for delivery in story::list(db, &deliveries).await?.into_iter().rev() {
             let (company, app, template) = (&delivery.company_no, &delivery.app_id, &delivery.template_id);
             chapter(&mut chapters, Some(company), Some(app), Some(template)).deliveries.push(delivery);
         }
-        for letter in letters::list(db, &letters).await?.into_iter().rev() {
-            if self.company.is_some() && letter.company_no != self.company {
-                continue;
-            }
+        for letter in letters::list(db, &letters, None, MAX_TOLD).await?.into_iter().rev() {
             let keys = (&letter.company_no, &letter.app_id, &letter.template_id);
             chapter(&mut chapters, keys.0.as_ref(), keys.1.as_ref(), keys.2.as_ref()).letters.push(letter);
         }
@@ -109,6 +109,34 @@ impl Why {
         letters.iter_mut().for_each(|letter| crate::cli::dlq::mask(self.masking, letter));
         let story = json!({ "event_id": self.event, "deliveries": deliveries, "letters": letters, "story": sentences });
         self.format.one(&story, |_| sentences.join("\n"))
+    }
+}
+
+impl Chapter {
+    /// What is known around a letter: its delivery's row, all letters of that delivery, and the rules of now. A letter about
+    /// a whole event has no delivery.
+    pub async fn of_letter(db: &Database, letter: &letters::Found) -> Result<Self> {
+        let mut chapter = Self {
+            company_no: letter.company_no.clone(),
+            app_id: letter.app_id.clone(),
+            template_id: letter.template_id.clone(),
+            ..Self::default()
+        };
+        if let (Some(event), Some(recipient)) = (&letter.event_id, &letter.recipient) {
+            let row = story::Filter {
+                company_no: letter.company_no.clone(),
+                app_id: letter.app_id.clone(),
+                template_id: letter.template_id.clone(),
+                event_id: Some(event.clone()),
+                recipient: Some(recipient.clone()),
+                limit: 1,
+                ..Default::default()
+            };
+            chapter.deliveries = story::list(db, &row).await?;
+            chapter.letters = letters::of_delivery(db, letter, MAX_TOLD).await?;
+            chapter.rules = rules::list(db, &rules_of(&chapter)).await?;
+        }
+        Ok(chapter)
     }
 }
 

@@ -5,22 +5,8 @@ use serde::Serialize;
 use serde_json::Value;
 use tokio_postgres::Row;
 
+use super::filter::{Filter, matching};
 use crate::db::{Database, Error, query};
-
-/// Which letters; an empty filter means all.
-#[derive(Debug, Default)]
-pub struct Filter {
-    pub id: Option<i64>,
-    pub reason: Option<String>,
-    pub app_id: Option<String>,
-    pub template_id: Option<String>,
-    pub event_id: Option<String>,
-    pub errcode: Option<i64>,
-    pub since: Option<Timestamp>,
-    pub until: Option<Timestamp>,
-    /// At most this many, the newest.
-    pub limit: i64,
-}
 
 /// A letter in a listing.
 #[derive(Debug, Clone, Serialize)]
@@ -28,6 +14,8 @@ pub struct Found {
     pub id: i64,
     pub letter: String,
     pub reason: String,
+    /// What WeChat's last answer meant.
+    pub class: Option<String>,
     pub errcode: Option<i64>,
     pub errmsg: Option<String>,
     pub field: Option<String>,
@@ -42,71 +30,118 @@ pub struct Found {
     pub attempts: i32,
     pub fingerprint: String,
     pub state: String,
+    pub first_failed_at: Option<Timestamp>,
     pub last_failed_at: Option<Timestamp>,
     pub archived_at: Timestamp,
+    pub trace_id: Option<String>,
+    pub rid: Option<String>,
+    pub token_generation: Option<i64>,
 }
 
 /// A letter with everything that was received.
 #[derive(Debug)]
 pub struct Whole {
     pub found: Found,
-    pub trace_id: Option<String>,
-    pub rid: Option<String>,
     pub headers: Value,
     pub body: Vec<u8>,
 }
 
-/// The newest letters that match, newest first.
-pub async fn list(db: &Database, filter: &Filter) -> Result<Vec<Found>, Error> {
-    const SQL: &str = "-- letters::list
-        SELECT id, letter, reason, errcode, errmsg, field, company_no, app_id, template_id, event_id, recipient,
-               openid, sys_user_id, turn, attempts, fingerprint, state, last_failed_at, archived_at
-          FROM t_wechat_dead_letter
-         WHERE ($1::bigint IS NULL OR id = $1)
-           AND ($2::text IS NULL OR reason = $2)
-           AND ($3::text IS NULL OR app_id = $3)
-           AND ($4::text IS NULL OR template_id = $4)
-           AND ($5::text IS NULL OR event_id = $5)
-           AND ($6::bigint IS NULL OR errcode = $6)
-           AND ($7::timestamptz IS NULL OR archived_at >= $7)
-           AND ($8::timestamptz IS NULL OR archived_at < $8)
-         ORDER BY id DESC
-         LIMIT $9";
-    let rows = query::rows(
-        &db.durable().await?,
-        SQL,
-        &[
-            &filter.id,
-            &filter.reason,
-            &filter.app_id,
-            &filter.template_id,
-            &filter.event_id,
-            &filter.errcode,
-            &filter.since,
-            &filter.until,
-            &filter.limit,
-        ],
-    )
-    .await?;
+/// The columns of [`Found`].
+macro_rules! columns {
+    () => {
+        "l.id, l.letter, l.reason, l.class, l.errcode, l.errmsg, l.field, l.company_no, l.app_id, l.template_id,
+               l.event_id, l.recipient, l.openid, l.sys_user_id, l.turn, l.attempts, l.fingerprint, l.state,
+               l.first_failed_at, l.last_failed_at, l.archived_at, l.trace_id, l.rid, l.token_generation"
+    };
+}
+
+/// A page of the letters that match, newest first: those older than `after`, at most `limit`.
+pub async fn list(
+    db: &Database,
+    filter: &Filter,
+    after: Option<i64>,
+    limit: i64,
+) -> Result<Vec<Found>, Error> {
+    const SQL: &str = concat!(
+        "-- letters::list
+        SELECT ",
+        columns!(),
+        " FROM t_wechat_dead_letter l
+         WHERE ",
+        matching!(),
+        " AND ($15::bigint IS NULL OR l.id < $15)
+         ORDER BY l.id DESC
+         LIMIT $16"
+    );
+    let rows = query::rows(&db.durable().await?, SQL, &filter.values_and(&[&after, &limit])).await?;
     Ok(rows.iter().map(found).collect())
+}
+
+/// A page of whole letters, oldest first: those after `after`, up to `cut_off`, at most `limit`.
+pub async fn page(
+    db: &Database,
+    filter: &Filter,
+    after: i64,
+    cut_off: i64,
+    limit: i64,
+) -> Result<Vec<Whole>, Error> {
+    const SQL: &str = concat!(
+        "-- letters::page
+        SELECT ",
+        columns!(),
+        ", l.headers, l.body FROM t_wechat_dead_letter l
+         WHERE l.id > $15 AND l.id <= $16 AND ",
+        matching!(),
+        "
+         ORDER BY l.id
+         LIMIT $17"
+    );
+    let further: [&(dyn tokio_postgres::types::ToSql + Sync); 3] = [&after, &cut_off, &limit];
+    let rows = query::rows(&db.durable().await?, SQL, &filter.values_and(&further)).await?;
+    Ok(rows.iter().map(whole).collect())
+}
+
+/// The newest letter's id; 0 where there is none. What arrives later has a greater one.
+pub async fn newest(db: &Database) -> Result<i64, Error> {
+    const SQL: &str = "-- letters::newest
+        SELECT coalesce(max(id), 0) FROM t_wechat_dead_letter";
+    Ok(query::rows(&db.durable().await?, SQL, &[]).await?[0].get(0))
 }
 
 /// One letter, whole; `None` where there is none of that id.
 pub async fn show(db: &Database, id: i64) -> Result<Option<Whole>, Error> {
-    const SQL: &str = "-- letters::show
-        SELECT id, letter, reason, errcode, errmsg, field, company_no, app_id, template_id, event_id, recipient,
-               openid, sys_user_id, turn, attempts, fingerprint, state, last_failed_at, archived_at,
-               trace_id, rid, headers, body
-          FROM t_wechat_dead_letter
-         WHERE id = $1";
+    const SQL: &str = concat!(
+        "-- letters::show
+        SELECT ",
+        columns!(),
+        ", l.headers, l.body FROM t_wechat_dead_letter l
+         WHERE l.id = $1"
+    );
     let rows = query::rows(&db.durable().await?, SQL, &[&id]).await?;
-    Ok(rows.first().map(|row| Whole {
-        found: found(row),
-        trace_id: row.get("trace_id"),
-        rid: row.get("rid"),
-        headers: row.get("headers"),
-        body: row.get("body"),
-    }))
+    Ok(rows.first().map(whole))
+}
+
+/// All letters of the delivery that this one is about, newest first; at most `limit`.
+pub async fn of_delivery(db: &Database, letter: &Found, limit: i64) -> Result<Vec<Found>, Error> {
+    const SQL: &str = concat!(
+        "-- letters::of_delivery
+        SELECT ",
+        columns!(),
+        " FROM t_wechat_dead_letter l
+         WHERE l.event_id = $1 AND l.recipient = $2 AND l.template_id IS NOT DISTINCT FROM $3
+           AND l.app_id IS NOT DISTINCT FROM $4 AND l.company_no IS NOT DISTINCT FROM $5
+         ORDER BY l.id DESC
+         LIMIT $6"
+    );
+    let Found { event_id, recipient, template_id, app_id, company_no, .. } = letter;
+    let client = db.durable().await?;
+    let rows =
+        query::rows(&client, SQL, &[event_id, recipient, template_id, app_id, company_no, &limit]).await?;
+    Ok(rows.iter().map(found).collect())
+}
+
+fn whole(row: &Row) -> Whole {
+    Whole { found: found(row), headers: row.get("headers"), body: row.get("body") }
 }
 
 fn found(row: &Row) -> Found {
@@ -114,6 +149,7 @@ fn found(row: &Row) -> Found {
         id: row.get("id"),
         letter: row.get("letter"),
         reason: row.get("reason"),
+        class: row.get("class"),
         errcode: row.get("errcode"),
         errmsg: row.get("errmsg"),
         field: row.get("field"),
@@ -128,7 +164,11 @@ fn found(row: &Row) -> Found {
         attempts: row.get("attempts"),
         fingerprint: row.get("fingerprint"),
         state: row.get("state"),
+        first_failed_at: row.get("first_failed_at"),
         last_failed_at: row.get("last_failed_at"),
         archived_at: row.get("archived_at"),
+        trace_id: row.get("trace_id"),
+        rid: row.get("rid"),
+        token_generation: row.get("token_generation"),
     }
 }

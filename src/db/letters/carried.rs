@@ -27,6 +27,8 @@ pub async fn settle_carried(db: &Database, letter: &Letter) -> Result<bool, Erro
         if key.recipient.is_none() {
             let letters: Vec<Letter> = settled.iter().map(|row| letter_of_row(letter, &key, row)).collect();
             archive_on(&transaction, &letters).await?;
+        } else if let Some(row) = settled.first() {
+            tell_of_row(&transaction, letter, row).await?;
         }
         transaction.commit().await.map_err(|error| query::failed(COMMIT, &error))?;
         if (settled.len() as i64) < PAGE {
@@ -82,11 +84,29 @@ async fn settle_page(client: &deadpool_postgres::Transaction<'_>, key: &Key<'_>)
                unknowns = unknowns + (status = 'attempting')::integer, settled_at = now()
           FROM carried
          WHERE d.id = carried.id
-        RETURNING d.recipient, d.openid, d.sys_user_id, d.attempts";
+        RETURNING d.recipient, d.openid, d.sys_user_id, d.attempts, d.rid, d.token_generation, d.trace_id";
     let Key { company_no, app_id, template_id, event_id, recipient, turn, .. } = key;
     let reason = key.reason.as_str();
     query::rows(client, SQL, &[company_no, app_id, template_id, event_id, recipient, turn, &PAGE, &reason])
         .await
+}
+
+/// What the row knows of the delivery's life; the broker, who wrote the letter, knew nothing.
+async fn tell_of_row(
+    client: &deadpool_postgres::Transaction<'_>,
+    letter: &Letter,
+    row: &Row,
+) -> Result<(), Error> {
+    const SQL: &str = "-- letters::tell_of_row
+        UPDATE t_wechat_dead_letter
+           SET attempts = greatest(attempts, $2), rid = coalesce(rid, $3),
+               token_generation = coalesce(token_generation, $4), trace_id = coalesce(trace_id, $5)
+         WHERE letter = $1";
+    let attempts: i32 = row.get("attempts");
+    let (rid, trace_id): (Option<String>, Option<String>) = (row.get("rid"), row.get("trace_id"));
+    let generation: Option<i64> = row.get("token_generation");
+    query::count(client, SQL, &[&letter.letter, &attempts, &rid, &generation, &trace_id]).await?;
+    Ok(())
 }
 
 /// Is somebody still at one of the rows?
@@ -118,6 +138,8 @@ fn letter_of_row(event: &Letter, key: &Key<'_>, row: &Row) -> Letter {
         openid: row.get("openid"),
         sys_user_id: row.get("sys_user_id"),
         attempts: row.get("attempts"),
+        rid: row.get("rid"),
+        token_generation: row.get("token_generation"),
         turn: Some(key.turn),
         recipient: Some(recipient),
         ..event.clone()

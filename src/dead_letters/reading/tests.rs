@@ -27,7 +27,8 @@ fn our_letter_tells_everything_by_its_headers_and_body() {
         carrier(),
         json!({ "x-wn-letter": "abc", "x-wn-reason": "content", "x-wn-errcode": 47003, "x-wn-turn": 2,
                 "x-wn-errmsg": "argument invalid! data.thing1.value", "x-wn-field": "thing1", "x-wn-attempts": "3",
-                "x-wn-died-at": 1_795_000_000_123_i64,
+                "x-wn-died-at": 1_795_000_000_123_i64, "x-wn-first-failed": 1_794_000_000_000_i64,
+                "x-wn-class": "content", "x-wn-token-generation": 7, "x-wn-rid": "r-1",
                 "traceparent": "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01" }),
     ));
     assert_eq!((letter.letter.as_str(), letter.reason), ("abc", DeadReason::Content));
@@ -39,6 +40,9 @@ fn our_letter_tells_everything_by_its_headers_and_body() {
     assert_eq!((letter.recipient.as_deref(), letter.sys_user_id.as_deref()), (Some("oA"), Some("zhangsan")));
     assert_eq!(letter.trace_id.as_deref(), Some("0af7651916cd43dd8448eb211c80319c"));
     assert_eq!(letter.last_failed_at.map(|at| at.as_millisecond()), Some(1_795_000_000_123));
+    assert_eq!(letter.first_failed_at.map(|at| at.as_millisecond()), Some(1_794_000_000_000));
+    assert_eq!((letter.class.as_deref(), letter.token_generation), (Some("content"), Some(7)));
+    assert_eq!(letter.rid.as_deref(), Some("r-1"));
 }
 
 #[test]

@@ -1,0 +1,81 @@
+//! `dlq export`: letters as JSON lines, however many there are, in bounded memory.
+
+use std::fs::OpenOptions;
+use std::io::{BufWriter, ErrorKind, Write};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result};
+use clap::Args;
+use serde_json::Value;
+
+use super::{Which, body, mask};
+use crate::cli::output::Masking;
+use crate::cli::{Exit, database};
+use crate::config::Config;
+use crate::db::letters::{self, Whole};
+
+/// Letters in memory at once. A body has 256 KiB as a rule; more letters would only hold more of them.
+const PAGE: i64 = 32;
+
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Each line is one letter: what `dlq list --json` says of it, with --full also its headers and its body \
+(`body`, or `body_base64` where it is no text), otherwise `body_masked`. Letters that arrive meanwhile are left out.\n\n\
+Example:\n  wechat-notifier dlq export --reason content --full --output content.jsonl"
+)]
+pub struct Export {
+    /// A new file for it, readable by its owner alone [default: standard output]
+    #[arg(long, short, value_name = "FILE")]
+    output: Option<PathBuf>,
+    #[command(flatten)]
+    masking: Masking,
+    #[command(flatten)]
+    which: Which,
+}
+
+impl Export {
+    pub async fn execute(self, config: &Config) -> Result<Exit> {
+        let db = database(config)?;
+        let filter = self.which.filter();
+        let mut to = open(self.output.as_deref())?;
+        let cut_off = letters::newest(&db).await?;
+        let (mut after, mut count) = (0, 0_u64);
+        loop {
+            let page = letters::page(&db, &filter, after, cut_off, PAGE).await?;
+            let Some(last) = page.last() else { break };
+            after = last.found.id;
+            for letter in page {
+                match writeln!(to, "{}", self.line(letter)?) {
+                    // A reader who has seen enough (`| head`) is no fault of ours.
+                    Err(error) if error.kind() == ErrorKind::BrokenPipe => return Ok(Exit::Done),
+                    written => written?,
+                }
+                count += 1;
+            }
+        }
+        to.flush()
+            .or_else(|error| if error.kind() == ErrorKind::BrokenPipe { Ok(()) } else { Err(error) })?;
+        eprintln!("exported {count} letters");
+        Ok(if count == 0 { Exit::FoundNothing } else { Exit::Done })
+    }
+
+    fn line(&self, mut letter: Whole) -> Result<Value> {
+        mask(self.masking, &mut letter.found);
+        let mut line = serde_json::to_value(&letter.found)?;
+        if self.masking.is_off() {
+            line["headers"] = letter.headers;
+            body::put_received(&letter.body, &mut line);
+        } else {
+            line["body_masked"] = body::masked(&letter.body, self.masking).unwrap_or_default();
+        }
+        Ok(line)
+    }
+}
+
+/// Never over an old file, and for nobody else's eyes: letters name people.
+fn open(path: Option<&Path>) -> Result<Box<dyn Write>> {
+    let Some(path) = path else { return Ok(Box::new(BufWriter::new(std::io::stdout()))) };
+    let file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path);
+    Ok(Box::new(BufWriter::new(file.with_context(|| format!("cannot make {}", path.display()))?)))
+}

@@ -1,0 +1,95 @@
+//! `dlq groups`: letters by their trouble.
+
+use std::collections::BTreeMap;
+
+use anyhow::Result;
+use clap::Args;
+use serde::Serialize;
+
+use super::Which;
+use super::plays::{Advice, advice};
+use crate::cli::output::{Format, line, or_dash, time};
+use crate::cli::{Exit, database};
+use crate::config::Config;
+use crate::db::letters::{self, Group};
+
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Letters of a group have the same reason, app, template, code and field: one cure for all of them.\n\n\
+Example:\n  wechat-notifier dlq groups --state open --since 1d"
+)]
+pub struct Groups {
+    /// At most this many groups, those with the most open letters first
+    #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(i64).range(1..=10_000))]
+    limit: i64,
+    #[command(flatten)]
+    format: Format,
+    #[command(flatten)]
+    which: Which,
+}
+
+/// A group and what to do about it.
+#[derive(Serialize)]
+struct Told {
+    #[serde(flatten)]
+    group: Group,
+    playbook: Option<Advice>,
+}
+
+impl Groups {
+    pub async fn execute(self, config: &Config) -> Result<Exit> {
+        let groups = letters::groups(&database(config)?, &self.which.filter(), self.limit).await?;
+        let told: Vec<Told> = groups.into_iter().map(told).collect();
+        let header = [
+            "group",
+            "letters",
+            "reason",
+            "errcode",
+            "field",
+            "app",
+            "template",
+            "first seen",
+            "last seen",
+            "example",
+        ];
+        self.format.list(&told, header, |Told { group, .. }| {
+            [
+                group.fingerprint.clone(),
+                counts(&group.states),
+                group.reason.clone(),
+                or_dash(group.errcode),
+                or_dash(group.field.as_ref()),
+                or_dash(group.app_id.as_ref()),
+                or_dash(group.template_id.as_ref()),
+                time(group.first_seen),
+                time(group.last_seen),
+                group.example.to_string(),
+            ]
+        })?;
+        if !self.format.is_json() {
+            tell_what_to_do(&told)?;
+        }
+        Ok(Exit::Done)
+    }
+}
+
+fn told(group: Group) -> Told {
+    Told { playbook: advice(&group.reason, group.class.as_deref()), group }
+}
+
+/// "3 open, 1 resolved".
+fn counts(states: &BTreeMap<String, i64>) -> String {
+    states.iter().map(|(state, count)| format!("{count} {state}")).collect::<Vec<_>>().join(", ")
+}
+
+/// Each play once, in the order of the table.
+fn tell_what_to_do(groups: &[Told]) -> Result<()> {
+    let mut said: Vec<&Advice> = Vec::new();
+    for advice in groups.iter().filter_map(|told| told.playbook.as_ref()) {
+        if !said.contains(&advice) {
+            line(&format!("\n{}", advice.text()))?;
+            said.push(advice);
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,38 @@
+//! The playbook as commands print it.
+
+use serde::Serialize;
+
+use crate::domain::outcome::DeadReason;
+use crate::domain::playbook;
+
+/// What to do about a letter, or a group of them.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Advice {
+    reason: String,
+    cause: &'static str,
+    who: &'static str,
+    action: &'static str,
+    /// Where the manual says more.
+    see: String,
+}
+
+/// The playbook's word; `None` for a reason that this release does not know.
+pub fn advice(reason: &str, class: Option<&str>) -> Option<Advice> {
+    let known = DeadReason::parse(reason)?;
+    let play = playbook::of(known, class);
+    Some(Advice {
+        reason: reason.to_owned(),
+        cause: play.cause,
+        who: play.who,
+        action: play.action,
+        see: playbook::section(known),
+    })
+}
+
+impl Advice {
+    /// A few lines for people.
+    pub fn text(&self) -> String {
+        let Self { reason, cause, who, action, see } = self;
+        format!("{reason}: {cause}\n  who mends it:  {who}\n  safe to do:    {action}\n  see {see}")
+    }
+}

@@ -1,0 +1,62 @@
+//! `dlq purge`: takes bodies, headers and names of old letters away for good.
+
+use anyhow::Result;
+use clap::Args;
+use jiff::Timestamp;
+use serde_json::json;
+
+use super::Which;
+use crate::cli::confirm::Confirming;
+use crate::cli::operator::operator;
+use crate::cli::output::{Format, time};
+use crate::cli::{Exit, database, span};
+use crate::config::Config;
+use crate::db::letters::{self, Act, Closing, Filter};
+
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Body, headers and whom a letter was for are gone for good; that there was a letter stays. Open letters \
+are purged only with --state open, letters in a replay's hand never. Asks first; without a terminal it needs --yes.\n\n\
+Example:\n  wechat-notifier dlq purge --state resolved --older-than 90d --why \"kept for a quarter\""
+)]
+pub struct Purge {
+    /// Only those archived longer ago than this, e.g. 90d, or before a timestamp
+    #[arg(long, value_name = "TIME", value_parser = span::since)]
+    older_than: Timestamp,
+    /// Kept in the account
+    #[arg(long, value_name = "TEXT")]
+    why: Option<String>,
+    #[command(flatten)]
+    confirming: Confirming,
+    #[command(flatten)]
+    format: Format,
+    #[command(flatten)]
+    which: Which,
+}
+
+impl Purge {
+    pub async fn execute(self, config: &Config) -> Result<Exit> {
+        let asked = self.which.filter();
+        if asked == Filter::default() {
+            eprintln!("say which letters, e.g. --state resolved: age alone is not enough");
+            return Ok(Exit::Usage);
+        }
+        let until = asked.until.map_or(self.older_than, |until| until.min(self.older_than));
+        let filter = Filter { until: Some(until), ..asked };
+        let db = database(config)?;
+        let (count, cut_off) = letters::count(&db, Closing::Purge, &filter).await?;
+        if count == 0 {
+            eprintln!("there are no such letters to purge; open ones need --state open");
+            return Ok(Exit::FoundNothing);
+        }
+        let question = format!("Purge {count} letters archived before {} for good?", time(until));
+        if !self.confirming.confirm(&question)? {
+            eprintln!("left as they are");
+            return Ok(Exit::Failed);
+        }
+        let act = Act { closing: Closing::Purge, operator: operator(), why: self.why, filter, cut_off };
+        let purged = letters::close(&db, &act).await?;
+        self.format.one(&json!({ "purged": purged }), |_| format!("purged {purged} letters"))?;
+        Ok(Exit::Done)
+    }
+}

@@ -1,0 +1,65 @@
+//! `dlq resolve`: closes letters, with a reason.
+
+use anyhow::Result;
+use clap::Args;
+use serde_json::json;
+
+use super::Which;
+use crate::cli::confirm::Confirming;
+use crate::cli::operator::operator;
+use crate::cli::output::Format;
+use crate::cli::{Exit, database};
+use crate::config::Config;
+use crate::db::letters::{self, Act, Closing};
+use crate::domain::letter::State;
+
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Only open letters are resolved; more than one asks first, without a terminal it needs --yes.\n\n\
+Example:\n  wechat-notifier dlq resolve --group 3fa9 --why \"orders were cancelled, nobody needs to hear\""
+)]
+pub struct Resolve {
+    /// Why nothing more is to be done about them; kept in the account
+    #[arg(long, value_name = "TEXT", value_parser = reason)]
+    why: String,
+    #[command(flatten)]
+    confirming: Confirming,
+    #[command(flatten)]
+    format: Format,
+    #[command(flatten)]
+    which: Which,
+}
+
+impl Resolve {
+    pub async fn execute(self, config: &Config) -> Result<Exit> {
+        let filter = self.which.filter();
+        if !filter.narrows() {
+            eprintln!("say which letters: --id, --group, --reason or any other of the filters");
+            return Ok(Exit::Usage);
+        }
+        if filter.state.as_deref().is_some_and(|state| state != State::Open.as_str()) {
+            eprintln!("only open letters can be resolved");
+            return Ok(Exit::Usage);
+        }
+        let db = database(config)?;
+        let (count, cut_off) = letters::count(&db, Closing::Resolve, &filter).await?;
+        if count == 0 {
+            eprintln!("there are no such open letters");
+            return Ok(Exit::FoundNothing);
+        }
+        if count > 1 && !self.confirming.confirm(&format!("Resolve {count} letters?"))? {
+            eprintln!("left as they are");
+            return Ok(Exit::Failed);
+        }
+        let act =
+            Act { closing: Closing::Resolve, operator: operator(), why: Some(self.why), filter, cut_off };
+        let resolved = letters::close(&db, &act).await?;
+        self.format.one(&json!({ "resolved": resolved }), |_| format!("resolved {resolved} letters"))?;
+        Ok(Exit::Done)
+    }
+}
+
+fn reason(text: &str) -> Result<String, String> {
+    let text = text.trim();
+    if text.is_empty() { Err("an account without a reason is none".to_owned()) } else { Ok(text.to_owned()) }
+}

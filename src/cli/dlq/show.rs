@@ -1,0 +1,170 @@
+//! `dlq show`: one letter, beside what the ledger and the account know of it.
+
+use anyhow::Result;
+use clap::Args;
+use serde_json::{Value, json};
+
+use super::plays::{Advice, advice};
+use super::{body, mask};
+use crate::cli::deliveries::{Chapter, mask as mask_delivery, of_letter};
+use crate::cli::output::{Format, Masking, time};
+use crate::cli::{Exit, database};
+use crate::config::Config;
+use crate::db::Database;
+use crate::db::letters::{self, Done, Found, Whole};
+
+#[derive(Debug, Args)]
+#[command(after_help = "Without --full the body is shown with its words hidden: they may name people.\n\n\
+Example:\n  wechat-notifier dlq show 17 --full")]
+pub struct Show {
+    /// The id that `dlq list` shows
+    id: i64,
+    #[command(flatten)]
+    masking: Masking,
+    #[command(flatten)]
+    format: Format,
+}
+
+impl Show {
+    pub async fn execute(self, config: &Config) -> Result<Exit> {
+        let db = database(config)?;
+        let Some(letter) = letters::show(&db, self.id).await? else {
+            eprintln!("there is no letter {}", self.id);
+            return Ok(Exit::FoundNothing);
+        };
+        let story = Story::of(&db, letter).await?;
+        self.format.one(&story.json(self.masking)?, |_| story.text(self.masking))?;
+        Ok(Exit::Done)
+    }
+}
+
+/// A letter and all that is known around it.
+struct Story {
+    letter: Whole,
+    /// The ledger's side: the delivery's row, its rules, all its letters.
+    chapter: Chapter,
+    done: Vec<Done>,
+    advice: Option<Advice>,
+}
+
+impl Story {
+    async fn of(db: &Database, letter: Whole) -> Result<Self> {
+        let found = &letter.found;
+        Ok(Self {
+            chapter: Chapter::of_letter(db, found).await?,
+            done: letters::done_to(db, found.id).await?,
+            advice: advice(&found.reason, found.class.as_deref()),
+            letter,
+        })
+    }
+
+    /// Letters of the same delivery, without this one.
+    fn others(&self) -> impl Iterator<Item = &Found> {
+        self.chapter.letters.iter().filter(|other| other.id != self.letter.found.id)
+    }
+
+    fn json(&self, masking: Masking) -> Result<Value> {
+        let mut found = self.letter.found.clone();
+        mask(masking, &mut found);
+        let mut value = json!(found);
+        value["body_bytes"] = json!(self.letter.body.len());
+        if masking.is_off() {
+            value["headers"] = self.letter.headers.clone();
+            body::put_received(&self.letter.body, &mut value);
+        } else {
+            value["body_masked"] = body::masked(&self.letter.body, masking).unwrap_or_default();
+        }
+        let mut delivery = self.chapter.deliveries.first().cloned();
+        delivery.iter_mut().for_each(|delivery| mask_delivery(masking, delivery));
+        value["delivery"] = json!(delivery);
+        let brief = |other: &Found| json!({ "id": other.id, "state": other.state, "reason": other.reason, "turn": other.turn });
+        value["other_letters"] = self.others().map(brief).collect();
+        value["actions"] = json!(self.done);
+        value["playbook"] = json!(self.advice);
+        Ok(value)
+    }
+
+    fn text(&self, masking: Masking) -> String {
+        let mut found = self.letter.found.clone();
+        mask(masking, &mut found);
+        let mut parts = vec![fields(&json!(found)), self.ledger(masking)];
+        parts.extend(self.done.iter().map(deed));
+        parts.extend(self.advice.as_ref().map(|advice| format!("\nWhat to do\n{}", advice.text())));
+        if masking.is_off() {
+            parts.push(format!("\nHeaders\n{:#}", self.letter.headers));
+        }
+        parts.push(format!("\nBody ({} bytes)\n{}", self.letter.body.len(), self.body(masking)));
+        parts.join("\n")
+    }
+
+    fn ledger(&self, masking: Masking) -> String {
+        let found = &self.letter.found;
+        let mut told = match (&found.event_id, &found.recipient) {
+            (Some(event), None) => {
+                vec![format!("about a whole event; `deliveries why {event}` tells of its people")]
+            }
+            _ if self.chapter.deliveries.is_empty() => vec!["no row belongs to it".to_owned()],
+            _ => self.chapter.tell(masking),
+        };
+        told.extend(self.others().map(of_letter));
+        format!("\nThe ledger\n{}", told.join("\n"))
+    }
+
+    fn body(&self, masking: Masking) -> String {
+        let body = &self.letter.body;
+        if self.letter.found.state == "purged" {
+            return "gone: the letter was purged".to_owned();
+        }
+        if masking.is_off() {
+            let pretty = serde_json::from_slice::<Value>(body).map(|json| format!("{json:#}"));
+            return pretty.unwrap_or_else(|_| String::from_utf8_lossy(body).into_owned());
+        }
+        match body::masked(body, masking) {
+            Some(json) => format!("{json:#}\n(--full shows the words; they may name people)"),
+            None => "no JSON; --full shows it (it may name people)".to_owned(),
+        }
+    }
+}
+
+/// What a person wants to know first stands first.
+const IN_ORDER: [&str; 24] = [
+    "id",
+    "state",
+    "reason",
+    "class",
+    "errcode",
+    "errmsg",
+    "field",
+    "company_no",
+    "app_id",
+    "template_id",
+    "event_id",
+    "recipient",
+    "openid",
+    "sys_user_id",
+    "turn",
+    "attempts",
+    "first_failed_at",
+    "last_failed_at",
+    "archived_at",
+    "rid",
+    "trace_id",
+    "token_generation",
+    "fingerprint",
+    "letter",
+];
+
+/// One line a field, those without a value left out.
+fn fields(letter: &Value) -> String {
+    let line = |name: &&str| match &letter[*name] {
+        Value::Null => None,
+        Value::String(text) => Some(format!("{name}: {text}")),
+        other => Some(format!("{name}: {other}")),
+    };
+    IN_ORDER.iter().filter_map(line).collect::<Vec<_>>().join("\n")
+}
+
+fn deed(done: &Done) -> String {
+    let why = done.why.as_deref().map(|why| format!(": {why}")).unwrap_or_default();
+    format!("{} {} by {}{why}", time(done.at), done.action, done.operator)
+}

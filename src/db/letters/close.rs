@@ -1,0 +1,144 @@
+//! Closing letters, in batches, each with its entry in the account.
+
+use jiff::Timestamp;
+use serde::Serialize;
+use serde_json::{Value, json};
+use uuid::Uuid;
+
+use super::filter::{Filter, matching};
+use crate::db::{Database, Error, query};
+
+/// Letters closed in one statement: its locks last milliseconds, and a command that is stopped has done whole batches.
+const BATCH: i64 = 1_000;
+
+/// What is done to letters.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Closing {
+    /// Open letters become `resolved`; nothing of them is lost.
+    Resolve,
+    /// Closed letters, and open ones where the filter's state says `open`, lose body, headers and whom they were for. What is
+    /// left says which delivery had a letter, so that the ledger's dead row keeps its other half, and the account its
+    /// object. Letters in a replay's hand are left alone.
+    Purge,
+}
+
+/// Somebody's decision to close letters.
+#[derive(Debug, Clone)]
+pub struct Act {
+    pub closing: Closing,
+    pub operator: String,
+    pub why: Option<String>,
+    pub filter: Filter,
+    /// The newest letter that is meant; what arrives later is not.
+    pub cut_off: i64,
+}
+
+/// How many letters an act would close now, and its cut-off.
+pub async fn count(db: &Database, closing: Closing, filter: &Filter) -> Result<(i64, i64), Error> {
+    const RESOLVE: &str = concat!(
+        "-- letters::count_open
+        SELECT count(*), coalesce(max(l.id), 0) FROM t_wechat_dead_letter l
+         WHERE l.state = 'open' AND ",
+        matching!()
+    );
+    const PURGE: &str = concat!(
+        "-- letters::count_purgeable
+        SELECT count(*), coalesce(max(l.id), 0) FROM t_wechat_dead_letter l
+         WHERE l.state NOT IN ('replaying', 'purged') AND (l.state <> 'open' OR $14 = 'open') AND ",
+        matching!()
+    );
+    let sql = match closing {
+        Closing::Resolve => RESOLVE,
+        Closing::Purge => PURGE,
+    };
+    let rows = query::rows(&db.durable().await?, sql, &filter.values()).await?;
+    Ok((rows[0].get(0), rows[0].get(1)))
+}
+
+/// Closes what the act means. Answers how many letters that were; stopped midway, whole batches are done and accounted for.
+pub async fn close(db: &Database, act: &Act) -> Result<u64, Error> {
+    let sql = match act.closing {
+        Closing::Resolve => RESOLVE_BATCH,
+        Closing::Purge => PURGE_BATCH,
+    };
+    let (id, filter) = (Uuid::new_v4(), json!(act.filter));
+    let (mut closed, mut after) = (0, 0_i64);
+    loop {
+        let further = entry(act, &id, &filter, &after);
+        let rows = query::rows(&db.durable().await?, sql, &act.filter.values_and(&further)).await?;
+        closed += rows.len() as u64;
+        match rows.iter().map(|row| row.get::<_, i64>(0)).max() {
+            Some(last) => after = last,
+            None => return Ok(closed),
+        }
+    }
+}
+
+/// The values from `$15` on.
+fn entry<'a>(
+    act: &'a Act,
+    id: &'a Uuid,
+    filter: &'a Value,
+    after: &'a i64,
+) -> [&'a (dyn tokio_postgres::types::ToSql + Sync); 7] {
+    [after, &act.cut_off, &BATCH, id, &act.operator, &act.why, filter]
+}
+
+// `FOR UPDATE` looks at each letter again once it has it: two acts never close the same one.
+const RESOLVE_BATCH: &str = concat!(
+    "-- letters::resolve
+    WITH batch AS (
+        SELECT l.id FROM t_wechat_dead_letter l
+         WHERE l.state = 'open' AND l.id > $15 AND l.id <= $16 AND ",
+    matching!(),
+    "
+         ORDER BY l.id LIMIT $17 FOR UPDATE),
+    closed AS (
+        UPDATE t_wechat_dead_letter l SET state = 'resolved' FROM batch WHERE l.id = batch.id RETURNING l.id),
+    entry AS (
+        INSERT INTO t_wechat_letter_action (act, action, operator, why, filter, letters)
+        SELECT $18, 'resolved', $19, $20, $21, array_agg(id ORDER BY id) FROM closed HAVING count(*) > 0)
+    SELECT id FROM closed"
+);
+
+const PURGE_BATCH: &str = concat!(
+    "-- letters::purge
+    WITH batch AS (
+        SELECT l.id FROM t_wechat_dead_letter l
+         WHERE l.state NOT IN ('replaying', 'purged') AND (l.state <> 'open' OR $14 = 'open')
+           AND l.id > $15 AND l.id <= $16 AND ",
+    matching!(),
+    "
+         ORDER BY l.id LIMIT $17 FOR UPDATE),
+    closed AS (
+        UPDATE t_wechat_dead_letter l
+           SET state = 'purged', body = '', headers = '{}', errmsg = NULL, openid = NULL, sys_user_id = NULL
+          FROM batch WHERE l.id = batch.id RETURNING l.id),
+    entry AS (
+        INSERT INTO t_wechat_letter_action (act, action, operator, why, filter, letters)
+        SELECT $18, 'purged', $19, $20, $21, array_agg(id ORDER BY id) FROM closed HAVING count(*) > 0)
+    SELECT id FROM closed"
+);
+
+/// What was done to one letter.
+#[derive(Debug, Clone, Serialize)]
+pub struct Done {
+    pub at: Timestamp,
+    pub action: String,
+    pub operator: String,
+    pub why: Option<String>,
+}
+
+/// All that operators did to a letter, oldest first.
+pub async fn done_to(db: &Database, letter: i64) -> Result<Vec<Done>, Error> {
+    const SQL: &str = "-- letters::done_to
+        SELECT at, action, operator, why FROM t_wechat_letter_action WHERE letters @> ARRAY[$1::bigint] ORDER BY id";
+    let rows = query::rows(&db.durable().await?, SQL, &[&letter]).await?;
+    let done = |row: &tokio_postgres::Row| Done {
+        at: row.get("at"),
+        action: row.get("action"),
+        operator: row.get("operator"),
+        why: row.get("why"),
+    };
+    Ok(rows.iter().map(done).collect())
+}

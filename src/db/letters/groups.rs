@@ -1,0 +1,102 @@
+//! Counting letters: by fingerprint for people, by state and reason for the metric.
+
+use std::collections::BTreeMap;
+
+use jiff::Timestamp;
+use serde::Serialize;
+use serde_json::Value;
+use tokio_postgres::Row;
+
+use super::filter::{Filter, matching};
+use crate::db::{Database, Error, query};
+
+/// Letters of the same trouble: one cure for all of them.
+#[derive(Debug, Clone, Serialize)]
+pub struct Group {
+    pub fingerprint: String,
+    pub letters: i64,
+    /// How many of them in each state.
+    pub states: BTreeMap<String, i64>,
+    /// When the first and the last of them was given up.
+    pub first_seen: Timestamp,
+    pub last_seen: Timestamp,
+    /// The newest open letter, else the newest.
+    pub example: i64,
+    pub reason: String,
+    /// What WeChat's last answer meant, where all agree on it.
+    pub class: Option<String>,
+    pub errcode: Option<i64>,
+    pub field: Option<String>,
+    pub app_id: Option<String>,
+    pub template_id: Option<String>,
+}
+
+/// The groups of the letters that match, those with the most open letters first; at most `limit`.
+pub async fn groups(db: &Database, filter: &Filter, limit: i64) -> Result<Vec<Group>, Error> {
+    // First by fingerprint and state, which is a hash over the letters; the few groups are put together after.
+    const SQL: &str = concat!(
+        "-- letters::groups
+        WITH part AS (
+            SELECT l.fingerprint, l.state, count(*) AS letters, max(l.id) AS newest,
+                   min(coalesce(l.last_failed_at, l.archived_at)) AS first_seen,
+                   max(coalesce(l.last_failed_at, l.archived_at)) AS last_seen,
+                   min(l.reason) AS reason, min(l.class) AS class_min, max(l.class) AS class_max,
+                   min(l.errcode) AS errcode, min(l.field) AS field, min(l.app_id) AS app_id,
+                   min(l.template_id) AS template_id
+              FROM t_wechat_dead_letter l
+             WHERE ",
+        matching!(),
+        "
+             GROUP BY l.fingerprint, l.state)
+        SELECT fingerprint, sum(letters)::bigint AS letters, jsonb_object_agg(state, letters) AS states,
+               min(first_seen) AS first_seen, max(last_seen) AS last_seen,
+               coalesce(max(newest) FILTER (WHERE state = 'open'), max(newest)) AS example,
+               min(reason) AS reason,
+               CASE WHEN min(class_min) = max(class_max) THEN min(class_min) END AS class,
+               min(errcode) AS errcode, min(field) AS field, min(app_id) AS app_id, min(template_id) AS template_id
+          FROM part
+         GROUP BY fingerprint
+         ORDER BY coalesce(sum(letters) FILTER (WHERE state = 'open'), 0) DESC, max(newest) DESC
+         LIMIT $15"
+    );
+    let rows = query::rows(&db.durable().await?, SQL, &filter.values_and(&[&limit])).await?;
+    Ok(rows.iter().map(group).collect())
+}
+
+fn group(row: &Row) -> Group {
+    let states: Value = row.get("states");
+    let states = states.as_object().into_iter().flatten();
+    Group {
+        fingerprint: row.get("fingerprint"),
+        letters: row.get("letters"),
+        states: states.map(|(state, count)| (state.clone(), count.as_i64().unwrap_or_default())).collect(),
+        first_seen: row.get("first_seen"),
+        last_seen: row.get("last_seen"),
+        example: row.get("example"),
+        reason: row.get("reason"),
+        class: row.get("class"),
+        errcode: row.get("errcode"),
+        field: row.get("field"),
+        app_id: row.get("app_id"),
+        template_id: row.get("template_id"),
+    }
+}
+
+/// How many letters have one state and reason.
+#[derive(Debug, Clone)]
+pub struct Tally {
+    pub state: String,
+    pub reason: String,
+    pub letters: i64,
+}
+
+/// All letters but the purged ones, counted. Answered by an index alone.
+pub async fn tally(db: &Database) -> Result<Vec<Tally>, Error> {
+    const SQL: &str = "-- letters::tally
+        SELECT state, reason, count(*) AS letters FROM t_wechat_dead_letter
+         WHERE state <> 'purged' GROUP BY state, reason";
+    let rows = query::rows(&db.durable().await?, SQL, &[]).await?;
+    let tally =
+        |row: &Row| Tally { state: row.get("state"), reason: row.get("reason"), letters: row.get("letters") };
+    Ok(rows.iter().map(tally).collect())
+}
