@@ -13,7 +13,7 @@ async fn a_second_run_finds_nothing_to_do() {
     assert!(pending.iter().all(|state| state.applied_at.is_none()), "status must not apply anything");
 
     let first = migrate::apply(&db).await.unwrap();
-    assert_eq!(first.iter().map(|state| state.name).collect::<Vec<_>>(), ["tables"]);
+    assert_eq!(first.iter().map(|state| state.name).collect::<Vec<_>>(), ["tables", "rates"]);
     assert_eq!(migrate::apply(&db).await.unwrap(), []);
     assert_eq!(migrate::status(&db).await.unwrap(), first);
 }
