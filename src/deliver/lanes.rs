@@ -68,17 +68,20 @@ impl Pipeline {
         progress: Progress,
     ) -> Result<(), Left> {
         let app_id = &delivery.event.app_id;
+        self.publish(Route::queue(self.topology.lane(app_id)), origin.carrier(delivery, progress)).await?;
         if let Some(page) = self.tokens.watch(app_id) {
             self.attend(app_id, &AppWatch::new(page)).notify_one();
         }
-        self.publish(Route::queue(self.topology.lane(app_id)), origin.carrier(delivery, progress)).await
+        Ok(())
     }
 
     /// Moves an incoming to its app's lane as it is: uncharged, and before any SQL.
     pub(super) async fn move_to_lane(self: &Arc<Self>, app: &AppWatch, origin: &Origin) -> Result<(), Left> {
         let app_id = app.app().app_id.clone();
+        self.publish(Route::queue(self.topology.lane(&app_id)), origin.message.clone()).await?;
+        // Only now: a queue that two channels declare at once may take its consumer's connection down (RabbitMQ 3.10).
         self.attend(&app_id, app).notify_one();
-        self.publish(Route::queue(self.topology.lane(&app_id)), origin.message.clone()).await
+        Ok(())
     }
 
     /// The same for an event whose deliveries are written down already, when its app is paused in the middle.

@@ -8,6 +8,7 @@
 mod scratch;
 mod support;
 
+mod big_loads;
 mod broker;
 mod cli;
 mod crash_points;
