@@ -3,6 +3,8 @@
 pub mod archive;
 pub mod archiver;
 mod reading;
+mod stranded;
 
 pub use archive::{Verdict, archive_batch};
 pub use reading::{Arrived, read};
+pub use stranded::{Kept, letter_of_stranded};

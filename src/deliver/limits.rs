@@ -15,7 +15,8 @@ use crate::clock;
 use crate::db::apps::App;
 use crate::domain::ids::AppId;
 
-/// A fresh delivery that would wait longer for its app's share waits in the app's lane instead, where it holds up nobody.
+/// A fresh delivery that waits longer, for its app's share or anything else of its app's, waits in the app's lane instead,
+/// where it holds up nobody.
 const LONG_WAIT: Duration = Duration::from_millis(500);
 /// Between two looks at who shares the rates, and at quotas that are used up. Longer delays what an operator has raised;
 /// shorter asks broker and database for news that they seldom have.
@@ -36,13 +37,28 @@ impl Pipeline {
             || self.rates.expected_wait(&app.app_id, app.rate_per_second) > LONG_WAIT
     }
 
-    /// Waits for a delivery's share; a fresh one not for long.
+    /// How long a delivery may wait in our hands.
+    pub(super) fn patience(&self, rank: Rank) -> Duration {
+        match rank {
+            Rank::Fresh => LONG_WAIT.min(self.settings.max_hold),
+            Rank::Lane => self.settings.max_hold,
+        }
+    }
+
+    /// What becomes of a delivery that has waited so long. Those behind it need not find out for themselves.
+    pub(super) fn waited_in_vain(&self, app_id: &AppId, rank: Rank) -> NotReady {
+        match rank {
+            Rank::Fresh => {
+                self.slots.stuck(app_id);
+                NotReady::Paused
+            }
+            Rank::Lane => NotReady::Held,
+        }
+    }
+
+    /// Waits for a delivery's share.
     pub(super) async fn take_share(&self, app: &App, rank: Rank) -> Result<Share, NotReady> {
-        let waiting = self.permit_and_slot(app, rank);
-        let slot = match rank {
-            Rank::Fresh => tokio::time::timeout(LONG_WAIT, waiting).await.map_err(|_| NotReady::Paused)?,
-            Rank::Lane => waiting.await,
-        };
+        let slot = self.permit_and_slot(app, rank).await;
         // Last, so that next to nothing lies between the permit and its day.
         let quota = self.quotas.take(&app.app_id, app.daily_quota.filter(|_| app.active)).await;
         let quota = quota.map_err(|used_up| self.pause_until_midnight(&app.app_id, used_up))?;

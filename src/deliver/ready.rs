@@ -36,18 +36,18 @@ pub(super) enum NotReady {
     NoOpenid,
     /// Waited long enough: hand it on, to be back after the ladder's first step.
     Held,
-    /// The app is paused, or has its share for now: to its lane.
+    /// The app is paused, or a fresh delivery would wait long for it: to its lane.
     Paused,
 }
 
 impl Pipeline {
     /// Waits for everything an attempt needs. Takes the scarce things last: the share is what other deliveries wait for.
     pub(super) async fn make_ready(&self, delivery: &Delivery, rank: Rank) -> Result<Ready, NotReady> {
-        let waiting = tokio::time::timeout(self.settings.max_hold, self.wait_for_all(delivery, rank));
+        let waiting = tokio::time::timeout(self.patience(rank), self.wait_for_all(delivery, rank));
         tokio::select! {
             biased;
             () = self.stops.soft.cancelled() => Err(NotReady::Stopping),
-            ready = waiting => ready.unwrap_or(Err(NotReady::Held)),
+            ready = waiting => ready.unwrap_or_else(|_| Err(self.waited_in_vain(&delivery.event.app_id, rank))),
         }
     }
 

@@ -39,6 +39,8 @@ struct Table {
 struct Seats {
     held: usize,
     held_by_lane: usize,
+    /// Somebody waited in vain for whatever comes before a slot, and nobody has got one since.
+    is_stuck: bool,
     fresh: VecDeque<oneshot::Sender<Slot>>,
     lane: VecDeque<oneshot::Sender<Slot>>,
     /// How long a request lasted lately.
@@ -81,7 +83,16 @@ impl Slots {
     /// How long a fresh delivery that came now would wait; not at all while the app has less than its share.
     pub(super) fn expected_wait(&self, app_id: &AppId) -> Duration {
         let table = self.lock();
-        if table.may_take(app_id, Rank::Fresh) { Duration::ZERO } else { table.expected_wait(app_id) }
+        match table.apps.get(app_id) {
+            Some(seats) if seats.is_stuck => Duration::MAX,
+            _ if table.may_take(app_id, Rank::Fresh) => Duration::ZERO,
+            _ => table.expected_wait(app_id),
+        }
+    }
+
+    /// A delivery of this app has waited in vain: nothing of it is expected to go out until something has.
+    pub(super) fn stuck(&self, app_id: &AppId) {
+        self.lock().apps.entry(app_id.clone()).or_default().is_stuck = true;
     }
 
     fn lock(&self) -> MutexGuard<'_, Table> {
@@ -150,6 +161,7 @@ impl Table {
         let since = Instant::now();
         let seats = self.apps.entry(app_id.clone()).or_default();
         seats.held += 1;
+        seats.is_stuck = false;
         seats.held_by_lane += usize::from(rank == Rank::Lane);
         seats.begun_seconds += (since - self.began).as_secs_f64();
         Slot { slots: slots.clone(), app_id: app_id.clone(), rank, since }
@@ -291,5 +303,15 @@ mod tests {
         assert!((0.99..1.01).contains(&wait), "eight in flight for eight seconds, and a wait of {wait} s");
         drop(held);
         assert_eq!(slots.expected_wait(&app("slow")), Duration::ZERO);
+    }
+
+    #[tokio::test]
+    async fn where_somebody_waited_in_vain_the_next_does_not_wait_until_one_goes_out() {
+        let slots = Slots::new(10);
+        slots.stuck(&app("stuck"));
+        assert_eq!(slots.expected_wait(&app("stuck")), Duration::MAX);
+        assert_eq!(slots.expected_wait(&app("other")), Duration::ZERO);
+        slots.take(&app("stuck"), Rank::Lane).await;
+        assert_eq!(slots.expected_wait(&app("stuck")), Duration::ZERO);
     }
 }

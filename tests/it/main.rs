@@ -29,6 +29,7 @@ mod rates;
 mod restarts;
 mod sealing;
 mod stopping;
+mod stranded;
 mod tidy;
 mod tls;
 mod token;
