@@ -165,6 +165,16 @@ impl Broker {
         Ok(depths)
     }
 
+    /// How many consumers a queue has, over all connections.
+    pub async fn consumers(&self, queue: &str) -> Result<u32, LinkError> {
+        let channel = self.deliveries.now().ok_or(LinkError::Away)?.channel().await?;
+        let options = QueueDeclareOptions { passive: true, ..QueueDeclareOptions::durable() };
+        let asked = channel.queue_declare(short(queue), options, FieldTable::default());
+        let answer = in_time("queue.declare (passive)", asked).await?;
+        farewell(channel).await;
+        Ok(answer.consumer_count())
+    }
+
     /// Receipts whose ack came too late, because their channel was gone: their messages come again.
     pub fn stale_receipts(&self) -> u64 {
         self.stale_receipts.load(Ordering::Relaxed)

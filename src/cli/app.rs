@@ -160,8 +160,17 @@ impl Set {
 impl List {
     async fn execute(self, config: &Config) -> Result<Exit> {
         let apps = apps::list(&database(config)?).await?;
-        let header =
-            ["app", "name", "company", "state", "secret", "token api", "rate/s", "quota/day", "changed"];
+        let header = [
+            "app",
+            "name",
+            "company",
+            "state",
+            "secret",
+            "token api",
+            "rate/s",
+            "used/quota today",
+            "changed",
+        ];
         self.format.list(&apps, header, |app| {
             [
                 app.app_id.clone(),
@@ -176,10 +185,15 @@ impl List {
                 .to_owned(),
                 app.token_api.clone(),
                 or_dash(app.rate_per_second),
-                or_dash(app.daily_quota),
+                used_of_quota(app),
                 time(app.update_time),
             ]
         })?;
         Ok(Exit::Done)
     }
+}
+
+fn used_of_quota(app: &apps::App) -> String {
+    app.daily_quota
+        .map_or_else(|| "-".to_owned(), |quota| format!("{}/{quota}", app.quota_used.unwrap_or_default()))
 }

@@ -1,6 +1,7 @@
-//! `deliveries list|why`: what became of events.
+//! `deliveries list|why|close`: what became of events.
 
 mod absent;
+mod close;
 mod reasons;
 mod telling;
 mod why;
@@ -23,6 +24,8 @@ pub enum Deliveries {
     List(List),
     /// Tell the whole story of one event: who got it, who did not, and why
     Why(why::Why),
+    /// Give up deliveries that no message carries any more
+    Close(close::Close),
 }
 
 impl Deliveries {
@@ -30,6 +33,7 @@ impl Deliveries {
         match self {
             Self::List(command) => command.execute(config).await,
             Self::Why(command) => command.execute(config).await,
+            Self::Close(command) => command.execute(config).await,
         }
     }
 }
@@ -61,7 +65,7 @@ pub struct List {
     #[arg(long, value_name = "TIME", value_parser = span::since)]
     since: Option<Timestamp>,
     /// Only unfinished ones, overdue for ten minutes. Their message may still wait in a lane or behind an outage; with
-    /// empty queues they have none left
+    /// empty queues they have none left, and `deliveries close` gives them up
     #[arg(long)]
     stranded: bool,
     /// At most this many
@@ -84,6 +88,7 @@ impl List {
         let mut deliveries = story::list(&database(config)?, &self.into_filter()).await?;
         deliveries.iter_mut().for_each(|delivery| mask(masking, delivery));
         let header = [
+            "id",
             "event",
             "recipient",
             "business user",
@@ -96,6 +101,7 @@ impl List {
         ];
         format.list(&deliveries, header, |delivery| {
             [
+                delivery.id.to_string(),
                 delivery.event_id.clone(),
                 delivery.recipient.clone(),
                 or_dash(delivery.sys_user_id.as_ref()),

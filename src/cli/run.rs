@@ -113,6 +113,8 @@ impl Daemon {
         let topology = self.broker.topology();
         let retried = (config.amqp.prefetch / RETRIED_SHARE).max(1);
         let events = self.broker.consume(&topology.events(), config.amqp.prefetch);
+        let limits = Arc::clone(&self.pipeline).follow_limits(events.attached());
+        lifecycle.support("limits watch", until(lifecycle.hard(), limits));
         let attached = watch::consumer(events.attached(), self.readiness.clone());
         lifecycle.support("consumer watch", until(lifecycle.hard(), attached));
 

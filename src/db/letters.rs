@@ -6,6 +6,7 @@ mod carried;
 mod close;
 pub(in crate::db) mod filter;
 mod groups;
+mod stranded;
 
 pub use archive::{Letter, archive};
 pub use browse::{Found, Whole, list, newest, of_delivery, page, show};
@@ -13,3 +14,4 @@ pub use carried::settle_carried;
 pub use close::{Act, Closing, Done, close, count, done_to};
 pub use filter::Filter;
 pub use groups::{Group, Tally, groups, tally};
+pub use stranded::{Choice, Stranded, close_stranded, stranded};

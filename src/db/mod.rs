@@ -12,6 +12,7 @@ pub mod migrate;
 pub mod plan;
 pub mod pool;
 mod query;
+pub mod quota;
 pub mod record;
 pub mod registry;
 mod secrets;

@@ -9,6 +9,7 @@ use super::{Database, Error, query};
 /// A ledger row.
 #[derive(Debug, Clone, Serialize)]
 pub struct Delivery {
+    pub id: i64,
     pub company_no: String,
     pub app_id: String,
     pub template_id: String,
@@ -61,7 +62,7 @@ pub struct Filter {
 /// The newest deliveries that match, newest first.
 pub async fn list(db: &Database, filter: &Filter) -> Result<Vec<Delivery>, Error> {
     const SQL: &str = "-- story::list
-        SELECT company_no, app_id, template_id, event_id, recipient, openid, sys_user_id, status, reason, errcode,
+        SELECT id, company_no, app_id, template_id, event_id, recipient, openid, sys_user_id, status, reason, errcode,
                errmsg, rid, msgid::text AS msgid, attempts, unknowns, turn, claimed_until, due_at, receipt, trace_id,
                created_at, settled_at
           FROM t_wechat_delivery
@@ -101,6 +102,7 @@ pub async fn list(db: &Database, filter: &Filter) -> Result<Vec<Delivery>, Error
 
 fn delivery(row: &Row) -> Delivery {
     Delivery {
+        id: row.get("id"),
         company_no: row.get("company_no"),
         app_id: row.get("app_id"),
         template_id: row.get("template_id"),

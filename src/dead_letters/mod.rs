@@ -5,8 +5,10 @@ pub mod archiver;
 mod census;
 mod reading;
 mod retention;
+mod stranded;
 
 pub use archive::{Verdict, archive_batch};
 pub use census::count_letters;
 pub use reading::{Arrived, read};
 pub use retention::purge_old;
+pub use stranded::{Kept, letter_of_stranded};

@@ -87,7 +87,14 @@ impl Pipeline {
             if !claim.allows(self.settings.request_timeout) || self.stops.soft.is_cancelled() {
                 return uncharged(&tries);
             }
-            let answer = self.request(delivery, &token, &go.app.app()).await;
+            let app = go.app.app();
+            if !self.count_request(&app, &mut go.share) {
+                return uncharged(&tries);
+            }
+            let answer = self.request(delivery, &token, &app).await;
+            if answer == SendAnswer::NotConnected {
+                go.share.not_connected();
+            }
             let class = classify_send(&answer);
             tries.charged += i32::from(is_charged(class));
             tries.is_the_apps = self.learn(delivery, &answer);

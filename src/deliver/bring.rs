@@ -24,7 +24,7 @@ pub(super) enum Brought {
     AsFarAsItGoes,
     /// It waited long enough, and nothing was done about it.
     Held,
-    /// Its app is paused, and nothing was done about it.
+    /// Its app is paused, or takes long, and nothing was done about it.
     Paused,
 }
 

@@ -141,8 +141,8 @@ impl Pipeline {
             let delivery = Delivery { event: Arc::clone(event), recipient, progress: origin.progress };
             self.bring_one_of_many(&delivery, origin).await
         });
-        let ends: Vec<Result<Brought, Left>> =
-            stream::iter(steps).buffer_unordered(MAX_AT_ONCE).collect().await;
+        let at_once = self.lane_in_hand(&event.app_id, MAX_AT_ONCE);
+        let ends: Vec<Result<Brought, Left>> = stream::iter(steps).buffer_unordered(at_once).collect().await;
         let ends: Vec<Brought> = ends.into_iter().collect::<Result<_, _>>()?;
         match () {
             () if ends.contains(&Brought::Paused) => Err(Pause::InLane),

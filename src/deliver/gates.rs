@@ -54,6 +54,8 @@ pub(super) enum Ends {
     Probing,
     /// The refresher, when it has a token again.
     ByToken,
+    /// The day's end or a higher `daily_quota`: whoever keeps count of it says so.
+    ByQuota { due: Timestamp },
 }
 
 /// What the gate says to a delivery.
@@ -107,7 +109,7 @@ impl Gate {
     /// When the app will be tried next, as far as that is known, if it is paused.
     pub(super) fn paused_until(&self) -> Option<Timestamp> {
         match self.state.borrow().as_ref()?.ends {
-            Ends::ByProbe { due, .. } => Some(due),
+            Ends::ByProbe { due, .. } | Ends::ByQuota { due } => Some(due),
             Ends::Probing | Ends::ByToken => Some(clock::now()),
         }
     }
@@ -143,6 +145,8 @@ impl Gate {
             }
             // A rejected token says nothing about the rest.
             None if class == Class::Token => {}
+            // Answers to what was under way change nothing about our own count.
+            None if self.is_kept_by_quota() => {}
             None => self.open(),
         }
         false
@@ -173,6 +177,28 @@ impl Gate {
         if self.state.borrow().is_some_and(|pause| pause.ends == Ends::ByToken) {
             self.open();
         }
+    }
+
+    /// The app's own `daily_quota` is used up.
+    pub(super) fn quota_used_up(&self, due: Timestamp) {
+        let ours = SendAnswer::Read {
+            errcode: 0,
+            errmsg: "the app's daily_quota is used up".to_owned(),
+            rid: None,
+            msgid: None,
+        };
+        self.pause(Pause { reason: PauseReason::Quota, ends: Ends::ByQuota { due } }, &ours);
+    }
+
+    /// There is something left of it again.
+    pub(super) fn quota_back(&self) {
+        if self.is_kept_by_quota() {
+            self.open();
+        }
+    }
+
+    fn is_kept_by_quota(&self) -> bool {
+        self.state.borrow().is_some_and(|pause| matches!(pause.ends, Ends::ByQuota { .. }))
     }
 
     fn pause(&self, pause: Pause, answer: &SendAnswer) {

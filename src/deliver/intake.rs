@@ -54,6 +54,7 @@ impl Intake {
     pub async fn drain(&self) {
         self.pipeline.tasks.close();
         self.pipeline.tasks.wait().await;
+        self.pipeline.put_quotas_back().await;
     }
 }
 

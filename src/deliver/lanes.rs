@@ -57,7 +57,7 @@ impl Pipeline {
     pub(super) fn belongs_in_lane(self: &Arc<Self>, app: &AppWatch, origin: &Origin) -> bool {
         let app_id = &app.app().app_id;
         self.attend(app_id, app);
-        origin.rank == Rank::Fresh && (self.gates.of(app_id).is_shut() || self.slots.is_over_share(app_id))
+        origin.rank == Rank::Fresh && (self.gates.of(app_id).is_shut() || self.is_over_share(&app.app()))
     }
 
     /// Hands one delivery to its app's lane.
@@ -68,17 +68,20 @@ impl Pipeline {
         progress: Progress,
     ) -> Result<(), Left> {
         let app_id = &delivery.event.app_id;
+        self.publish(Route::queue(self.topology.lane(app_id)), origin.carrier(delivery, progress)).await?;
         if let Some(page) = self.tokens.watch(app_id) {
             self.attend(app_id, &AppWatch::new(page)).notify_one();
         }
-        self.publish(Route::queue(self.topology.lane(app_id)), origin.carrier(delivery, progress)).await
+        Ok(())
     }
 
     /// Moves an incoming to its app's lane as it is: uncharged, and before any SQL.
     pub(super) async fn move_to_lane(self: &Arc<Self>, app: &AppWatch, origin: &Origin) -> Result<(), Left> {
         let app_id = app.app().app_id.clone();
+        self.publish(Route::queue(self.topology.lane(&app_id)), origin.message.clone()).await?;
+        // Only now: a queue that two channels declare at once may take its consumer's connection down (RabbitMQ 3.10).
         self.attend(&app_id, app).notify_one();
-        self.publish(Route::queue(self.topology.lane(&app_id)), origin.message.clone()).await
+        Ok(())
     }
 
     /// The same for an event whose deliveries are written down already, when its app is paused in the middle.
@@ -151,7 +154,9 @@ impl Lane {
                     continue;
                 }
                 Some(Pause { ends: Ends::ByProbe { at, .. }, .. }) => at,
-                Some(Pause { ends: Ends::Probing | Ends::ByToken, .. }) => Instant::now() + LOOK_EVERY,
+                Some(Pause { ends: Ends::Probing | Ends::ByToken | Ends::ByQuota { .. }, .. }) => {
+                    Instant::now() + LOOK_EVERY
+                }
             };
             tokio::select! {
                 () = soft.cancelled() => {}
@@ -163,8 +168,10 @@ impl Lane {
 
     /// Takes in what the lane holds until the gate shuts.
     async fn feed(&self, state: &mut watch::Receiver<Option<Pause>>) {
-        let mut lane = self.subscribe(PREFETCH);
-        loop {
+        let prefetch = self.prefetch();
+        let mut lane = self.subscribe(prefetch);
+        // Until the app's rate asks for another window.
+        while self.prefetch() == prefetch {
             tokio::select! {
                 biased;
                 () = self.pipeline.stops.soft.cancelled() => break,
@@ -193,6 +200,11 @@ impl Lane {
             },
         }
         lane.cancel().await;
+    }
+
+    fn prefetch(&self) -> u16 {
+        let in_hand = self.pipeline.lane_in_hand(&self.app_id, usize::from(PREFETCH));
+        u16::try_from(in_hand).unwrap_or(PREFETCH)
     }
 
     fn subscribe(&self, prefetch: u16) -> Subscription {

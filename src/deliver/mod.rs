@@ -21,8 +21,11 @@ mod hand_on;
 mod intake;
 mod lanes;
 mod ledger;
+mod limits;
 mod origin;
 mod plan;
+mod quota;
+mod rates;
 mod ready;
 mod settle;
 mod slots;
@@ -48,6 +51,8 @@ use gates::Gates;
 pub use intake::Intake;
 use lanes::Lanes;
 use ledger::Ledger;
+use quota::Quotas;
+use rates::Rates;
 use slots::Slots;
 use turns::Turns;
 use unlisted::Unlisted;
@@ -97,6 +102,9 @@ pub struct Pipeline {
     unlisted: Unlisted,
     /// Requests in flight over all apps.
     slots: Slots,
+    /// Requests per second and per day, where an app's row limits them.
+    rates: Rates,
+    quotas: Quotas,
     lanes: Lanes,
     /// Everything at work; the drain waits for it.
     tasks: TaskTracker,
@@ -113,6 +121,8 @@ impl Pipeline {
             turns: Turns::new(),
             unlisted: Unlisted::default(),
             slots: Slots::new(settings.concurrency),
+            rates: Rates::default(),
+            quotas: Quotas::new(partners.db),
             lanes: Lanes::default(),
             tasks: TaskTracker::new(),
             publisher: partners.broker.publisher(),

@@ -1,11 +1,12 @@
-//! All the waiting a delivery does, before its claim: turn, open app, token, slot. Bounded, and uncharged.
+//! All the waiting a delivery does, before its claim: turn, token, its app's share, an open app. Bounded, and uncharged.
 
 use std::time::Duration;
 
 use super::Pipeline;
 use super::apps::AppWatch;
 use super::gates::{Ends, Gate, Pass, Probe};
-use super::slots::{Rank, Slot};
+use super::limits::Share;
+use super::slots::Rank;
 use super::turns::Turn;
 use crate::domain::delivery::Delivery;
 
@@ -24,7 +25,7 @@ pub(super) struct Go {
     pub(super) app: AppWatch,
     /// Present when this delivery tries whether a paused app works again.
     pub(super) probe: Option<Probe>,
-    _slot: Slot,
+    pub(super) share: Share,
 }
 
 /// Why a delivery cannot be attempted now.
@@ -35,18 +36,18 @@ pub(super) enum NotReady {
     NoOpenid,
     /// Waited long enough: hand it on, to be back after the ladder's first step.
     Held,
-    /// The app is paused: to its lane.
+    /// The app is paused, or a fresh delivery would wait long for it: to its lane.
     Paused,
 }
 
 impl Pipeline {
-    /// Waits for everything an attempt needs. Takes the scarce things last: the slot is what other deliveries wait for.
+    /// Waits for everything an attempt needs. Takes the scarce things last: the share is what other deliveries wait for.
     pub(super) async fn make_ready(&self, delivery: &Delivery, rank: Rank) -> Result<Ready, NotReady> {
-        let waiting = tokio::time::timeout(self.settings.max_hold, self.wait_for_all(delivery, rank));
+        let waiting = tokio::time::timeout(self.patience(rank), self.wait_for_all(delivery, rank));
         tokio::select! {
             biased;
             () = self.stops.soft.cancelled() => Err(NotReady::Stopping),
-            ready = waiting => ready.unwrap_or(Err(NotReady::Held)),
+            ready = waiting => ready.unwrap_or_else(|_| Err(self.waited_in_vain(&delivery.event.app_id, rank))),
         }
     }
 
@@ -59,14 +60,14 @@ impl Pipeline {
         if app.app().active {
             self.token_or_pause(&mut app, &gate).await?;
         }
-        let slot = self.slots.take(app_id, rank).await;
+        let share = self.take_share(&app.app(), rank).await?;
         // Asked last, with everything else in hand: a probe that waits would keep the others out.
         let probe = match gate.pass() {
             Pass::Open => None,
             Pass::Probe(probe) => Some(probe),
             Pass::Paused => return Err(NotReady::Paused),
         };
-        Ok(Ready { turn, go: Go { app, probe, _slot: slot } })
+        Ok(Ready { turn, go: Go { app, probe, share } })
     }
 
     /// Waits for the token; not where the refresher has said that there will be none.

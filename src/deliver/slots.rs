@@ -12,8 +12,6 @@ use crate::domain::ids::AppId;
 /// An app may take one more slot only while it holds less than this times what is free: alone it gets four fifths, two busy
 /// apps about four ninths each, and there is always a slot for the next one.
 const SHARE: usize = 4;
-/// An incoming that would wait longer for its app's share waits in the app's lane instead, where it holds up nobody.
-const LONG_WAIT: Duration = Duration::from_millis(500);
 /// How fast the mean follows the last request: about the last ten count.
 const MEAN_WEIGHT: f64 = 0.1;
 
@@ -30,6 +28,7 @@ pub(super) enum Rank {
 pub(super) struct Slots(Arc<Mutex<Table>>);
 
 struct Table {
+    began: Instant,
     free: usize,
     apps: HashMap<AppId, Seats>,
     /// Apps that somebody waits for, in the order of their turn.
@@ -40,9 +39,14 @@ struct Table {
 struct Seats {
     held: usize,
     held_by_lane: usize,
+    /// Somebody waited in vain for whatever comes before a slot, and nobody has got one since.
+    is_stuck: bool,
     fresh: VecDeque<oneshot::Sender<Slot>>,
     lane: VecDeque<oneshot::Sender<Slot>>,
+    /// How long a request lasted lately.
     mean_seconds: f64,
+    /// When the requests in flight began, in seconds of the table's life, added up.
+    begun_seconds: f64,
 }
 
 /// The right to one request in flight. Dropping it gives it back.
@@ -56,7 +60,8 @@ pub(super) struct Slot {
 impl Slots {
     /// As many as this, all free.
     pub(super) fn new(total: usize) -> Self {
-        Self(Arc::new(Mutex::new(Table { free: total, apps: HashMap::new(), waiting: VecDeque::new() })))
+        let (apps, waiting) = (HashMap::new(), VecDeque::new());
+        Self(Arc::new(Mutex::new(Table { began: Instant::now(), free: total, apps, waiting })))
     }
 
     /// Waits for a slot within the app's share.
@@ -75,10 +80,19 @@ impl Slots {
         }
     }
 
-    /// Would an incoming of this app have to wait long, because the app has its share?
-    pub(super) fn is_over_share(&self, app_id: &AppId) -> bool {
+    /// How long a fresh delivery that came now would wait; not at all while the app has less than its share.
+    pub(super) fn expected_wait(&self, app_id: &AppId) -> Duration {
         let table = self.lock();
-        !table.may_take(app_id, Rank::Fresh) && table.expected_wait(app_id) > LONG_WAIT
+        match table.apps.get(app_id) {
+            Some(seats) if seats.is_stuck => Duration::MAX,
+            _ if table.may_take(app_id, Rank::Fresh) => Duration::ZERO,
+            _ => table.expected_wait(app_id),
+        }
+    }
+
+    /// A delivery of this app has waited in vain: nothing of it is expected to go out until something has.
+    pub(super) fn stuck(&self, app_id: &AppId) {
+        self.lock().apps.entry(app_id.clone()).or_default().is_stuck = true;
     }
 
     fn lock(&self) -> MutexGuard<'_, Table> {
@@ -123,8 +137,10 @@ impl Table {
     fn expected_wait(&self, app_id: &AppId) -> Duration {
         let Some(seats) = self.apps.get(app_id) else { return Duration::ZERO };
         #[expect(clippy::cast_precision_loss, reason = "both are counts of messages in hand")]
-        let before_it = (seats.fresh.len() + 1) as f64 / seats.held.max(1) as f64;
-        Duration::try_from_secs_f64(before_it * seats.mean_seconds).unwrap_or(Duration::MAX)
+        let (before_it, held) = ((seats.fresh.len() + 1) as f64, seats.held.max(1) as f64);
+        // The mean knows of nothing that has not ended yet: an app that has become slow shows in what is in flight.
+        let age = self.began.elapsed().as_secs_f64() - seats.begun_seconds / held;
+        Duration::try_from_secs_f64(before_it / held * seats.mean_seconds.max(age)).unwrap_or(Duration::MAX)
     }
 
     fn wait(&mut self, app_id: &AppId, rank: Rank) -> oneshot::Receiver<Slot> {
@@ -142,10 +158,13 @@ impl Table {
 
     fn grant(&mut self, slots: &Slots, app_id: &AppId, rank: Rank) -> Slot {
         self.free = self.free.saturating_sub(1);
+        let since = Instant::now();
         let seats = self.apps.entry(app_id.clone()).or_default();
         seats.held += 1;
+        seats.is_stuck = false;
         seats.held_by_lane += usize::from(rank == Rank::Lane);
-        Slot { slots: slots.clone(), app_id: app_id.clone(), rank, since: Instant::now() }
+        seats.begun_seconds += (since - self.began).as_secs_f64();
+        Slot { slots: slots.clone(), app_id: app_id.clone(), rank, since }
     }
 
     /// Slots for those who wait: app by app, and within an app fresh before lane.
@@ -186,6 +205,9 @@ impl Table {
             seats.held = seats.held.saturating_sub(1);
             seats.held_by_lane = seats.held_by_lane.saturating_sub(usize::from(slot.rank == Rank::Lane));
             seats.mean_seconds += MEAN_WEIGHT * (slot.since.elapsed().as_secs_f64() - seats.mean_seconds);
+            // Nothing in flight: a chance to forget what rounding has left.
+            let begun = (slot.since - self.began).as_secs_f64();
+            seats.begun_seconds = if seats.held == 0 { 0.0 } else { seats.begun_seconds - begun };
         }
     }
 }
@@ -256,16 +278,40 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn only_a_slow_app_with_its_share_is_over_it() {
+    async fn only_a_slow_app_with_its_share_makes_wait_long() {
         let slots = Slots::new(10);
         for _ in 0..30 {
             let slot = slots.take(&app("slow"), Rank::Fresh).await;
             tokio::time::advance(Duration::from_secs(5)).await;
             drop(slot);
         }
-        assert!(!slots.is_over_share(&app("slow")), "there is room");
+        assert_eq!(slots.expected_wait(&app("slow")), Duration::ZERO, "there is room");
         let _held = all(&slots, "slow", Rank::Fresh);
-        assert!(slots.is_over_share(&app("slow")));
-        assert!(!slots.is_over_share(&app("other")));
+        assert!(slots.expected_wait(&app("slow")) > Duration::from_millis(500));
+        assert_eq!(slots.expected_wait(&app("other")), Duration::ZERO);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_app_that_was_quick_is_known_to_be_slow_before_it_answers() {
+        let slots = Slots::new(10);
+        tokio::time::advance(Duration::from_secs(3600)).await;
+        slots.take(&app("slow"), Rank::Fresh).await;
+        let held = all(&slots, "slow", Rank::Fresh);
+        assert_eq!(slots.expected_wait(&app("slow")), Duration::ZERO, "nothing is known yet");
+        tokio::time::advance(Duration::from_secs(8)).await;
+        let wait = slots.expected_wait(&app("slow")).as_secs_f64();
+        assert!((0.99..1.01).contains(&wait), "eight in flight for eight seconds, and a wait of {wait} s");
+        drop(held);
+        assert_eq!(slots.expected_wait(&app("slow")), Duration::ZERO);
+    }
+
+    #[tokio::test]
+    async fn where_somebody_waited_in_vain_the_next_does_not_wait_until_one_goes_out() {
+        let slots = Slots::new(10);
+        slots.stuck(&app("stuck"));
+        assert_eq!(slots.expected_wait(&app("stuck")), Duration::MAX);
+        assert_eq!(slots.expected_wait(&app("other")), Duration::ZERO);
+        slots.take(&app("stuck"), Rank::Lane).await;
+        assert_eq!(slots.expected_wait(&app("stuck")), Duration::ZERO);
     }
 }

@@ -235,28 +235,3 @@ async fn another_event_under_the_same_id_is_refused_however_many_it_names() {
     assert_eq!(world.letters_when(1).await, ["event_id_reused"]);
     assert_eq!(world.wechat.send_requests().await, 600);
 }
-
-/// Prints a figure rather than guarding one: run it by name with `-- --ignored --nocapture`, with `--release` for the truth.
-#[tokio::test]
-#[ignore = "takes minutes; a measurement"]
-async fn a_hundred_thousand_recipients_fit_in_memory() {
-    let world = World::new().await;
-    world.crowd(100_000).await;
-    world.rule_for_all_and(&[]).await;
-    let daemon = world.daemon().await;
-    let idle_kib = daemon.peak_memory_kib();
-    let started = std::time::Instant::now();
-
-    world.publish(event("everybody")).await;
-
-    world.ends_when("planned", 1).await;
-    println!("rows written after {:?}", started.elapsed());
-    while world.ends().await.get("sent").copied().unwrap_or_default() < 100_000 {
-        tokio::time::sleep(std::time::Duration::from_secs(1)).await;
-    }
-    println!(
-        "all sent after {:?}; VmHWM {} KiB, {idle_kib} KiB before",
-        started.elapsed(),
-        daemon.peak_memory_kib()
-    );
-}

@@ -8,6 +8,7 @@
 mod scratch;
 mod support;
 
+mod big_loads;
 mod broker;
 mod cli;
 mod crash_points;
@@ -26,10 +27,12 @@ mod poison;
 mod protocol_sql;
 mod protocol_story;
 mod publishers;
+mod rates;
 mod restarts;
 mod sealing;
 mod soak;
 mod stopping;
+mod stranded;
 mod tidy;
 mod tls;
 mod token;

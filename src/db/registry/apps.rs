@@ -24,6 +24,8 @@ pub struct App {
     pub lang: String,
     pub rate_per_second: Option<i32>,
     pub daily_quota: Option<i64>,
+    /// Requests of today, by Beijing's clock, with what running processes hold in hand; `None` where none was counted.
+    pub quota_used: Option<i64>,
     pub has_secret: bool,
     /// Its secret is stored sealed.
     pub secret_sealed: bool,
@@ -125,9 +127,11 @@ pub async fn set(db: &Database, app_id: &AppId, changes: &AppChanges) -> Result<
 pub async fn list(db: &Database) -> Result<Vec<App>, Error> {
     const SQL: &str = "-- registry::list_apps
         SELECT app_id, app_name, company_no, token_api, miniprogram_state, lang, rate_per_second, daily_quota,
+               (SELECT used FROM t_wechat_quota q
+                 WHERE q.app_id = a.app_id AND q.day = (now() AT TIME ZONE 'Asia/Shanghai')::date) AS quota_used,
                coalesce(app_secret, '') <> '' AS has_secret,
                coalesce(starts_with(app_secret, $1), false) AS secret_sealed, status = 1 AS active, update_time
-          FROM t_wechat_app
+          FROM t_wechat_app a
          ORDER BY app_id
          LIMIT 10000";
     let rows = query::rows(&db.durable().await?, SQL, &[&SEALED]).await?;
@@ -144,6 +148,7 @@ fn app(row: &Row) -> App {
         lang: row.get("lang"),
         rate_per_second: row.get("rate_per_second"),
         daily_quota: row.get("daily_quota"),
+        quota_used: row.get("quota_used"),
         has_secret: row.get("has_secret"),
         secret_sealed: row.get("secret_sealed"),
         active: row.get("active"),

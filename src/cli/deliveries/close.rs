@@ -1,0 +1,153 @@
+//! `deliveries close`: gives up rows that no message carries any more.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail};
+use clap::Args;
+use jiff::Timestamp;
+use serde_json::json;
+
+use crate::amqp::{Broker, Topology};
+use crate::cli::confirm::Confirming;
+use crate::cli::operator::operator;
+use crate::cli::output::Format;
+use crate::cli::{Exit, database, span};
+use crate::clock;
+use crate::config::Config;
+use crate::db::letters::{self, Choice, Letter, Stranded};
+use crate::dead_letters::{Kept, letter_of_stranded};
+use crate::domain::event::{Arrival, Event};
+
+/// On top of everything that a message can take to come back: a slow broker, a queue that is long.
+const MARGIN: Duration = Duration::from_secs(600);
+/// A healthy broker takes well under a second.
+const BROKER_PATIENCE: Duration = Duration::from_secs(10);
+
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:
+  wechat-notifier deliveries close --stranded --why \"the queue was purged on Monday\"
+  wechat-notifier deliveries close --id 4711 --event-file event.json --why \"restored an old broker\"
+
+Each becomes a dead letter `stranded`. The ledger keeps no content: only with --event-file, the event as it was published,
+can such a letter be replayed. More than one row asks first; without a terminal that needs --yes.")]
+#[command(group(clap::ArgGroup::new("which").required(true)))]
+pub struct Close {
+    /// All that are unfinished and have not moved for too long
+    #[arg(long, group = "which")]
+    stranded: bool,
+    /// Only these, as `deliveries list --stranded --json` shows them
+    #[arg(long, group = "which", value_name = "ID")]
+    id: Vec<i64>,
+    /// Only those of this event
+    #[arg(long, value_name = "EVENT_ID")]
+    event: Option<String>,
+    /// The event as it was published, so that the letters can be replayed
+    #[arg(long, value_name = "FILE")]
+    event_file: Option<PathBuf>,
+    /// How long they must not have moved [default: longer than any message can be under way, by the configuration]
+    #[arg(long, value_name = "SPAN", value_parser = span::since)]
+    unmoved_for: Option<Timestamp>,
+    /// What happened; it stands in the letters
+    #[arg(long, value_name = "TEXT", value_parser = clap::builder::NonEmptyStringValueParser::new())]
+    why: String,
+    #[command(flatten)]
+    confirming: Confirming,
+    #[command(flatten)]
+    format: Format,
+}
+
+impl Close {
+    pub async fn execute(self, config: &Config) -> Result<Exit> {
+        let db = database(config)?;
+        let unmoved_for = self.unmoved_for(config);
+        let choice = Choice {
+            ids: (!self.stranded).then(|| self.id.clone()),
+            event_id: self.event.clone(),
+            unmoved_for_s: unmoved_for.as_secs_f64(),
+        };
+        let found = letters::stranded(&db, &choice).await?;
+        if found.is_empty() {
+            eprintln!("no such unfinished delivery has stood still for {} s", unmoved_for.as_secs());
+            return Ok(Exit::FoundNothing);
+        }
+        lanes_are_empty(config, &found).await?;
+        let found = self.with_letters(found, config)?;
+        let question = format!("Give up {} deliveries as stranded?", found.len());
+        if found.len() > 1 && !self.confirming.confirm(&question)? {
+            eprintln!("left as they are");
+            return Ok(Exit::Failed);
+        }
+        let closed = letters::close_stranded(&db, &found, choice.unmoved_for_s).await?;
+        self.format.one(&json!({ "closed": closed }), |_| format!("closed {closed} deliveries"))?;
+        Ok(Exit::Done)
+    }
+
+    fn unmoved_for(&self, config: &Config) -> Duration {
+        match self.unmoved_for {
+            Some(since) => clock::now().duration_since(since).unsigned_abs(),
+            None => back_by_then(config),
+        }
+    }
+
+    fn with_letters(&self, found: Vec<Stranded>, config: &Config) -> Result<Vec<(Stranded, Letter)>> {
+        let said = format!("closed by {}: {}", operator(), self.why);
+        let Some(path) = &self.event_file else {
+            let now = clock::now();
+            let with_letter = |row: Stranded| (row.clone(), letter_of_stranded(&row, None, &said, now));
+            return Ok(found.into_iter().map(with_letter).collect());
+        };
+        let body = std::fs::read(path).with_context(|| format!("cannot read {}", path.display()))?;
+        found.into_iter().map(|row| with_event(row, &body, &said, config)).collect()
+    }
+}
+
+fn with_event(row: Stranded, body: &[u8], said: &str, config: &Config) -> Result<(Stranded, Letter)> {
+    let arrival = Arrival {
+        message_id: Some(&row.event_id),
+        timestamp: None,
+        // An event that names no end of its own is as old as its row.
+        first_seen: row.created_at,
+        default_ttl: config.delivery.default_ttl,
+    };
+    let event = Event::decode(body, &arrival)?;
+    let kept = Kept { event: &event, body };
+    if !kept.is_of(&row) {
+        bail!(
+            "delivery {} is about another event than the one in the file, or about other content of it",
+            row.id
+        );
+    }
+    let letter = letter_of_stranded(&row, Some(kept), said, clock::now());
+    Ok((row, letter))
+}
+
+/// After this long every message that was on its way to the row has been back: held in memory, claimed, and once round the
+/// longest step of the ladder.
+fn back_by_then(config: &Config) -> Duration {
+    let lease = config.wechat.request_timeout + config.delivery.lease_margin;
+    let longest_step = config.retry.delays.delays().last().copied().unwrap_or_default();
+    lease + config.delivery.max_hold + longest_step + MARGIN
+}
+
+/// Messages wait in a lane for as long as its app is paused: no row of such an app is known to be stranded.
+async fn lanes_are_empty(config: &Config, found: &[Stranded]) -> Result<()> {
+    let topology = Topology::new(&config.amqp.prefix, &config.retry.delays);
+    let mut lanes = Vec::new();
+    for row in found {
+        let lane = topology.lane(&row.app_id.parse().context("the ledger holds an app_id that is none")?);
+        if !lanes.contains(&lane) {
+            lanes.push(lane);
+        }
+    }
+    let broker = Broker::start(&config.amqp, topology)?;
+    broker.ready(BROKER_PATIENCE).await?;
+    let depths = broker.depths(&lanes).await;
+    broker.close().await;
+    match depths?.into_iter().find(|(_, messages)| *messages > 0) {
+        Some((lane, messages)) => {
+            bail!("{messages} messages wait in {lane}; they may be what these deliveries wait for")
+        }
+        None => Ok(()),
+    }
+}

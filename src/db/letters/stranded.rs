@@ -1,0 +1,125 @@
+//! Rows that no message carries any more: finding them, and closing them by an operator's word.
+
+use deadpool_postgres::Transaction;
+use jiff::Timestamp;
+use tokio_postgres::Row;
+
+use super::archive::{Letter, archive_on};
+use crate::db::{Database, Error, query};
+
+/// Rows closed in one transaction.
+const PAGE: usize = 500;
+
+/// An unfinished row that nothing has moved for long.
+#[derive(Debug, Clone)]
+pub struct Stranded {
+    pub id: i64,
+    pub company_no: String,
+    pub app_id: String,
+    pub template_id: String,
+    pub event_id: String,
+    /// The ledger's key.
+    pub recipient: String,
+    pub openid: Option<String>,
+    pub sys_user_id: Option<String>,
+    pub turn: i32,
+    pub attempts: i32,
+    pub trace_id: Option<String>,
+    pub token_generation: Option<i64>,
+    /// Of data and page: tells whether an event at hand is the one that the row is about.
+    pub content_hash: Vec<u8>,
+    pub created_at: Timestamp,
+}
+
+/// Which of them; an absent field means any.
+#[derive(Debug, Default)]
+pub struct Choice {
+    pub ids: Option<Vec<i64>>,
+    pub event_id: Option<String>,
+    /// Neither begun, nor settled, claimed or due within the last so many seconds.
+    pub unmoved_for_s: f64,
+}
+
+/// The unfinished rows that nothing has moved for so long, oldest first.
+pub async fn stranded(db: &Database, choice: &Choice) -> Result<Vec<Stranded>, Error> {
+    const SQL: &str = "-- letters::stranded
+        SELECT id, company_no, app_id, template_id, event_id, recipient, openid, sys_user_id, turn, attempts, trace_id,
+               token_generation, content_hash, created_at
+          FROM t_wechat_delivery
+         WHERE status IN ('planned', 'attempting', 'retrying')
+           AND greatest(created_at, settled_at, claimed_until, due_at) < now() - $1 * interval '1 second'
+           AND ($2::bigint[] IS NULL OR id = ANY ($2))
+           AND ($3::text IS NULL OR event_id = $3)
+         ORDER BY id";
+    let Choice { ids, event_id, unmoved_for_s } = choice;
+    let rows = query::rows(&db.durable().await?, SQL, &[unmoved_for_s, ids, event_id]).await?;
+    Ok(rows.iter().map(row).collect())
+}
+
+fn row(row: &Row) -> Stranded {
+    Stranded {
+        id: row.get("id"),
+        company_no: row.get("company_no"),
+        app_id: row.get("app_id"),
+        template_id: row.get("template_id"),
+        event_id: row.get("event_id"),
+        recipient: row.get("recipient"),
+        openid: row.get("openid"),
+        sys_user_id: row.get("sys_user_id"),
+        turn: row.get("turn"),
+        attempts: row.get("attempts"),
+        trace_id: row.get("trace_id"),
+        token_generation: row.get("token_generation"),
+        content_hash: row.get("content_hash"),
+        created_at: row.get("created_at"),
+    }
+}
+
+/// Closes rows as `dead`, `stranded`, each with its letter in the same transaction. One that has moved since it was found is
+/// left alone. Answers how many were closed.
+pub async fn close_stranded(
+    db: &Database,
+    found: &[(Stranded, Letter)],
+    unmoved_for_s: f64,
+) -> Result<usize, Error> {
+    let mut client = db.durable().await?;
+    let mut closed = 0;
+    for page in found.chunks(PAGE) {
+        let transaction = client.transaction().await.map_err(|error| query::failed(BEGIN, &error))?;
+        let ids = close_rows(&transaction, page, unmoved_for_s).await?;
+        let theirs = page.iter().filter(|(row, _)| ids.contains(&row.id));
+        let letters: Vec<Letter> = theirs.map(|(_, letter)| letter.clone()).collect();
+        archive_on(&transaction, &letters).await?;
+        transaction.commit().await.map_err(|error| query::failed(COMMIT, &error))?;
+        closed += letters.len();
+    }
+    Ok(closed)
+}
+
+const BEGIN: &str = "-- letters::close_begin";
+const COMMIT: &str = "-- letters::close_commit";
+
+async fn close_rows(
+    client: &Transaction<'_>,
+    page: &[(Stranded, Letter)],
+    unmoved_for_s: f64,
+) -> Result<Vec<i64>, Error> {
+    const SQL: &str = "-- letters::close_stranded
+        WITH locked AS (
+            SELECT d.id
+              FROM t_wechat_delivery d JOIN unnest($1::bigint[], $2::integer[]) AS found (id, turn) USING (id, turn)
+             WHERE d.status IN ('planned', 'attempting', 'retrying')
+               AND greatest(d.created_at, d.settled_at, d.claimed_until, d.due_at) < now() - $3 * interval '1 second'
+             ORDER BY d.id
+               FOR UPDATE OF d)
+        UPDATE t_wechat_delivery d
+           SET status = 'dead', reason = 'stranded', claim = NULL, claimed_until = NULL,
+               unknowns = unknowns + (status = 'attempting')::integer, settled_at = now()
+          FROM locked
+         WHERE d.id = locked.id
+        RETURNING d.id";
+    let ids: Vec<i64> = page.iter().map(|(row, _)| row.id).collect();
+    let turns: Vec<i32> = page.iter().map(|(row, _)| row.turn).collect();
+    let rows = query::rows(client, SQL, &[&ids, &turns, &unmoved_for_s]).await?;
+    Ok(rows.iter().map(|row| row.get("id")).collect())
+}

@@ -1,0 +1,273 @@
+//! How often an app may be sent to in a day: `daily_quota` of its row, over all processes and restarts.
+//!
+//! A process takes permits out of the day's number in chunks, so that most requests cost no SQL, and spends them from a purse
+//! of its own. What is left in it goes back at a stop; what a crash takes along counts as used. An app without a quota has
+//! no purse and costs nothing.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use crate::db::quota::{self, Chunk, Day};
+use crate::db::{Database, Error};
+use crate::domain::ids::AppId;
+
+/// Between two questions to a database that is away. A delivery waits for it within `delivery.max_hold`.
+const ASK_AGAIN_AFTER: Duration = Duration::from_secs(1);
+
+/// The purses of all apps with a quota.
+pub(super) struct Quotas {
+    db: Database,
+    purses: Mutex<HashMap<AppId, Arc<Purse>>>,
+}
+
+/// The day's number is used up.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct UsedUp {
+    /// Midnight in Beijing.
+    pub(super) until: Instant,
+}
+
+/// The right to make one request, out of a purse. Dropped unspent, it goes back.
+pub(super) struct Permit {
+    purse: Arc<Purse>,
+    day: Day,
+    is_spent: bool,
+}
+
+/// One app's permits in this process.
+struct Purse {
+    state: Mutex<State>,
+    /// Held by whoever asks the database: one is enough.
+    asking: tokio::sync::Mutex<()>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    /// The row's quota when the chunk was taken.
+    quota: u64,
+    permits: u64,
+    /// What day they are for, and its end by our monotonic clock: never later than the database's.
+    day: Option<(Day, Instant)>,
+    /// Nothing was left when last asked.
+    is_used_up: bool,
+}
+
+impl Quotas {
+    /// No purses yet.
+    pub(super) fn new(db: Database) -> Self {
+        Self { db, purses: Mutex::default() }
+    }
+
+    /// The permit for one request; `None` where the app has no quota. Waits while the database that knows is away.
+    pub(super) async fn take(&self, app_id: &AppId, quota: Option<u64>) -> Result<Option<Permit>, UsedUp> {
+        let Some(quota) = quota else { return Ok(None) };
+        let purse = self.purse(app_id);
+        loop {
+            if let Some(answer) = purse.take_now(quota) {
+                return answer.map(Some);
+            }
+            let _asking = purse.asking.lock().await;
+            if purse.knows(quota) {
+                continue; // Somebody else has asked meanwhile.
+            }
+            if let Err(error) = self.fill(app_id, &purse, quota).await {
+                tracing::warn!(%error, %app_id, "cannot ask how much of the day's quota is left; waiting");
+                tokio::time::sleep(ASK_AGAIN_AFTER).await;
+            }
+        }
+    }
+
+    /// The same out of what is in the purse: for a request that cannot wait.
+    pub(super) fn take_now(&self, app_id: &AppId, quota: Option<u64>) -> Result<Option<Permit>, NoneInHand> {
+        let Some(quota) = quota else { return Ok(None) };
+        match self.purse(app_id).take_now(quota) {
+            Some(Ok(permit)) => Ok(Some(permit)),
+            Some(Err(_)) | None => Err(NoneInHand),
+        }
+    }
+
+    /// Apps whose number was used up when last asked.
+    pub(super) fn used_up(&self) -> Vec<AppId> {
+        let purses = self.lock();
+        purses.iter().filter(|(_, purse)| purse.lock().is_used_up).map(|(app_id, _)| app_id.clone()).collect()
+    }
+
+    /// Looks whether there is something left by now: a new day, a higher quota, or what another process has given back.
+    pub(super) async fn look_again(&self, app_id: &AppId, quota: Option<u64>) -> Result<bool, Error> {
+        let Some(quota) = quota else {
+            self.lock().remove(app_id);
+            return Ok(true);
+        };
+        let purse = self.purse(app_id);
+        let _asking = purse.asking.lock().await;
+        if purse.lock().permits == 0 || !purse.knows(quota) {
+            self.fill(app_id, &purse, quota).await?;
+        }
+        let mut state = purse.lock();
+        state.is_used_up = state.permits == 0;
+        Ok(!state.is_used_up)
+    }
+
+    /// Puts everything back that was not spent. Call it when nothing is at work any more.
+    pub(super) async fn put_back_all(&self) {
+        let purses: Vec<_> = self.lock().drain().collect();
+        for (app_id, purse) in purses {
+            if let Err(error) = self.put_back(&app_id, &purse).await {
+                tracing::warn!(%error, %app_id, "what was left of the day's quota could not be put back");
+            }
+        }
+    }
+
+    /// A new chunk in place of what the purse held.
+    async fn fill(&self, app_id: &AppId, purse: &Purse, quota: u64) -> Result<(), Error> {
+        self.put_back(app_id, purse).await?;
+        let asked = Instant::now();
+        let Chunk { permits, day, resets_in } = quota::reserve(&self.db, app_id, quota).await?;
+        let mut state = purse.lock();
+        // A permit of the same day may have come back meanwhile.
+        let came_back = if state.is_of(day) { state.permits } else { 0 };
+        let permits = permits + came_back;
+        *state = State { quota, permits, day: Some((day, asked + resets_in)), is_used_up: permits == 0 };
+        Ok(())
+    }
+
+    async fn put_back(&self, app_id: &AppId, purse: &Purse) -> Result<(), Error> {
+        let (permits, day) = {
+            let mut state = purse.lock();
+            (std::mem::take(&mut state.permits), state.day)
+        };
+        match day {
+            Some((day, _)) if permits > 0 => quota::put_back(&self.db, app_id, day, permits).await,
+            _ => Ok(()),
+        }
+    }
+
+    fn purse(&self, app_id: &AppId) -> Arc<Purse> {
+        let mut purses = self.lock();
+        if let Some(purse) = purses.get(app_id) {
+            return Arc::clone(purse);
+        }
+        let purse = Arc::new(Purse { state: Mutex::default(), asking: tokio::sync::Mutex::default() });
+        purses.insert(app_id.clone(), Arc::clone(&purse));
+        purse
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashMap<AppId, Arc<Purse>>> {
+        // Nothing panics under this lock.
+        self.purses.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// There is no permit without asking the database, or none at all.
+#[derive(Debug)]
+pub(super) struct NoneInHand;
+
+impl Purse {
+    /// A permit, or that there is none; `None` where only the database knows.
+    fn take_now(self: &Arc<Self>, quota: u64) -> Option<Result<Permit, UsedUp>> {
+        let mut state = self.lock();
+        let (day, until) = state.current(quota)?;
+        if state.permits > 0 {
+            state.permits -= 1;
+            return Some(Ok(Permit { purse: Arc::clone(self), day, is_spent: false }));
+        }
+        state.is_used_up.then_some(Err(UsedUp { until }))
+    }
+
+    fn knows(&self, quota: u64) -> bool {
+        let state = self.lock();
+        state.current(quota).is_some() && (state.permits > 0 || state.is_used_up)
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        // Nothing panics under this lock.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl State {
+    /// The day the permits are for, if that is today, and the quota is still the same.
+    fn current(&self, quota: u64) -> Option<(Day, Instant)> {
+        self.day.filter(|(_, ends)| self.quota == quota && *ends > Instant::now())
+    }
+
+    fn is_of(&self, day: Day) -> bool {
+        self.day.is_some_and(|(of, _)| of == day)
+    }
+}
+
+impl Permit {
+    /// The request goes out.
+    pub(super) fn spend(&mut self) {
+        self.is_spent = true;
+    }
+
+    /// It did not: no connection came about.
+    pub(super) fn unspend(&mut self) {
+        self.is_spent = false;
+    }
+}
+
+impl Drop for Permit {
+    fn drop(&mut self) {
+        if self.is_spent {
+            return;
+        }
+        let mut state = self.purse.lock();
+        // One of yesterday's helps nobody today.
+        if state.is_of(self.day) {
+            state.permits += 1;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn purse(permits: u64, is_used_up: bool) -> Arc<Purse> {
+        let ends = Instant::now() + Duration::from_secs(60);
+        let state = State { quota: 10, permits, day: Some((Day(1), ends)), is_used_up };
+        Arc::new(Purse { state: Mutex::new(state), asking: tokio::sync::Mutex::default() })
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn permits_are_spent_and_unspent_ones_go_back() {
+        let purse = purse(2, false);
+        let mut first = purse.take_now(10).unwrap().unwrap();
+        first.spend();
+        drop(first);
+        let mut second = purse.take_now(10).unwrap().unwrap();
+        assert!(purse.take_now(10).is_none(), "with an empty purse only the database knows");
+        second.spend();
+        second.unspend();
+        drop(second);
+        assert_eq!(purse.lock().permits, 1);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_purse_is_good_for_one_day_and_one_quota() {
+        let purse = purse(1, false);
+        assert!(purse.take_now(11).is_none(), "the quota has changed");
+        let yesterdays = purse.take_now(10).unwrap().unwrap();
+        tokio::time::advance(Duration::from_secs(60)).await;
+        assert!(purse.take_now(10).is_none(), "the day is over");
+        purse.lock().day = Some((Day(2), Instant::now() + Duration::from_secs(60)));
+        drop(yesterdays);
+        assert_eq!(purse.lock().permits, 0, "yesterday's permit was carried over");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn used_up_is_known_until_midnight_unless_one_comes_back() {
+        let purse = purse(1, true);
+        let permit = purse.take_now(10).unwrap().unwrap();
+        assert!(purse.take_now(10).unwrap().is_err());
+        drop(permit);
+        assert!(purse.take_now(10).unwrap().is_ok());
+        tokio::time::advance(Duration::from_secs(60)).await;
+        assert!(!purse.knows(10), "a new day is asked for");
+    }
+}

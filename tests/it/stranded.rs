@@ -1,0 +1,115 @@
+//! Rows whose message is gone, and the operator who closes them.
+
+use serde_json::Value;
+
+use crate::support::{APP, World, carrier, event};
+
+/// Nothing of these tests is under way for so long.
+const LONG_AGO: &str =
+    "UPDATE t_wechat_delivery SET created_at = now() - interval '1 day', due_at = now() - interval '1 day'";
+
+impl World {
+    /// A retrying row of turn 1 whose carrier somebody has deleted.
+    async fn lost_delivery(&self, event_id: &str, openid: &str) {
+        self.row(&event(event_id), openid, "retrying", 1, "-1 day").await;
+        self.sql(LONG_AGO).await;
+    }
+
+    async fn stranded(&self) -> Vec<Value> {
+        let listed = self.cli(&["deliveries", "list", "--stranded", "--json"]).await;
+        serde_json::from_str(&listed).unwrap()
+    }
+
+    async fn close(&self, arguments: &[&str]) -> (Option<i32>, String) {
+        let command = [&["deliveries", "close", "--why", "the queue was purged"], arguments].concat();
+        let output = self.command(&command).await;
+        let said = [output.stdout, output.stderr].concat();
+        (output.status.code(), String::from_utf8(said).unwrap())
+    }
+}
+
+#[tokio::test]
+async fn a_stranded_delivery_is_found_closed_and_finished_for_whatever_comes_late() {
+    let world = World::new().await;
+    world.user("zhangsan", "o-zhang").await;
+    let daemon = world.daemon().await;
+    world.lost_delivery("lost", "o-zhang").await;
+
+    let listed = world.stranded().await;
+    assert_eq!((listed.len(), &listed[0]["event_id"]), (1, &"lost".into()));
+    let (code, said) = world.close(&["--id", &listed[0]["id"].to_string()]).await;
+    assert_eq!((code, said.trim()), (Some(0), "closed 1 deliveries"));
+
+    assert_eq!(world.ended("lost").await.end(), "dead:stranded");
+    assert_eq!(world.letters().await, ["stranded"]);
+    assert!(world.stranded().await.is_empty());
+    let shown: Value = serde_json::from_str(&world.cli(&["dlq", "list", "--json"]).await).unwrap();
+    let words = shown[0]["errmsg"].as_str().unwrap();
+    assert!(words.contains("the queue was purged") && words.contains("cannot be replayed"), "{words}");
+
+    world.carry(carrier(event("lost"), "o-zhang").turn(1)).await;
+    world.carry(carrier(event("lost"), "o-zhang").turn(2)).await;
+    world.conserved(["lost".to_owned()]).await;
+    world.finish(daemon).await;
+    assert_eq!(world.wechat.send_requests().await, 0, "a late carrier was sent");
+    assert_eq!(world.ended("lost").await.end(), "dead:stranded");
+}
+
+#[tokio::test]
+async fn with_the_event_at_hand_the_letter_can_be_replayed() {
+    let world = World::new().await;
+    world.user("zhangsan", "o-zhang").await;
+    world.lost_delivery("lost", "o-zhang").await;
+    let folder = std::env::temp_dir();
+    let [right, wrong] = ["right", "wrong"].map(|name| folder.join(format!("{}-{name}.json", world.name)));
+    std::fs::write(&right, event("lost").0.to_string()).unwrap();
+    std::fs::write(&wrong, event("lost").with("page", "pages/other").0.to_string()).unwrap();
+
+    let (code, said) = world.close(&["--stranded", "--event-file", wrong.to_str().unwrap()]).await;
+    assert!(code == Some(1) && said.contains("other content"), "{said}");
+    let (code, said) = world.close(&["--stranded", "--event-file", right.to_str().unwrap()]).await;
+    assert_eq!(code, Some(0), "{said}");
+
+    // What a replay publishes: the letter's body, with the next turn.
+    let body = world.db.query_one("SELECT body FROM t_wechat_dead_letter", &[]).await.unwrap();
+    let carried: Value = serde_json::from_slice(body.get(0)).unwrap();
+    assert_eq!((&carried["recipient"]["openid"], &carried["event"]), (&"o-zhang".into(), &event("lost").0));
+    let daemon = world.daemon().await;
+    world.carry(carrier(event("lost"), "o-zhang").turn(2).replayed()).await;
+    world.row_when("lost", "sent", |row| row.status == "sent").await;
+    world.finish(daemon).await;
+    [right, wrong].iter().for_each(|file| std::fs::remove_file(file).unwrap());
+}
+
+#[tokio::test]
+async fn what_may_still_move_is_left_alone() {
+    let world = World::new().await;
+    world.row(&event("young"), "o-1", "retrying", 1, "-1 hour").await;
+    let (code, said) = world.close(&["--stranded"]).await;
+    assert!(code == Some(3) && said.contains("stood still"), "{said}");
+
+    world.lost_delivery("a", "o-1").await;
+    world.lost_delivery("b", "o-1").await;
+    let (code, said) = world.close(&["--stranded"]).await;
+    assert!(code == Some(1) && said.contains("--yes"), "several are closed without a question: {said}");
+
+    world.fill_lane().await;
+    let (code, said) = world.close(&["--stranded", "--yes"]).await;
+    assert!(code == Some(1) && said.contains("lane"), "{said}");
+    assert!(world.ledger().await.iter().all(|row| row.status == "retrying"));
+}
+
+impl World {
+    /// A message waits in the usual app's lane, and no daemon takes it.
+    async fn fill_lane(&self) {
+        self.sql("UPDATE t_wechat_app SET app_secret = 'wrong', access_token = NULL").await;
+        let mut daemon = self.daemon().await;
+        self.publish(event("waits")).await;
+        crate::support::eventually("the lane to hold a message", async || {
+            (self.depth(&format!("lane.{APP}")).await == Some(1)).then_some(())
+        })
+        .await;
+        daemon.terminate();
+        daemon.exit().await;
+    }
+}
