@@ -8,6 +8,7 @@ pub mod fan_out;
 pub mod letters;
 pub mod listen;
 pub mod migrate;
+pub mod pauses;
 pub mod plan;
 pub mod pool;
 mod query;

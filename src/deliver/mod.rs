@@ -22,6 +22,7 @@ mod intake;
 mod lanes;
 mod ledger;
 mod origin;
+mod pauses;
 mod plan;
 mod ready;
 mod settle;
@@ -86,6 +87,7 @@ pub struct Stops {
 /// Everything a delivery meets on its way; shared by all tasks of a process.
 pub struct Pipeline {
     settings: Settings,
+    db: Database,
     ledger: Ledger,
     broker: Broker,
     publisher: Publisher,
@@ -120,6 +122,7 @@ impl Pipeline {
             broker: partners.broker,
             wechat: partners.wechat,
             tokens: partners.tokens,
+            db: partners.db,
             metrics: partners.metrics,
             settings,
             stops,

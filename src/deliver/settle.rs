@@ -158,6 +158,8 @@ fn request(
         facts: attempted.facts.clone(),
         attempts: attempted.charged,
         unknown: attempted.unknown,
+        // What an outage of the app left unknown is not held against the delivery by the policy.
+        timed_out: attempted.unknown && attempted.outcome != Outcome::Uncharged,
         consent: consent_change(claim, attempted),
         user_id: claim.row.user_id,
         token_generation: attempted.token_generation,
