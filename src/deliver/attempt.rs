@@ -193,7 +193,7 @@ impl Pipeline {
             on_unknown: delivery.event.on_unknown.unwrap_or(self.settings.on_unknown),
             attempts: claim.row.attempts + blame.charged,
             timeouts: claim.row.timeouts,
-            unknown_before: claim.row.unknown_before,
+            unknown_before: claim.row.unknowns > 0,
             counted: claim.row.consent.is_some_and(|consent| consent.remaining.is_some()),
             msgid: answer.msgid(),
             retry_after: answer.retry_after(),

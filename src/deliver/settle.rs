@@ -68,6 +68,11 @@ impl Pipeline {
                 self.next_turn(delivery, origin, Progress { step, ..same }, after).await
             }
             Outcome::Unknown => self.next_turn(delivery, origin, same, first).await,
+            Outcome::Uncharged if attempted.unknown => {
+                // Each of these may have reached the user, and while an outage lasts policy does not end it: ever more rarely.
+                let before = usize::try_from(claim.row.unknowns).unwrap_or_default();
+                self.next_turn(delivery, origin, same, self.settings.ladder.nth(before)).await
+            }
             Outcome::Uncharged => self.set_aside(delivery, origin).await,
             Outcome::Dead(reason) => {
                 let obituary = obituary(delivery, claim, attempted, reason);

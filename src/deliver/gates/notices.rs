@@ -1,5 +1,6 @@
 //! What the gates have to tell: to the log and the metrics at each change, and to the table of pauses.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use jiff::Timestamp;
@@ -37,19 +38,13 @@ impl Herald {
         self.changed.notify_one();
         let Facts { errcode, detail, .. } = facts;
         let advice = reason.advice();
-        match reason {
-            PauseReason::ByHand => {
-                tracing::warn!(%app_id, %reason, why = detail, advice, "app paused by hand; its messages wait uncharged");
-            }
-            PauseReason::IpNotAllowed => {
-                tracing::error!(%app_id, %reason, errcode, ip = detail, advice,
-                    "app paused: {}; its messages wait uncharged and go on by themselves once this is mended", reason.meaning());
-            }
-            _ => {
-                tracing::error!(%app_id, %reason, errcode, errmsg = detail, advice,
-                    "app paused: {}; its messages wait uncharged and go on by themselves once this is mended", reason.meaning());
-            }
+        if reason == PauseReason::ByHand {
+            tracing::warn!(%app_id, %reason, why = detail, advice, "app paused by hand; its messages wait uncharged");
+            return;
         }
+        let ip = Some(detail.as_str()).filter(|detail| detail.parse::<IpAddr>().is_ok());
+        tracing::error!(%app_id, %reason, errcode, errmsg = detail, ip, advice,
+            "app paused: {}; its messages wait uncharged and go on by themselves once this is mended", reason.meaning());
     }
 
     /// An app works again.
@@ -69,8 +64,15 @@ impl Herald {
     ) {
         self.changed.notify_one();
         match change {
-            Change::Paused => tracing::error!(%app_id, %template_id, %reason, advice = reason.advice(),
-                "template paused: {}; the app's other templates go on", reason.meaning()),
+            Change::Paused(facts) if reason == PauseReason::ByHand => {
+                tracing::warn!(%app_id, %template_id, %reason, why = facts.detail,
+                    "template paused by hand; the app's other templates go on");
+            }
+            Change::Paused(facts) => {
+                let (errcode, errmsg) = (facts.errcode, &facts.detail);
+                tracing::error!(%app_id, %template_id, %reason, errcode, errmsg, advice = reason.advice(),
+                    "template paused: {}; the app's other templates go on", reason.meaning());
+            }
             Change::Resumed => tracing::info!(%app_id, %template_id, %reason, "template resumed"),
         }
     }

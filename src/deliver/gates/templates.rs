@@ -59,7 +59,7 @@ pub(super) enum TemplatePass {
 /// A change that people should hear of.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Change {
-    Paused,
+    Paused(Arc<Facts>),
     Resumed,
 }
 
@@ -120,8 +120,9 @@ impl Templates {
             // Others were in flight when it was paused.
             Some(_) => None,
             None => {
-                shut.own = Some(Own::new(Facts::of(answer)));
-                Some(Change::Paused)
+                let facts = Facts::of(answer);
+                shut.own = Some(Own::new(Arc::clone(&facts)));
+                Some(Change::Paused(facts))
             }
         }
     }
@@ -163,7 +164,7 @@ impl Templates {
         for (template_id, facts) in paused {
             let shut = templates.entry(template_id.clone()).or_default();
             if shut.by_hand.replace(Arc::clone(facts)).is_none() {
-                changes.push((template_id.clone(), Change::Paused));
+                changes.push((template_id.clone(), Change::Paused(Arc::clone(facts))));
             }
         }
         templates.retain(|_, shut| shut.is_shut());
@@ -241,7 +242,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_refused_template_is_paused_alone_and_tried_ever_more_rarely() {
         let templates = Templates::default();
-        assert_eq!(refused(&templates), Some(Change::Paused));
+        assert!(matches!(refused(&templates), Some(Change::Paused(_))));
         assert_eq!(refused(&templates), None, "those in flight tell nothing new");
         assert!(is_open(&templates, "T2"));
         for wait in [10, 20, 40, 80, 160, 320, 600, 600].map(Duration::from_secs) {
@@ -271,7 +272,7 @@ mod tests {
     async fn an_operators_pause_stands_over_wechats_answers() {
         let templates = Templates::default();
         let by_hand = HashMap::from([(template("T1"), Facts::of(&says(0)))]);
-        assert_eq!(templates.by_hand(&by_hand), [(template("T1"), Change::Paused)]);
+        assert!(matches!(templates.by_hand(&by_hand)[..], [(_, Change::Paused(_))]));
         assert_eq!(templates.learn(&template("T1"), Class::Sent, &says(0)), None);
         tokio::time::advance(LONGEST_PROBE * 2).await;
         assert!(matches!(templates.pass(&template("T1")), TemplatePass::Until(_)), "it is not probed");

@@ -7,6 +7,8 @@ use crate::support::{APP, Daemon, World, event, eventually};
 
 /// Users who are written to when it begins, and as many again in the middle of it.
 const CROWD: usize = 40;
+/// Fewer than it takes to suspect the app.
+const FEW: usize = 4;
 
 #[tokio::test]
 async fn an_outage_of_server_errors_charges_nobody() {
@@ -43,6 +45,17 @@ async fn an_outage_of_refused_connections_charges_nobody() {
     assert_eq!(outage.is_over(2 * CROWD + 1).await, 0, "no request ever left");
 }
 
+/// The same, a while later.
+fn later(shape: Value) -> Value {
+    match shape {
+        Value::Object(mut shape) => {
+            shape.insert("delay_ms".to_owned(), json!(500));
+            shape.into()
+        }
+        word => word,
+    }
+}
+
 struct Outage {
     world: World,
     daemon: Daemon,
@@ -53,7 +66,10 @@ impl Outage {
         let world = World::new().await;
         world.crowd(2 * i32::try_from(CROWD).unwrap()).await;
         let daemon = world.daemon().await;
-        world.wechat.fault(json!({ "match": { "path": "send" }, "action": shape })).await;
+        // The first few meet it well before the others: too few to tell that it is an outage.
+        let everything = json!({ "path": "send" });
+        world.wechat.fault(json!({ "match": everything, "times": FEW, "action": shape })).await;
+        world.wechat.fault(json!({ "match": everything, "action": later(shape) })).await;
         Self { world, daemon }
     }
 
