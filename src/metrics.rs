@@ -65,6 +65,8 @@ define::metrics! {
         token_refreshes: IntCounterVec = counters("wechat_notifier_token_refreshes_total", &["app_id", "result"]),
         /// 1 while an app is not sent to, by reason; 0 once it works again.
         app_paused: IntGaugeVec = gauges("wechat_notifier_app_paused", &["app_id", "reason"]),
+        /// Templates of the app that are not sent just now; its others are.
+        templates_paused: IntGaugeVec = gauges("wechat_notifier_templates_paused", &["app_id"]),
         /// Attempts whose outcome nobody can know: each may have become a second message.
         unknowns: IntCounterVec = counters("wechat_notifier_unknowns_total", &["app_id"]),
         /// Outcomes that found their claim lost and were not recorded.

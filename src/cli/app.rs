@@ -1,5 +1,7 @@
-//! `app add|list|set|seal`: mini programs that messages are sent through.
+//! `app add|list|set|pause|resume|seal`: mini programs that messages are sent through.
 
+mod list;
+mod pause;
 mod seal;
 mod secret;
 
@@ -7,7 +9,7 @@ use anyhow::{Context, Result, bail};
 use clap::{Args, Subcommand};
 
 use self::secret::SecretSource;
-use super::output::{Format, line, or_dash, time};
+use super::output::line;
 use super::{Exit, database};
 use crate::config::Config;
 use crate::db::registry::apps::{self, AppChanges};
@@ -20,9 +22,13 @@ pub enum App {
     /// Register a mini program
     Add(Add),
     /// List the registered ones
-    List(List),
+    List(list::List),
     /// Change one; what is not given stays as it is. A running daemon notices within seconds
     Set(Set),
+    /// Stop sending for one, or for one of its templates, until somebody resumes it
+    Pause(pause::Pause),
+    /// Go on with what was paused by hand, and try at once what was paused by itself
+    Resume(pause::Resume),
     /// Seal secrets and tokens that still stand plain in the database, with the configured master key
     Seal(seal::Seal),
 }
@@ -33,6 +39,8 @@ impl App {
             Self::Add(command) => command.execute(config).await,
             Self::List(command) => command.execute(config).await,
             Self::Set(command) => command.execute(config).await,
+            Self::Pause(command) => command.execute(config).await,
+            Self::Resume(command) => command.execute(config).await,
             Self::Seal(command) => command.execute(config).await,
         }
     }
@@ -45,13 +53,6 @@ impl App {
 pub struct Add {
     #[command(flatten)]
     settings: Settings,
-}
-
-#[derive(Debug, Args)]
-#[command(after_help = "Example:\n  wechat-notifier app list --json")]
-pub struct List {
-    #[command(flatten)]
-    format: Format,
 }
 
 #[derive(Debug, Args)]
@@ -155,45 +156,4 @@ impl Set {
         line(&format!("changed app {app_id}"))?;
         Ok(Exit::Done)
     }
-}
-
-impl List {
-    async fn execute(self, config: &Config) -> Result<Exit> {
-        let apps = apps::list(&database(config)?).await?;
-        let header = [
-            "app",
-            "name",
-            "company",
-            "state",
-            "secret",
-            "token api",
-            "rate/s",
-            "used/quota today",
-            "changed",
-        ];
-        self.format.list(&apps, header, |app| {
-            [
-                app.app_id.clone(),
-                or_dash(app.app_name.as_ref()),
-                app.company_no.clone().unwrap_or_else(|| "any".to_owned()),
-                (if app.active { "on" } else { "off" }).to_owned(),
-                (match (app.has_secret, app.secret_sealed) {
-                    (false, _) => "MISSING",
-                    (true, true) => "sealed",
-                    (true, false) => "plain",
-                })
-                .to_owned(),
-                app.token_api.clone(),
-                or_dash(app.rate_per_second),
-                used_of_quota(app),
-                time(app.update_time),
-            ]
-        })?;
-        Ok(Exit::Done)
-    }
-}
-
-fn used_of_quota(app: &apps::App) -> String {
-    app.daily_quota
-        .map_or_else(|| "-".to_owned(), |quota| format!("{}/{quota}", app.quota_used.unwrap_or_default()))
 }

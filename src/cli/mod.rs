@@ -10,6 +10,7 @@ mod exit;
 mod migrate;
 mod operator;
 mod output;
+mod pauses;
 mod publish;
 mod rule;
 mod run;

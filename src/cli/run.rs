@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
+use tokio::sync::Notify;
 
 use crate::amqp::{Broker, Topology};
 use crate::config::{Config, Retention};
@@ -52,6 +53,8 @@ struct Daemon {
     broker: Arc<Broker>,
     pipeline: Arc<Pipeline>,
     metrics: Arc<Metrics>,
+    /// Operators' pauses may have changed.
+    pauses_announced: Arc<Notify>,
     heartbeats: Heartbeats,
     readiness: Readiness,
     retention: Retention,
@@ -75,7 +78,9 @@ impl Daemon {
         let broker =
             Arc::new(Broker::start(&config.amqp, Topology::new(&config.amqp.prefix, &config.retry.delays))?);
         let wechat = wechat::Client::new(&config.wechat, config.delivery.concurrency)?;
-        let tokens = refresher(config, lifecycle, &db, &wechat, &metrics)?;
+        let listener = TokenListener::new(&config.database)?;
+        let pauses_announced = listener.pauses();
+        let tokens = refresher(listener, lifecycle, &db, &wechat, &metrics);
         let partners = Partners {
             db: db.clone(),
             broker: broker.as_ref().clone(),
@@ -86,7 +91,7 @@ impl Daemon {
         let stops = Stops { soft: lifecycle.soft(), hard: lifecycle.hard() };
         let pipeline = Pipeline::start(settings(config), partners, stops);
         let retention = config.retention.clone();
-        Ok(Self { db, broker, pipeline, metrics, heartbeats, readiness, retention })
+        Ok(Self { db, broker, pipeline, metrics, pauses_announced, heartbeats, readiness, retention })
     }
 
     /// What keeps an eye on the parts, and tells operators.
@@ -104,6 +109,8 @@ impl Daemon {
         if let Some(keep) = self.retention.dead_letters {
             lifecycle.support("letter retention", until(lifecycle.hard(), purge_old(self.db.clone(), keep)));
         }
+        let pauses = Arc::clone(&self.pipeline).keep_pauses_in_step(Arc::clone(&self.pauses_announced));
+        lifecycle.support("table of pauses", until(lifecycle.hard(), pauses));
         let depths = watch::depths(Arc::clone(&self.broker), Arc::clone(&self.metrics));
         lifecycle.support("queue depths", until(lifecycle.hard(), depths));
     }
@@ -150,12 +157,12 @@ async fn serve(config: &Config, lifecycle: &Lifecycle, sources: http::ops::Sourc
 }
 
 fn refresher(
-    config: &Config,
+    listener: TokenListener,
     lifecycle: &Lifecycle,
     db: &Database,
     wechat: &wechat::Client,
     metrics: &Arc<Metrics>,
-) -> Result<TokenBook> {
+) -> TokenBook {
     let told = Arc::clone(metrics);
     let hook = Arc::new(move |app_id: &_, result: RefreshResult| {
         told.register_app(app_id);
@@ -164,14 +171,13 @@ fn refresher(
             told.token_expires(app_id, expires_at);
         }
     });
-    let listener = TokenListener::new(&config.database)?;
     let (timing, stop) = (Timing::default(), lifecycle.hard());
     let (tokens, task) = Refresher::start(db.clone(), listener, wechat.clone(), timing, hook, stop);
     lifecycle.support("token refresher", async move {
         // A panic of the task shows as its end here, which the lifecycle reports by name.
         let _ = task.await;
     });
-    Ok(tokens)
+    tokens
 }
 
 fn settings(config: &Config) -> Settings {

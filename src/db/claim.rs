@@ -62,8 +62,8 @@ pub struct Claim {
     pub attempts: i32,
     /// Attempts in a row without an answer.
     pub timeouts: i32,
-    /// Some earlier attempt may have reached the user.
-    pub unknown_before: bool,
+    /// Earlier attempts that may have reached the user.
+    pub unknowns: i32,
 }
 
 /// Columns of a batch.
@@ -176,7 +176,7 @@ fn inserted(row: &SqlRow) -> (Uuid, Answer) {
         user_id: row.get("user_id"),
         attempts: 0,
         timeouts: 0,
-        unknown_before: false,
+        unknowns: 0,
     };
     (claim.claim, Answer { meeting: Meeting::Claim, claim: Some(claim), reused: false })
 }

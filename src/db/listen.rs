@@ -2,11 +2,12 @@
 //!
 //! Not one of the pool: the pool drops notifications. What is heard is a hint; whoever listens also reads now and then.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::future::poll_fn;
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::sync::mpsc;
+use tokio::sync::{Notify, mpsc};
 use tokio::time::timeout;
 use tokio_postgres::{AsyncMessage, Client, Connection};
 use tokio_postgres_rustls::MakeRustlsConnect;
@@ -14,6 +15,7 @@ use tokio_util::task::AbortOnDropHandle;
 use tracing::{info, warn};
 
 use super::Error;
+use super::pauses;
 use super::pool::{SetupError, client_config, tls};
 use super::tokens::CHANNEL;
 use crate::config;
@@ -38,10 +40,19 @@ pub enum Heard {
     Changed { app_id: AppId },
 }
 
+/// An announcement that is meant for us.
+#[derive(Debug, PartialEq, Eq)]
+enum Announced {
+    OfApp(Heard),
+    /// An operator paused something, or lifted it.
+    Pause,
+}
+
 /// Hears what other processes announce.
 pub struct Listener {
     client: tokio_postgres::Config,
     tls: MakeRustlsConnect,
+    pauses: Arc<Notify>,
 }
 
 /// One connection that listens.
@@ -57,7 +68,16 @@ struct Line {
 impl Listener {
     /// Prepares the connection; connects to nothing yet.
     pub fn new(config: &config::Database) -> Result<Self, SetupError> {
-        Ok(Self { client: client_config(config, "on")?, tls: tls(config.ca_file.as_deref())? })
+        Ok(Self {
+            client: client_config(config, "on")?,
+            tls: tls(config.ca_file.as_deref())?,
+            pauses: Arc::default(),
+        })
+    }
+
+    /// Notified when operators' pauses may have changed.
+    pub fn pauses(&self) -> Arc<Notify> {
+        Arc::clone(&self.pauses)
     }
 
     /// Listens for ever, reconnecting as often as it takes; ends when nobody hears any more.
@@ -71,7 +91,7 @@ impl Listener {
                         info!("hearing of new tokens again");
                     }
                     delays.reset();
-                    let Err(error) = follow(line, &heard).await else { return };
+                    let Err(error) = follow(line, &heard, &self.pauses).await else { return };
                     error
                 }
                 Err(error) => error,
@@ -99,15 +119,19 @@ impl Listener {
 }
 
 /// Passes on what one connection hears. Ends well only when nobody listens any more.
-async fn follow(mut line: Line, heard: &mpsc::Sender<Heard>) -> Result<(), Error> {
+async fn follow(mut line: Line, heard: &mpsc::Sender<Heard>, pauses: &Notify) -> Result<(), Error> {
+    pauses.notify_one();
     if heard.send(Heard::Listening).await.is_err() {
         return Ok(());
     }
     loop {
         tokio::select! {
             news = line.next() => {
-                if heard.send(news?).await.is_err() {
-                    return Ok(());
+                match news? {
+                    Announced::Pause => pauses.notify_one(),
+                    Announced::OfApp(news) => if heard.send(news).await.is_err() {
+                        return Ok(());
+                    }
                 }
             }
             () = heard.closed() => return Ok(()),
@@ -117,7 +141,7 @@ async fn follow(mut line: Line, heard: &mpsc::Sender<Heard>) -> Result<(), Error
 
 impl Line {
     /// The next announcement that is meant for us. Safe to drop and to call again.
-    async fn next(&mut self) -> Result<Heard, Error> {
+    async fn next(&mut self) -> Result<Announced, Error> {
         loop {
             match timeout(KEEP_ALIVE, self.payloads.recv()).await {
                 Ok(Some(payload)) => {
@@ -159,14 +183,18 @@ where
     }
 }
 
-/// Reads `<schema>:<app_id>:<version>`; an empty version means a change by hand. `None` = not for us.
-fn read(payload: &str, schema: &str) -> Option<Heard> {
+/// Reads `<schema>:<app_id>:<version>`; an empty version means a change by hand, a word in its place that something was paused
+/// or lifted. `None` = not for us.
+fn read(payload: &str, schema: &str) -> Option<Announced> {
     let (app_id, version) = payload.strip_prefix(schema)?.strip_prefix(':')?.rsplit_once(':')?;
     let app_id = AppId::parse(app_id).ok()?;
     if version.is_empty() {
-        return Some(Heard::Changed { app_id });
+        return Some(Announced::OfApp(Heard::Changed { app_id }));
     }
-    Some(Heard::Stored { app_id, version: version.parse().ok()? })
+    if version == pauses::ANNOUNCED {
+        return Some(Announced::Pause);
+    }
+    Some(Announced::OfApp(Heard::Stored { app_id, version: version.parse().ok()? }))
 }
 
 #[cfg(test)]
@@ -179,8 +207,10 @@ mod tests {
 
     #[test]
     fn an_announcement_names_app_and_version() {
-        assert_eq!(read("public:wx1:7", "public"), Some(Heard::Stored { app_id: app(), version: 7 }));
-        assert_eq!(read("public:wx1:", "public"), Some(Heard::Changed { app_id: app() }));
+        let of_app = |news| Some(Announced::OfApp(news));
+        assert_eq!(read("public:wx1:7", "public"), of_app(Heard::Stored { app_id: app(), version: 7 }));
+        assert_eq!(read("public:wx1:", "public"), of_app(Heard::Changed { app_id: app() }));
+        assert_eq!(read("public:wx1:pause", "public"), Some(Announced::Pause));
     }
 
     #[test]

@@ -16,6 +16,7 @@ struct Migration {
 /// Every migration, oldest first.
 const MIGRATIONS: &[Migration] = &[
     Migration { version: 1, name: "tables", sql: include_str!("../../migrations/0001_tables.sql") },
+    Migration { version: 2, name: "pauses", sql: include_str!("../../migrations/0002_pauses.sql") },
     Migration { version: 3, name: "rates", sql: include_str!("../../migrations/0003_rates.sql") },
     Migration { version: 4, name: "letters", sql: include_str!("../../migrations/0004_letters.sql") },
 ];

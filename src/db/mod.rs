@@ -9,6 +9,7 @@ pub mod letters;
 mod lines;
 pub mod listen;
 pub mod migrate;
+pub mod pauses;
 pub mod plan;
 pub mod pool;
 mod query;

@@ -30,6 +30,8 @@ pub struct Request {
     pub attempts: i32,
     /// Did this attempt end without anybody knowing how?
     pub unknown: bool,
+    /// Does the policy on unknowns count it against the delivery?
+    pub timed_out: bool,
     /// What the settlement means for the user's consent.
     pub consent: ConsentChange,
     pub user_id: Option<i64>,
@@ -157,6 +159,7 @@ struct Columns<'a> {
     msgid: Vec<Option<String>>,
     attempts: Vec<i32>,
     unknown: Vec<bool>,
+    timed_out: Vec<bool>,
     turn: Vec<Option<i32>>,
     due_at: Vec<Option<Timestamp>>,
     generation: Vec<Option<i64>>,
@@ -178,6 +181,7 @@ impl<'a> Columns<'a> {
             msgid: batch.iter().map(|r| r.ending.msgid()).collect(),
             attempts: batch.iter().map(|r| r.attempts).collect(),
             unknown: batch.iter().map(|r| r.unknown).collect(),
+            timed_out: batch.iter().map(|r| r.timed_out).collect(),
             turn: batch.iter().map(|r| r.ending.next_turn()).collect(),
             due_at: batch.iter().map(|r| r.ending.due_at()).collect(),
             generation: batch.iter().map(|r| r.token_generation).collect(),
@@ -197,15 +201,16 @@ async fn record_ours(
         WITH input AS (
             SELECT * FROM unnest($1::bigint[], $2::uuid[], $3::text[], $4::text[], $5::bigint[], $6::text[],
                                  $7::text[], $8::text[], $9::int[], $10::bool[], $11::int[], $12::timestamptz[],
-                                 $13::bigint[], $14::text[], $15::bigint[], $16::text[]) WITH ORDINALITY
+                                 $13::bigint[], $14::text[], $15::bigint[], $16::text[], $18::bool[])
+                          WITH ORDINALITY
                 AS i (id, claim, status, reason, errcode, errmsg, rid, msgid, attempts, unknown, turn, due_at,
-                      generation, consent, user_id, template_id, position)
+                      generation, consent, user_id, template_id, timed_out, position)
         ), settled AS (
             UPDATE t_wechat_delivery d
                SET status = i.status, reason = i.reason, errcode = i.errcode, errmsg = i.errmsg, rid = i.rid,
                    msgid = i.msgid::numeric, attempts = d.attempts + i.attempts,
                    unknowns = d.unknowns + i.unknown::int,
-                   timeouts = CASE WHEN i.unknown THEN d.timeouts + 1 ELSE d.timeouts END,
+                   timeouts = d.timeouts + i.timed_out::int,
                    turn = coalesce(i.turn, d.turn), claim = NULL, claimed_until = NULL, due_at = i.due_at,
                    token_generation = i.generation, settled_at = clock_timestamp()
               FROM input i
@@ -260,6 +265,7 @@ async fn record_ours(
                 &c.user_id,
                 &c.template_id,
                 &TIME,
+                &c.timed_out,
             ],
         )
         .await

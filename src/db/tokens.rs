@@ -15,7 +15,8 @@ use super::{Database, Error};
 use crate::domain::ids::AppId;
 
 /// Where changes of tokens and apps are announced. Notifications reach every schema of a database, so each says which
-/// one it means: `<schema>:<app_id>:<version>`. Never the token: any role may listen.
+/// one it means: `<schema>:<app_id>:<version>`. Never the token: any role may listen. Pauses by hand are announced here too, with
+/// a word for the version.
 pub const CHANNEL: &str = "wechat_token";
 
 /// Takes the right to fetch the token that follows `version`. False when the version has moved on, or somebody else

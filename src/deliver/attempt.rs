@@ -9,7 +9,9 @@ use tokio::time::Instant;
 
 use super::Pipeline;
 use super::claim::Claim;
+use super::gates::{Asked, Gate};
 use super::ready::Go;
+use super::streak::{Trouble, Verdict};
 use crate::db::apps::App;
 use crate::delays::{self, Delays};
 use crate::domain::answer::{Class, SendAnswer, classify_send};
@@ -54,13 +56,28 @@ impl Attempted {
     }
 }
 
+/// How long a trouble waits for its verdict before the delivery is charged for it. Under load five users meet an outage in
+/// less, and one good answer clears the app in less; a delivery that is alone in its trouble goes to the ladder this much
+/// later. It holds its claim meanwhile, and nothing that others wait for.
+const VERDICT_WITHIN: Duration = Duration::from_secs(2);
+/// So much of the lease is left for settling, whatever the verdict waits for.
+const ROOM_TO_SETTLE: Duration = Duration::from_secs(1);
+
 /// Tries so far within one claim.
 struct Tries {
-    charged: i32,
+    /// Answers that count against the delivery whoever else is in trouble.
+    answered: i32,
+    /// Requests that came to nothing; whose they are shows later.
+    troubles: Vec<Trouble>,
     conflicts: u32,
     tokens: u32,
     quick: Delays,
-    /// Trouble with the last answer is to be blamed on the app.
+}
+
+/// Whom the attempt's troubles count against.
+struct Blame {
+    charged: i32,
+    /// The last answer was trouble, and it is the app's.
     is_the_apps: bool,
 }
 
@@ -80,38 +97,36 @@ impl Pipeline {
 
     async fn send_until_decided(&self, delivery: &Delivery, claim: &Claim, mut go: Go) -> Attempted {
         panic_point("attempt");
-        let mut tries =
-            Tries { charged: 0, conflicts: 0, tokens: 0, quick: Delays::quick_retry(), is_the_apps: false };
+        let gate = self.gates.of(&delivery.event.app_id);
+        let mut tries = Tries::none();
         loop {
-            let Some(token) = go.app.token() else { return uncharged(&tries) };
+            let Some(token) = go.app.token() else { return uncharged(&tries, &gate) };
             if !claim.allows(self.settings.request_timeout) || self.stops.soft.is_cancelled() {
-                return uncharged(&tries);
+                return uncharged(&tries, &gate);
             }
             let app = go.app.app();
             if !self.count_request(&app, &mut go.share) {
-                return uncharged(&tries);
+                return uncharged(&tries, &gate);
             }
+            let begun = Instant::now();
             let answer = self.request(delivery, &token, &app).await;
             if answer == SendAnswer::NotConnected {
                 go.share.not_connected();
             }
             let class = classify_send(&answer);
-            tries.charged += i32::from(is_charged(class));
-            tries.is_the_apps = self.learn(delivery, &answer);
+            let trouble = learn(&gate, delivery, begun, &answer);
+            tries.note(class, trouble);
             let again = answer.retry_after().is_none()
                 && self.try_again(class, &token, claim, &mut tries, &mut go).await
                 // What was waited for may have taken the room for another request.
                 && claim.allows(self.settings.request_timeout);
             if !again {
-                return self.decide(delivery, claim, &answer, &tries, &token, go);
+                // What others wait for is given back with the answer, before the verdict.
+                drop(go);
+                let blame = blame(&gate, claim, &tries, trouble).await;
+                return self.decide(delivery, claim, &answer, &blame, &token);
             }
         }
-    }
-
-    /// Tells the app's gate, which hears every answer at once: pauses must not wait for this delivery's retries.
-    fn learn(&self, delivery: &Delivery, answer: &SendAnswer) -> bool {
-        let gate = self.gates.of(&delivery.event.app_id);
-        delivery.recipient.openid().is_some_and(|openid| gate.learn(openid, answer))
     }
 
     async fn request(&self, delivery: &Delivery, token: &AccessToken, app: &App) -> SendAnswer {
@@ -184,28 +199,26 @@ impl Pipeline {
         delivery: &Delivery,
         claim: &Claim,
         answer: &SendAnswer,
-        tries: &Tries,
+        blame: &Blame,
         token: &Arc<AccessToken>,
-        go: Go,
     ) -> Attempted {
         let class = classify_send(answer);
-        drop(go);
         let situation = Situation {
             ladder: &self.settings.ladder,
             step: delivery.progress.step,
             on_unknown: delivery.event.on_unknown.unwrap_or(self.settings.on_unknown),
-            attempts: claim.row.attempts + tries.charged,
+            attempts: claim.row.attempts + blame.charged,
             timeouts: claim.row.timeouts,
-            unknown_before: claim.row.unknown_before,
+            unknown_before: claim.row.unknowns > 0,
             counted: claim.row.consent.is_some_and(|consent| consent.remaining.is_some()),
             msgid: answer.msgid(),
             retry_after: answer.retry_after(),
-            is_the_apps: tries.is_the_apps,
+            is_the_apps: blame.is_the_apps,
         };
         let outcome = decide::outcome(class, &situation);
         Attempted {
             facts: answer.facts(),
-            charged: if outcome == Outcome::Uncharged { 0 } else { tries.charged },
+            charged: if outcome == Outcome::Uncharged { 0 } else { blame.charged },
             outcome,
             unknown: class == Class::Unknown,
             token_generation: Some(token.generation()),
@@ -214,12 +227,48 @@ impl Pipeline {
     }
 }
 
+impl Tries {
+    fn none() -> Self {
+        Self { answered: 0, troubles: Vec::new(), conflicts: 0, tokens: 0, quick: Delays::quick_retry() }
+    }
+
+    fn note(&mut self, class: Class, trouble: Option<Trouble>) {
+        self.answered += i32::from(trouble.is_none() && is_charged(class));
+        self.troubles.extend(trouble);
+    }
+
+    /// Troubles whose verdict now is one of these, as a number of requests.
+    fn troubles_that(&self, gate: &Gate, count: impl Fn(Verdict) -> bool) -> i32 {
+        let counted = self.troubles.iter().filter(|trouble| count(gate.verdict(trouble))).count();
+        i32::try_from(counted).unwrap_or(i32::MAX)
+    }
+}
+
+/// Tells the app's gate, which hears every answer at once: pauses must not wait for this delivery's retries.
+fn learn(gate: &Gate, delivery: &Delivery, begun: Instant, answer: &SendAnswer) -> Option<Trouble> {
+    let (openid, template_id) = (delivery.recipient.openid()?, &delivery.event.template_id);
+    gate.learn(&Asked { openid, template_id, begun }, answer)
+}
+
+/// Whom to charge. Where the last answer was trouble, waits a little for what others meet; what nobody has cleared by then
+/// is the delivery's own.
+async fn blame(gate: &Gate, claim: &Claim, tries: &Tries, last: Option<Trouble>) -> Blame {
+    let patience = claim.time_for(ROOM_TO_SETTLE).unwrap_or_default().min(VERDICT_WITHIN);
+    let is_the_apps = match last {
+        Some(trouble) => gate.verdict_within(&trouble, patience).await == Verdict::Apps,
+        None => false,
+    };
+    let troubles = tries.troubles_that(gate, |verdict| verdict != Verdict::Apps);
+    Blame { charged: tries.answered + troubles, is_the_apps }
+}
+
 /// The app's troubles, and two processes meeting at one user, are not the delivery's doing.
 fn is_charged(class: Class) -> bool {
     !matches!(class, Class::Token | Class::AppFault(_) | Class::Quota | Class::Throttled | Class::Conflict)
 }
 
-/// Handed on without a verdict on this delivery: requests made so far still count.
-fn uncharged(tries: &Tries) -> Attempted {
-    Attempted { charged: tries.charged, ..Attempted::without_request(Outcome::Uncharged) }
+/// Handed on without a verdict on this delivery: requests made so far still count, where they are known to be its own.
+fn uncharged(tries: &Tries, gate: &Gate) -> Attempted {
+    let troubles = tries.troubles_that(gate, |verdict| verdict == Verdict::Deliverys);
+    Attempted { charged: tries.answered + troubles, ..Attempted::without_request(Outcome::Uncharged) }
 }

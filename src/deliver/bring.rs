@@ -26,6 +26,8 @@ pub(super) enum Brought {
     Held,
     /// Its app is paused, or takes long, and nothing was done about it.
     Paused,
+    /// Its template is paused until then, and nothing was done about it.
+    TemplatePaused(Timestamp),
 }
 
 impl Pipeline {
@@ -71,6 +73,7 @@ impl Pipeline {
             Brought::AsFarAsItGoes => Ok(()),
             Brought::Held => self.hand_on_unchanged(&delivery, origin, self.settings.ladder.first()).await,
             Brought::Paused => self.hand_to_lane(&delivery, origin, delivery.progress).await,
+            Brought::TemplatePaused(due) => self.wait_until(&delivery, origin, due).await,
         }
     }
 
@@ -88,6 +91,7 @@ impl Pipeline {
             Err(NotReady::NoOpenid) => return Ok(Brought::AsFarAsItGoes),
             Err(NotReady::Held) => return Ok(Brought::Held),
             Err(NotReady::Paused) => return Ok(Brought::Paused),
+            Err(NotReady::TemplatePaused(due)) => return Ok(Brought::TemplatePaused(due)),
         };
         crash_point("ready");
         let claim = match self.claim(delivery, origin).await? {

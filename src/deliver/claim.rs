@@ -119,6 +119,6 @@ impl Pipeline {
         let refusal = row.consent.map_or(Err(SkipReason::NotBound), |consent| consent.allows()).err()?;
         // An attempt nobody knows the end of may have used the last send: then this is not the user's refusal.
         let may_be_ours = matches!(refusal, SkipReason::QuotaUsed | SkipReason::Rejected);
-        Some(if row.unknown_before && may_be_ours { SkipReason::RefusedAfterUnknown } else { refusal })
+        Some(if row.unknowns > 0 && may_be_ours { SkipReason::RefusedAfterUnknown } else { refusal })
     }
 }

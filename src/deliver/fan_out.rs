@@ -144,8 +144,15 @@ impl Pipeline {
         let at_once = self.lane_in_hand(&event.app_id, MAX_AT_ONCE);
         let ends: Vec<Result<Brought, Left>> = stream::iter(steps).buffer_unordered(at_once).collect().await;
         let ends: Vec<Brought> = ends.into_iter().collect::<Result<_, _>>()?;
+        let template_due = ends.iter().find_map(|end| match end {
+            Brought::TemplatePaused(due) => Some(*due),
+            _ => None,
+        });
         match () {
             () if ends.contains(&Brought::Paused) => Err(Pause::InLane),
+            () if let Some(due) = template_due => {
+                Err(Pause::Wait(due.duration_since(clock::now()).try_into().unwrap_or_default()))
+            }
             () if ends.contains(&Brought::Held) => Err(Pause::Wait(self.settings.ladder.first())),
             () => Ok(()),
         }

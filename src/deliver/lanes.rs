@@ -8,7 +8,7 @@ use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
 
 use super::apps::AppWatch;
-use super::gates::{Ends, Gate, Pause};
+use super::gates::{Ends, Gate, State};
 use super::intake::take_in;
 use super::origin::Origin;
 use super::slots::Rank;
@@ -143,18 +143,18 @@ impl Lane {
         let mut state = self.gate.watch();
         let soft = &self.pipeline.stops.soft;
         while !soft.is_cancelled() {
-            let now = *state.borrow_and_update();
-            let next_look = match now {
+            let ends = state.borrow_and_update().ends();
+            let next_look = match ends {
                 None => {
                     self.feed(&mut state).await;
                     continue;
                 }
-                Some(Pause { ends: Ends::ByProbe { at, .. }, .. }) if at <= Instant::now() => {
+                Some(Ends::ByProbe { at, .. }) if at <= Instant::now() => {
                     self.probe(&mut state).await;
                     continue;
                 }
-                Some(Pause { ends: Ends::ByProbe { at, .. }, .. }) => at,
-                Some(Pause { ends: Ends::Probing | Ends::ByToken | Ends::ByQuota { .. }, .. }) => {
+                Some(Ends::ByProbe { at, .. }) => at,
+                Some(Ends::Probing | Ends::ByToken | Ends::ByQuota { .. } | Ends::ByHand) => {
                     Instant::now() + LOOK_EVERY
                 }
             };
@@ -167,7 +167,7 @@ impl Lane {
     }
 
     /// Takes in what the lane holds until the gate shuts.
-    async fn feed(&self, state: &mut watch::Receiver<Option<Pause>>) {
+    async fn feed(&self, state: &mut watch::Receiver<State>) {
         let prefetch = self.prefetch();
         let mut lane = self.subscribe(prefetch);
         // Until the app's rate asks for another window.
@@ -176,7 +176,7 @@ impl Lane {
                 biased;
                 () = self.pipeline.stops.soft.cancelled() => break,
                 // The gate is the process's own and never goes away.
-                _ = state.changed() => if state.borrow_and_update().is_some() { break },
+                _ = state.changed() => if state.borrow_and_update().is_shut() { break },
                 next = lane.next() => match next {
                     Some(incoming) => {
                         self.pipeline.tasks.spawn(take_in(Arc::clone(&self.pipeline), incoming, Rank::Lane));
@@ -189,7 +189,7 @@ impl Lane {
     }
 
     /// Lets one message of the lane try whether the app works again; a fresh event may be quicker.
-    async fn probe(&self, state: &mut watch::Receiver<Option<Pause>>) {
+    async fn probe(&self, state: &mut watch::Receiver<State>) {
         let mut lane = self.subscribe(1);
         tokio::select! {
             biased;

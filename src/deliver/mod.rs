@@ -23,6 +23,7 @@ mod lanes;
 mod ledger;
 mod limits;
 mod origin;
+mod pauses;
 mod plan;
 mod quota;
 mod rates;
@@ -91,6 +92,7 @@ pub struct Stops {
 /// Everything a delivery meets on its way; shared by all tasks of a process.
 pub struct Pipeline {
     settings: Settings,
+    db: Database,
     ledger: Ledger,
     broker: Broker,
     publisher: Publisher,
@@ -122,7 +124,7 @@ impl Pipeline {
             unlisted: Unlisted::default(),
             slots: Slots::new(settings.concurrency),
             rates: Rates::default(),
-            quotas: Quotas::new(partners.db),
+            quotas: Quotas::new(partners.db.clone()),
             lanes: Lanes::default(),
             tasks: TaskTracker::new(),
             publisher: partners.broker.publisher(),
@@ -130,6 +132,7 @@ impl Pipeline {
             broker: partners.broker,
             wechat: partners.wechat,
             tokens: partners.tokens,
+            db: partners.db,
             metrics: partners.metrics,
             settings,
             stops,

@@ -1,13 +1,17 @@
 //! All the waiting a delivery does, before its claim: turn, token, its app's share, an open app. Bounded, and uncharged.
 
+use std::sync::Arc;
 use std::time::Duration;
+
+use jiff::Timestamp;
 
 use super::Pipeline;
 use super::apps::AppWatch;
-use super::gates::{Ends, Gate, Pass, Probe};
+use super::gates::{Ends, Gate, Pass, Probe, TemplateProbe};
 use super::limits::Share;
 use super::slots::Rank;
 use super::turns::Turn;
+use crate::clock;
 use crate::domain::delivery::Delivery;
 
 /// How often an idle loop shows that it lives.
@@ -25,6 +29,8 @@ pub(super) struct Go {
     pub(super) app: AppWatch,
     /// Present when this delivery tries whether a paused app works again.
     pub(super) probe: Option<Probe>,
+    /// The same for a paused template.
+    _template_probe: Option<TemplateProbe>,
     pub(super) share: Share,
 }
 
@@ -38,6 +44,8 @@ pub(super) enum NotReady {
     Held,
     /// The app is paused, or a fresh delivery would wait long for it: to its lane.
     Paused,
+    /// Its template is paused: round the ladder until then.
+    TemplatePaused(Timestamp),
 }
 
 impl Pipeline {
@@ -54,20 +62,43 @@ impl Pipeline {
     async fn wait_for_all(&self, delivery: &Delivery, rank: Rank) -> Result<Ready, NotReady> {
         let app_id = &delivery.event.app_id;
         let openid = delivery.recipient.openid().ok_or(NotReady::NoOpenid)?;
+        let gate = self.gates.of(app_id);
+        self.gates.informed().await;
+        self.template_due(delivery, &gate)?;
         let turn = self.turns.take(app_id, openid).await;
         let Ok(mut app) = self.app_of(&delivery.event).await else { return Err(NotReady::Held) };
-        let gate = self.gates.of(app_id);
         if app.app().active {
             self.token_or_pause(&mut app, &gate).await?;
         }
         let share = self.take_share(&app.app(), rank).await?;
-        // Asked last, with everything else in hand: a probe that waits would keep the others out.
+        // Asked last, with everything else in hand: a probe that waits would keep the others out. The template before the app,
+        // whose probe is worth more.
+        let template_probe = self.template_pass(delivery, &gate)?;
         let probe = match gate.pass() {
             Pass::Open => None,
             Pass::Probe(probe) => Some(probe),
             Pass::Paused => return Err(NotReady::Paused),
         };
-        Ok(Ready { turn, go: Go { app, probe, share } })
+        Ok(Ready { turn, go: Go { app, probe, _template_probe: template_probe, share } })
+    }
+
+    /// A paused template is found out before anything is waited for. (Who is too old to be sent needs no template to be skipped.)
+    fn template_due(&self, delivery: &Delivery, gate: &Gate) -> Result<(), NotReady> {
+        match gate.template_paused_until(&delivery.event.template_id) {
+            Some(due) if !delivery.is_expired(clock::now()) => Err(NotReady::TemplatePaused(due)),
+            _ => Ok(()),
+        }
+    }
+
+    fn template_pass(
+        &self,
+        delivery: &Delivery,
+        gate: &Arc<Gate>,
+    ) -> Result<Option<TemplateProbe>, NotReady> {
+        if delivery.is_expired(clock::now()) {
+            return Ok(None);
+        }
+        gate.template_pass(&delivery.event.template_id).map_err(NotReady::TemplatePaused)
     }
 
     /// Waits for the token; not where the refresher has said that there will be none.
@@ -76,7 +107,7 @@ impl Pipeline {
         tokio::select! {
             biased;
             is_there = app.token_ready() => if is_there { Ok(()) } else { Err(NotReady::Held) },
-            _ = state.wait_for(|pause| pause.is_some_and(|pause| pause.ends == Ends::ByToken)) => {
+            _ = state.wait_for(|state| matches!(state.ends(), Some(Ends::ByToken | Ends::ByHand))) => {
                 Err(NotReady::Paused)
             }
         }

@@ -69,6 +69,11 @@ impl Pipeline {
                 self.next_turn(delivery, origin, Progress { step, ..failed }, after).await
             }
             Outcome::Unknown => self.next_turn(delivery, origin, failed, first).await,
+            Outcome::Uncharged if attempted.unknown => {
+                // Each of these may have reached the user, and while an outage lasts policy does not end it: ever more rarely.
+                let before = usize::try_from(claim.row.unknowns).unwrap_or_default();
+                self.next_turn(delivery, origin, failed, self.settings.ladder.nth(before)).await
+            }
             Outcome::Uncharged => self.set_aside(delivery, origin).await,
             Outcome::Dead(reason) => {
                 let obituary = obituary(delivery, claim, attempted, reason);
@@ -159,6 +164,8 @@ fn request(
         facts: attempted.facts.clone(),
         attempts: attempted.charged,
         unknown: attempted.unknown,
+        // What an outage of the app left unknown is not held against the delivery by the policy.
+        timed_out: attempted.unknown && attempted.outcome != Outcome::Uncharged,
         consent: consent_change(claim, attempted),
         user_id: claim.row.user_id,
         token_generation: attempted.token_generation,

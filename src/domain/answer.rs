@@ -9,6 +9,7 @@ mod errmsg;
 use std::time::Duration;
 
 use super::outcome::AnswerFacts;
+pub use super::pause::PauseReason;
 pub use codes::{ERROR_CODES, ErrorCode, explain};
 pub use errmsg::{MAX_ERRMSG_CHARS, blocked_ip, bounded, field_of, rid_of};
 
@@ -152,80 +153,6 @@ impl Class {
             Self::Throttled => Some(PauseReason::Throttled),
             _ => None,
         }
-    }
-}
-
-/// Why an app is not sent to for a while. A closed list: it is a label of `wechat_notifier_app_paused`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub enum PauseReason {
-    /// WeChat knows no such appid.
-    AppidWrong,
-    SecretWrong,
-    /// The stored secret or token is sealed, and our master key does not open it.
-    SecretSealed,
-    /// The secret was frozen in the console; thawing takes ten minutes to act.
-    SecretFrozen,
-    /// Our address is not on the app's whitelist, or its administrator has yet to allow it.
-    IpNotAllowed,
-    /// The account lacks the ability, or has not granted it.
-    NotAuthorised,
-    /// The account, or this API for it, is banned, restricted or frozen.
-    AppBanned,
-    /// What reaches WeChat is not what we sent: a proxy or a wrong `wechat.api_base`.
-    ApiMisrouted,
-    /// Good tokens, as far as the token endpoint knows, are refused again and again.
-    TokenRejected,
-    /// No token can be had.
-    NoToken,
-    /// The day's calls are used up.
-    Quota,
-    /// The minute's calls are used up.
-    Throttled,
-    /// No good answer for a while, whoever the message was for.
-    Away,
-}
-
-impl PauseReason {
-    /// Every reason.
-    pub const ALL: &[Self] = &[
-        Self::AppidWrong,
-        Self::SecretWrong,
-        Self::SecretSealed,
-        Self::SecretFrozen,
-        Self::IpNotAllowed,
-        Self::NotAuthorised,
-        Self::AppBanned,
-        Self::ApiMisrouted,
-        Self::TokenRejected,
-        Self::NoToken,
-        Self::Quota,
-        Self::Throttled,
-        Self::Away,
-    ];
-
-    /// The word in metrics and logs.
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::AppidWrong => "appid_wrong",
-            Self::SecretWrong => "secret_wrong",
-            Self::SecretSealed => "secret_sealed",
-            Self::SecretFrozen => "secret_frozen",
-            Self::IpNotAllowed => "ip_not_allowed",
-            Self::NotAuthorised => "not_authorised",
-            Self::AppBanned => "app_banned",
-            Self::ApiMisrouted => "api_misrouted",
-            Self::TokenRejected => "token_rejected",
-            Self::NoToken => "no_token",
-            Self::Quota => "quota",
-            Self::Throttled => "throttled",
-            Self::Away => "away",
-        }
-    }
-}
-
-impl std::fmt::Display for PauseReason {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(self.as_str())
     }
 }
 

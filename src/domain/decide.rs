@@ -26,7 +26,7 @@ pub struct Situation<'a> {
     pub msgid: Option<u64>,
     /// WeChat's wish: not again before this long.
     pub retry_after: Option<Duration>,
-    /// Nobody of this app's users could be reached lately: a transient trouble is not this delivery's.
+    /// Nobody of this app's users could be reached lately: the trouble is not this delivery's.
     pub is_the_apps: bool,
 }
 
@@ -38,6 +38,10 @@ pub fn outcome(class: Class, situation: &Situation<'_>) -> Outcome {
             Outcome::Uncharged
         }
         Class::Transient if situation.is_the_apps => Outcome::Uncharged,
+        // Who would rather have no message than two is not sent to again for any reason.
+        Class::Unknown if situation.is_the_apps && situation.on_unknown == OnUnknown::Resend => {
+            Outcome::Uncharged
+        }
         Class::Unlisted if situation.attempts >= MAX_UNLISTED_ATTEMPTS => {
             Outcome::Dead(DeadReason::Exhausted)
         }
@@ -117,6 +121,10 @@ mod tests {
         }
         let away = |s: &mut Situation<'_>| (s.step, s.is_the_apps) = (9, true);
         assert_eq!(decided(Class::Transient, away), Outcome::Uncharged);
+        let hangs = |s: &mut Situation<'_>| (s.timeouts, s.is_the_apps) = (9, true);
+        assert_eq!(decided(Class::Unknown, hangs), Outcome::Uncharged);
+        let parked = |s: &mut Situation<'_>| (s.on_unknown, s.is_the_apps) = (OnUnknown::Park, true);
+        assert_eq!(decided(Class::Unknown, parked), Outcome::Dead(DeadReason::UnknownOutcome));
     }
 
     #[test]

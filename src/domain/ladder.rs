@@ -60,6 +60,11 @@ impl Ladder {
         self.0[0]
     }
 
+    /// The step to wait on after `times` times before; the longest, once all are used.
+    pub fn nth(&self, times: usize) -> Duration {
+        self.0[times.min(self.0.len() - 1)]
+    }
+
     /// The longest step that does not overshoot `wait`; the first where all do.
     pub fn towards(&self, wait: Duration) -> Duration {
         self.0.iter().rev().find(|delay| **delay <= wait).copied().unwrap_or(self.0[0])
@@ -98,6 +103,11 @@ mod tests {
         assert_eq!(ladder().delay(1, wish(5)), Some(Duration::from_secs(60)));
         assert_eq!(ladder().delay(0, wish(61)), Some(Duration::from_secs(300)));
         assert_eq!(ladder().delay(0, wish(9_999)), Some(Duration::from_secs(300)));
+    }
+
+    #[test]
+    fn what_has_no_end_of_its_own_comes_ever_more_rarely() {
+        assert_eq!([0, 1, 2, 3, 99].map(|times| ladder().nth(times).as_secs()), [10, 60, 300, 300, 300]);
     }
 
     #[test]

@@ -2,7 +2,7 @@
 //!
 //! In reading order: what was said ([`event`]), who is meant ([`recipient`], [`consent`]), the duty that follows
 //! ([`delivery`], and the message it waits in, [`carrier`]), how two processes share it ([`protocol`]), what WeChat's
-//! answer means ([`answer`]), what follows from that ([`outcome`]), and when to try again ([`ladder`]).
+//! answer means ([`answer`]), what follows from that ([`outcome`], and for the app, [`pause`]), and when to try again ([`ladder`]).
 
 pub mod answer;
 pub mod app;
@@ -15,6 +15,7 @@ pub mod ids;
 pub mod ladder;
 pub mod letter;
 pub mod outcome;
+pub mod pause;
 pub mod plan;
 pub mod playbook;
 pub mod protocol;

@@ -137,6 +137,12 @@ impl Metrics {
         }
     }
 
+    /// So many templates of an app are not sent just now.
+    pub fn templates_paused(&self, app: &AppId, count: usize) {
+        let count = i64::try_from(count).unwrap_or(i64::MAX);
+        self.templates_paused.with_label_values(&[&*self.app(app)]).set(count);
+    }
+
     /// The outcome of a lost claim was dropped.
     pub fn dropped_settlement(&self) {
         self.dropped_settlements.inc();

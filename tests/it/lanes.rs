@@ -133,35 +133,3 @@ async fn a_slow_app_does_not_delay_another() {
     world.all_ended(2_050).await;
     world.conserved([]).await;
 }
-
-#[tokio::test]
-async fn while_wechat_is_away_nothing_dies_and_only_who_noticed_it_is_charged() {
-    let world = World::new().await;
-    world.crowd(60).await;
-    let daemon = world.daemon().await;
-    world.wechat.fault(json!({"match": {"path": "send"}, "action": {"http_status": 503}})).await;
-
-    // The tests' ladder is over after three seconds: charged for it, every delivery would be dead before the pause.
-    world.publish_all((1..=60).map(|n| event(&format!("e-{n}")).to(&[&format!("user-{n}")]))).await;
-    let away = format!("wechat_notifier_app_paused{{app_id=\"{APP}\",reason=\"away\"}}");
-    eventually("the app to be paused", async || (daemon.metric(&away).await == 1.0).then_some(())).await;
-    eventually("most to wait in the lane", async || {
-        world.depth(&format!("lane.{APP}")).await.filter(|depth| *depth >= 50)
-    })
-    .await;
-
-    world.wechat.heal().await;
-    world.all_ended(60).await;
-    let charged: Vec<_> = world
-        .ledger()
-        .await
-        .into_iter()
-        .filter(|row| (row.end().as_str(), row.attempts) != ("sent", 1))
-        .collect();
-    // Trouble with fewer than five users may be theirs: the first four before it was noticed, and four whose trouble came back
-    // after somebody else's first good answer.
-    assert!(charged.len() <= 8 && charged.iter().all(|row| row.end() == "sent"), "{charged:#?}");
-    assert_eq!(world.letters().await, [""; 0]);
-    assert_eq!(daemon.metric(&away).await, 0.0);
-    world.conserved([]).await;
-}

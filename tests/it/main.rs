@@ -23,6 +23,7 @@ mod letters;
 mod main_story;
 mod migrations;
 mod operating;
+mod pauses;
 mod poison;
 mod protocol_sql;
 mod protocol_story;

@@ -4,7 +4,9 @@ use std::collections::BTreeMap;
 
 use super::reasons::{errcode, meaning};
 use crate::cli::output::{Masking, time};
+use crate::cli::pauses::{distinct, in_full};
 use crate::db::letters;
+use crate::db::pauses;
 use crate::db::registry::rules::Rule;
 use crate::db::story::Delivery;
 
@@ -19,6 +21,8 @@ pub struct Chapter {
     pub letters: Vec<letters::Found>,
     /// The rules of now.
     pub rules: Vec<Rule>,
+    /// Pauses in force of its app and its template.
+    pub pauses: Vec<pauses::Found>,
 }
 
 impl Chapter {
@@ -59,6 +63,7 @@ fn counts(chapter: &Chapter) -> String {
 fn of_delivery(delivery: &Delivery, chapter: &Chapter, masking: Masking) -> String {
     let parts = [
         format!("{}: {}", who(delivery, masking), what_happened(delivery)),
+        paused(delivery, &chapter.pauses),
         last_answer(delivery),
         unknowns(delivery),
         named_by(delivery, &chapter.rules),
@@ -125,6 +130,14 @@ fn unknowns(delivery: &Delivery) -> String {
         1 => "the outcome of 1 attempt is unknown, it may have reached the user".to_owned(),
         count => format!("the outcome of {count} attempts is unknown, each may have reached the user"),
     }
+}
+
+/// Why a delivery that waits has to.
+fn paused(delivery: &Delivery, pauses: &[pauses::Found]) -> String {
+    if !matches!(delivery.status.as_str(), "planned" | "retrying") {
+        return String::new();
+    }
+    distinct(pauses).into_iter().map(in_full).collect::<Vec<_>>().join("; ")
 }
 
 fn named_by(delivery: &Delivery, rules: &[Rule]) -> String {

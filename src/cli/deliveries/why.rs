@@ -1,5 +1,7 @@
 //! `deliveries why`: gathers what is known of an event and has it told.
 
+use std::collections::BTreeSet;
+
 use anyhow::Result;
 use clap::Args;
 use serde_json::json;
@@ -10,6 +12,7 @@ use crate::cli::output::{Format, Masking};
 use crate::cli::{Exit, database};
 use crate::config::Config;
 use crate::db::letters;
+use crate::db::pauses;
 use crate::db::registry::{rules, users};
 use crate::db::{Database, story};
 
@@ -38,11 +41,7 @@ impl Why {
         let db = database(config)?;
         let mut chapters = self.chapters(&db).await?;
         if chapters.is_empty() {
-            eprintln!(
-                "nothing is known of event {}: it was not taken in yet, or it is older than the ledger reaches",
-                self.event
-            );
-            return Ok(Exit::FoundNothing);
+            return self.nothing_known(&db).await;
         }
         let mut sentences = Vec::new();
         for chapter in &mut chapters {
@@ -53,6 +52,20 @@ impl Why {
         }
         self.print(chapters, sentences)?;
         Ok(Exit::Done)
+    }
+
+    async fn nothing_known(&self, db: &Database) -> Result<Exit> {
+        eprintln!(
+            "nothing is known of event {}: it was not taken in yet, or it is older than the ledger reaches",
+            self.event
+        );
+        let paused = pauses::list(db, None).await?;
+        let apps: BTreeSet<_> =
+            paused.iter().filter(|pause| pause.template_id.is_none()).map(|pause| &pause.app_id).collect();
+        for app_id in apps {
+            eprintln!("app {app_id} is paused: the event may wait in its lane; `app list` says why");
+        }
+        Ok(Exit::FoundNothing)
     }
 
     /// All that is known of the event, by company, app and template.
@@ -79,6 +92,7 @@ impl Why {
         }
         for chapter in &mut chapters {
             chapter.rules = rules::list(db, &rules_of(chapter)).await?;
+            chapter.pauses = pauses_of(db, chapter).await?;
         }
         Ok(chapters)
     }
@@ -100,14 +114,16 @@ impl Why {
     }
 
     fn print(self, chapters: Vec<Chapter>, sentences: Vec<String>) -> Result<()> {
-        let (mut deliveries, mut letters) = (Vec::new(), Vec::new());
+        let (mut deliveries, mut letters, mut pauses) = (Vec::new(), Vec::new(), Vec::new());
         for chapter in chapters {
+            pauses.extend(chapter.pauses);
             deliveries.extend(chapter.deliveries);
             letters.extend(chapter.letters);
         }
         deliveries.iter_mut().for_each(|delivery| mask(self.masking, delivery));
         letters.iter_mut().for_each(|letter| crate::cli::dlq::mask(self.masking, letter));
-        let story = json!({ "event_id": self.event, "deliveries": deliveries, "letters": letters, "story": sentences });
+        let story = json!({ "event_id": self.event, "deliveries": deliveries, "letters": letters,
+                            "pauses": pauses, "story": sentences });
         self.format.one(&story, |_| sentences.join("\n"))
     }
 }
@@ -161,6 +177,13 @@ fn chapter<'a>(
         chapters.len() - 1
     });
     &mut chapters[position]
+}
+
+async fn pauses_of(db: &Database, chapter: &Chapter) -> Result<Vec<pauses::Found>> {
+    let Some(app_id) = chapter.app_id.as_deref() else { return Ok(Vec::new()) };
+    let mut pauses = pauses::list(db, Some(app_id)).await?;
+    pauses.retain(|pause| pause.template_id.is_none() || pause.template_id == chapter.template_id);
+    Ok(pauses)
 }
 
 fn rules_of(chapter: &Chapter) -> rules::RuleFilter {

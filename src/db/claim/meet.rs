@@ -169,7 +169,7 @@ fn answer(met: &Met<'_>) -> Answer {
         user_id: met.user_id,
         attempts: met.attempts,
         timeouts: if starts_anew(met) { 0 } else { met.timeouts },
-        unknown_before: met.unknowns > 0 || takes_over(met.meeting),
+        unknowns: met.unknowns + i32::from(takes_over(met.meeting)),
     });
     Answer { meeting: met.meeting, claim, reused: met.reused }
 }

@@ -52,6 +52,7 @@ impl Book {
             facts: AnswerFacts::default(),
             attempts: 1,
             unknown: false,
+            timed_out: false,
             consent,
             user_id: granted.user_id,
             token_generation: None,

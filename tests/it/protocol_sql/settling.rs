@@ -50,6 +50,7 @@ fn request(number: usize, row_id: i64, case: &Case) -> Request {
         facts: AnswerFacts::default(),
         attempts: 2,
         unknown: case.unknown,
+        timed_out: case.unknown,
         consent: ConsentChange::Nothing,
         user_id: None,
         token_generation: Some(4),

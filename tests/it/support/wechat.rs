@@ -13,22 +13,33 @@ pub struct WeChat {
 
 impl WeChat {
     pub(super) async fn start() -> Self {
-        let mut child = Command::new(env!("CARGO_BIN_EXE_wechat-simulator"))
-            .args(["--listen", "127.0.0.1:0"])
+        Self::at("127.0.0.1:0").expect("the simulator names its address")
+    }
+
+    /// Listening at this address, if that is free.
+    fn at(address: &str) -> Option<Self> {
+        let child = Command::new(env!("CARGO_BIN_EXE_wechat-simulator"))
+            .args(["--listen", address])
             .stdout(Stdio::piped())
             .stderr(Stdio::null())
             .spawn()
             .unwrap();
+        let mut wechat = Self { child, base: String::new() };
         let mut line = String::new();
-        BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
-        let base =
-            line.trim().strip_prefix("listening on ").expect("the simulator names its address").to_owned();
-        Self { child, base }
+        BufReader::new(wechat.child.stdout.take().unwrap()).read_line(&mut line).unwrap();
+        wechat.base = line.trim().strip_prefix("listening on ")?.to_owned();
+        Some(wechat)
     }
 
     /// Makes an app known.
     pub async fn register(&self, app_id: &str, secret: &str) {
         self.tell("apps", json!({ "appid": app_id, "secret": secret })).await;
+    }
+
+    /// After [`Self::kill`]: it listens again where it did, and remembers nothing.
+    pub async fn come_back(&mut self) {
+        let address = self.base.trim_start_matches("http://").to_owned();
+        *self = super::eventually("the address to be free again", async || Self::at(&address)).await;
     }
 
     /// Posts to `/_sim/<what>`.

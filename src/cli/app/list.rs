@@ -1,0 +1,80 @@
+//! `app list`: the registered mini programs, and which of them are paused.
+
+use anyhow::Result;
+use clap::Args;
+use serde::Serialize;
+
+use crate::cli::output::{Format, or_dash, time};
+use crate::cli::pauses::{distinct, in_short};
+use crate::cli::{Exit, database};
+use crate::config::Config;
+use crate::db::pauses::{self, Found};
+use crate::db::registry::apps;
+
+#[derive(Debug, Args)]
+#[command(after_help = "Example:\n  wechat-notifier app list --json")]
+pub struct List {
+    #[command(flatten)]
+    format: Format,
+}
+
+/// An app, and its pauses in force.
+#[derive(Serialize)]
+struct Listed {
+    #[serde(flatten)]
+    app: apps::App,
+    pauses: Vec<Found>,
+}
+
+impl List {
+    pub async fn execute(self, config: &Config) -> Result<Exit> {
+        let db = database(config)?;
+        let mut pauses = pauses::by_app(&db).await?;
+        let listed = |app: apps::App| Listed { pauses: pauses.remove(&app.app_id).unwrap_or_default(), app };
+        let apps: Vec<Listed> = apps::list(&db).await?.into_iter().map(listed).collect();
+        let header = [
+            "app",
+            "name",
+            "company",
+            "state",
+            "paused",
+            "secret",
+            "token api",
+            "rate/s",
+            "used/quota today",
+            "changed",
+        ];
+        self.format.list(&apps, header, |Listed { app, pauses }| {
+            [
+                app.app_id.clone(),
+                or_dash(app.app_name.as_ref()),
+                app.company_no.clone().unwrap_or_else(|| "any".to_owned()),
+                (if app.active { "on" } else { "off" }).to_owned(),
+                paused(pauses),
+                (match (app.has_secret, app.secret_sealed) {
+                    (false, _) => "MISSING",
+                    (true, true) => "sealed",
+                    (true, false) => "plain",
+                })
+                .to_owned(),
+                app.token_api.clone(),
+                or_dash(app.rate_per_second),
+                used_of_quota(app),
+                time(app.update_time),
+            ]
+        })?;
+        Ok(Exit::Done)
+    }
+}
+
+fn paused(pauses: &[Found]) -> String {
+    if pauses.is_empty() {
+        return "-".to_owned();
+    }
+    distinct(pauses).into_iter().map(in_short).collect::<Vec<_>>().join("\n")
+}
+
+fn used_of_quota(app: &apps::App) -> String {
+    app.daily_quota
+        .map_or_else(|| "-".to_owned(), |quota| format!("{}/{quota}", app.quota_used.unwrap_or_default()))
+}

@@ -1,0 +1,94 @@
+//! `app pause|resume`: nothing is sent for a while because an operator says so.
+
+use anyhow::Result;
+use clap::Args;
+
+use crate::cli::operator::operator;
+use crate::cli::output::line;
+use crate::cli::{Exit, database};
+use crate::config::Config;
+use crate::db::pauses::{self, Resumed};
+use crate::db::registry::apps;
+use crate::db::{Database, tokens};
+use crate::domain::ids::{AppId, TemplateId};
+
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Example:\n  wechat-notifier app pause wx0123456789abcdef --why 'wrong price in the template'\n\n\
+All daemons stop within seconds and stay so, also across restarts, until `app resume`. What waits is charged nothing; past its \
+expiry it is skipped as expired."
+)]
+pub struct Pause {
+    #[command(flatten)]
+    what: What,
+    /// Why, for whoever looks later
+    #[arg(long, value_name = "TEXT")]
+    why: String,
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = "Example:\n  wechat-notifier app resume wx0123456789abcdef\n\n\
+Lifts what was paused by hand. What a daemon paused by itself is tried at once, by one delivery, and goes on if that gets through.")]
+pub struct Resume {
+    #[command(flatten)]
+    what: What,
+}
+
+#[derive(Debug, Args)]
+struct What {
+    /// The mini program's appid
+    #[arg(value_name = "APPID")]
+    app_id: AppId,
+    /// Only this template of it
+    #[arg(long, value_name = "TEMPLATE")]
+    template: Option<TemplateId>,
+}
+
+impl What {
+    fn name(&self) -> String {
+        let template = self.template.as_ref().map(|id| format!("template {id} of ")).unwrap_or_default();
+        format!("{template}app {}", self.app_id)
+    }
+
+    fn unknown_app(&self) -> Exit {
+        eprintln!("no app {} is registered; `app list` shows those that are", self.app_id);
+        Exit::FoundNothing
+    }
+}
+
+impl Pause {
+    pub async fn execute(self, config: &Config) -> Result<Exit> {
+        let What { app_id, template } = &self.what;
+        let db = database(config)?;
+        if !pauses::pause(&db, app_id, template.as_ref(), &self.why, &operator()).await? {
+            return Ok(self.what.unknown_app());
+        }
+        line(&format!("paused {}; `app resume` lifts it", self.what.name()))?;
+        Ok(Exit::Done)
+    }
+}
+
+impl Resume {
+    pub async fn execute(self, config: &Config) -> Result<Exit> {
+        let What { app_id, template } = &self.what;
+        let db = database(config)?;
+        let Resumed { by_hand, daemons } = pauses::resume(&db, app_id, template.as_ref()).await?;
+        // An app without a token is not probed: it needs one first.
+        tokens::announce(&db, app_id).await?;
+        if !by_hand && daemons == 0 {
+            return self.nothing_to_resume(&db).await;
+        }
+        let lifted = by_hand.then(|| format!("lifted the pause by hand of {}", self.what.name()));
+        let tried = (daemons > 0).then(|| format!("{daemons} daemons try {} at once", self.what.name()));
+        line(&lifted.into_iter().chain(tried).collect::<Vec<_>>().join("; "))?;
+        Ok(Exit::Done)
+    }
+
+    async fn nothing_to_resume(&self, db: &Database) -> Result<Exit> {
+        if !apps::list(db).await?.iter().any(|app| app.app_id == self.what.app_id.as_str()) {
+            return Ok(self.what.unknown_app());
+        }
+        eprintln!("{} is not paused; `app list` shows what is", self.what.name());
+        Ok(Exit::FoundNothing)
+    }
+}

@@ -1,0 +1,293 @@
+//! Which templates of an app may be sent: one that WeChat refuses is paused alone, and tried by one delivery now and then.
+//!
+//! Deliveries of a paused template go round the ladder, not into the app's lane: they would fill its window there and stop the
+//! app's other templates. What WeChat refuses dies at once, so a template that is broken costs the deliveries that were
+//! in flight when the first answer came, and then one a probe.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use jiff::Timestamp;
+use tokio::time::Instant;
+
+use super::notices::Notice;
+use super::pause::{Ends, Facts};
+use crate::clock;
+use crate::domain::answer::{Class, SendAnswer};
+use crate::domain::ids::TemplateId;
+use crate::domain::pause::PauseReason;
+
+/// Until the first probe. Each probe of a template that stays broken is a dead letter.
+const FIRST_PROBE: Duration = Duration::from_secs(10);
+/// The wait doubles up to this: longer, and a template that was mended would seem broken for too long.
+const LONGEST_PROBE: Duration = Duration::from_secs(600);
+/// What waits for an operator looks again this often: two hops a minute cost little, and a `resume` is soon felt.
+const LOOK_AT_HAND_EVERY: Duration = Duration::from_secs(30);
+/// Paused templates of an app. A publisher can invent ids, and each is refused; those beyond are not paused, they die.
+const MAX_PAUSED: usize = 1_000;
+/// A paused template that nobody has wanted for so long is forgotten: its next message tries anew.
+const FORGOTTEN_AFTER: Duration = Duration::from_secs(3_600);
+
+/// The paused templates of one app.
+#[derive(Default)]
+pub(super) struct Templates(Mutex<HashMap<TemplateId, Shut>>);
+
+#[derive(Default)]
+struct Shut {
+    by_hand: Option<Arc<Facts>>,
+    own: Option<Own>,
+}
+
+struct Own {
+    facts: Arc<Facts>,
+    ends: Ends,
+    /// The wait before the next probe.
+    wait: Duration,
+    due_at: Instant,
+}
+
+/// What is said to a delivery.
+pub(super) enum TemplatePass {
+    Open,
+    /// This delivery tries. The pause must be told how it went, or that it did not come to an answer.
+    Probe,
+    /// Not before that time.
+    Until(Timestamp),
+}
+
+/// A change that people should hear of.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Change {
+    Paused(Arc<Facts>),
+    Resumed,
+}
+
+impl Templates {
+    /// Asks for one delivery.
+    pub(super) fn pass(&self, template_id: &TemplateId) -> TemplatePass {
+        match self.lock().get_mut(template_id) {
+            None => TemplatePass::Open,
+            Some(Shut { by_hand: Some(_), .. }) => TemplatePass::Until(in_time(LOOK_AT_HAND_EVERY)),
+            Some(Shut { own: Some(own), .. }) if own.ends.is_due() => {
+                own.ends = Ends::Probing;
+                TemplatePass::Probe
+            }
+            Some(Shut { own, .. }) => {
+                let due = own.as_ref().and_then(|own| own.ends.due());
+                TemplatePass::Until(due.unwrap_or_else(|| in_time(FIRST_PROBE)))
+            }
+        }
+    }
+
+    /// Until when a delivery need not even ask.
+    pub(super) fn paused_until(&self, template_id: &TemplateId) -> Option<Timestamp> {
+        let templates = self.lock();
+        let shut = templates.get(template_id)?;
+        match (&shut.by_hand, &shut.own) {
+            (Some(_), _) => Some(in_time(LOOK_AT_HAND_EVERY)),
+            (None, Some(own)) if own.ends.is_due() => None,
+            (None, own) => Some(own.as_ref()?.ends.due().unwrap_or_else(|| in_time(FIRST_PROBE))),
+        }
+    }
+
+    /// Takes note of WeChat's answer.
+    pub(super) fn learn(
+        &self,
+        template_id: &TemplateId,
+        class: Class,
+        answer: &SendAnswer,
+    ) -> Option<Change> {
+        match class {
+            Class::Template => self.refused(template_id, answer),
+            // Whatever else it says: it knows the template.
+            Class::Sent | Class::Recipient(_) | Class::Content => self.lift(template_id),
+            _ => None,
+        }
+    }
+
+    fn refused(&self, template_id: &TemplateId, answer: &SendAnswer) -> Option<Change> {
+        let mut templates = self.lock();
+        if !templates.contains_key(template_id) && templates.len() >= MAX_PAUSED {
+            return None;
+        }
+        let shut = templates.entry(template_id.clone()).or_default();
+        match &mut shut.own {
+            Some(own) if own.ends == Ends::Probing => {
+                own.wait_for((own.wait * 2).min(LONGEST_PROBE));
+                None
+            }
+            // Others were in flight when it was paused.
+            Some(_) => None,
+            None => {
+                let facts = Facts::of(answer);
+                shut.own = Some(Own::new(Arc::clone(&facts)));
+                Some(Change::Paused(facts))
+            }
+        }
+    }
+
+    fn lift(&self, template_id: &TemplateId) -> Option<Change> {
+        let mut templates = self.lock();
+        let lifted = templates.get_mut(template_id)?.own.take().map(|_| Change::Resumed);
+        templates.retain(|_, shut| shut.is_shut());
+        lifted
+    }
+
+    /// A probe has ended without telling anything: the next one may try soon.
+    pub(super) fn probe_told_nothing(&self, template_id: &TemplateId) {
+        if let Some(Shut { own: Some(own), .. }) = self.lock().get_mut(template_id)
+            && own.ends == Ends::Probing
+        {
+            own.wait_for(own.wait);
+        }
+    }
+
+    /// An operator wants it tried at once.
+    pub(super) fn probe_now(&self, template_id: &TemplateId) {
+        if let Some(Shut { own: Some(own), .. }) = self.lock().get_mut(template_id) {
+            own.wait_for(Duration::ZERO);
+            own.wait = FIRST_PROBE;
+        }
+    }
+
+    /// These, and no others, are paused by hand. Answers what is new.
+    pub(super) fn by_hand(&self, paused: &HashMap<TemplateId, Arc<Facts>>) -> Vec<(TemplateId, Change)> {
+        let mut templates = self.lock();
+        let mut changes = Vec::new();
+        for (template_id, shut) in templates.iter_mut() {
+            if shut.by_hand.is_some() && !paused.contains_key(template_id) {
+                shut.by_hand = None;
+                changes.push((template_id.clone(), Change::Resumed));
+            }
+        }
+        for (template_id, facts) in paused {
+            let shut = templates.entry(template_id.clone()).or_default();
+            if shut.by_hand.replace(Arc::clone(facts)).is_none() {
+                changes.push((template_id.clone(), Change::Paused(Arc::clone(facts))));
+            }
+        }
+        templates.retain(|_, shut| shut.is_shut());
+        changes
+    }
+
+    /// How many are paused, and what there is to post of those that we paused ourselves. Forgets what nobody wants.
+    pub(super) fn notices(&self) -> (usize, Vec<Notice>) {
+        let mut templates = self.lock();
+        let now = Instant::now();
+        for shut in templates.values_mut() {
+            shut.own = shut.own.take().filter(|own| own.due_at + FORGOTTEN_AFTER > now);
+        }
+        templates.retain(|_, shut| shut.is_shut());
+        let of_one = |(template_id, shut): (&TemplateId, &Shut)| {
+            let own = shut.own.as_ref()?;
+            Some(Notice {
+                template_id: Some(template_id.clone()),
+                reason: PauseReason::Template,
+                facts: Arc::clone(&own.facts),
+                until: own.ends.due(),
+            })
+        };
+        (templates.len(), templates.iter().filter_map(of_one).collect())
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashMap<TemplateId, Shut>> {
+        // Nothing panics under this lock.
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Shut {
+    fn is_shut(&self) -> bool {
+        self.by_hand.is_some() || self.own.is_some()
+    }
+}
+
+impl Own {
+    fn new(facts: Arc<Facts>) -> Self {
+        let ends = Ends::by_probe_in(FIRST_PROBE);
+        Self { facts, ends, wait: FIRST_PROBE, due_at: Instant::now() + FIRST_PROBE }
+    }
+
+    fn wait_for(&mut self, wait: Duration) {
+        (self.wait, self.due_at) = (wait, Instant::now() + wait);
+        self.ends = Ends::by_probe_in(wait);
+    }
+}
+
+fn in_time(wait: Duration) -> Timestamp {
+    clock::now().saturating_add(wait).unwrap_or(Timestamp::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn says(errcode: i64) -> SendAnswer {
+        SendAnswer::Read { errcode, errmsg: String::new(), rid: None, msgid: None }
+    }
+
+    fn template(text: &str) -> TemplateId {
+        text.parse().unwrap()
+    }
+
+    fn refused(templates: &Templates) -> Option<Change> {
+        templates.learn(&template("T1"), Class::Template, &says(40037))
+    }
+
+    fn is_open(templates: &Templates, text: &str) -> bool {
+        matches!(templates.pass(&template(text)), TemplatePass::Open)
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_refused_template_is_paused_alone_and_tried_ever_more_rarely() {
+        let templates = Templates::default();
+        assert!(matches!(refused(&templates), Some(Change::Paused(_))));
+        assert_eq!(refused(&templates), None, "those in flight tell nothing new");
+        assert!(is_open(&templates, "T2"));
+        for wait in [10, 20, 40, 80, 160, 320, 600, 600].map(Duration::from_secs) {
+            tokio::time::advance(wait - Duration::from_millis(1)).await;
+            assert!(matches!(templates.pass(&template("T1")), TemplatePass::Until(_)), "{wait:?}");
+            tokio::time::advance(Duration::from_millis(1)).await;
+            assert!(matches!(templates.pass(&template("T1")), TemplatePass::Probe), "{wait:?}");
+            assert!(matches!(templates.pass(&template("T1")), TemplatePass::Until(_)), "two probes at once");
+            assert_eq!(refused(&templates), None);
+        }
+        assert_eq!(templates.learn(&template("T1"), Class::Sent, &says(0)), Some(Change::Resumed));
+        assert!(is_open(&templates, "T1"));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_probe_that_tells_nothing_lets_another_try() {
+        let templates = Templates::default();
+        refused(&templates);
+        tokio::time::advance(FIRST_PROBE).await;
+        assert!(matches!(templates.pass(&template("T1")), TemplatePass::Probe));
+        templates.probe_told_nothing(&template("T1"));
+        tokio::time::advance(FIRST_PROBE).await;
+        assert!(matches!(templates.pass(&template("T1")), TemplatePass::Probe));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_operators_pause_stands_over_wechats_answers() {
+        let templates = Templates::default();
+        let by_hand = HashMap::from([(template("T1"), Facts::of(&says(0)))]);
+        assert!(matches!(templates.by_hand(&by_hand)[..], [(_, Change::Paused(_))]));
+        assert_eq!(templates.learn(&template("T1"), Class::Sent, &says(0)), None);
+        tokio::time::advance(LONGEST_PROBE * 2).await;
+        assert!(matches!(templates.pass(&template("T1")), TemplatePass::Until(_)), "it is not probed");
+        assert_eq!(templates.by_hand(&HashMap::new()), [(template("T1"), Change::Resumed)]);
+        assert!(is_open(&templates, "T1"));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn invented_templates_fill_no_memory() {
+        let templates = Templates::default();
+        for n in 0..2 * MAX_PAUSED {
+            templates.learn(&template(&format!("T{n}")), Class::Template, &says(40037));
+        }
+        assert_eq!(templates.notices().0, MAX_PAUSED);
+        tokio::time::advance(FORGOTTEN_AFTER + FIRST_PROBE).await;
+        assert_eq!(templates.notices().0, 0);
+    }
+}
