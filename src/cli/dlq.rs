@@ -48,6 +48,11 @@ impl Dlq {
     }
 }
 
+/// "1 letter", "17 letters".
+fn letters_in_words(count: u64) -> String {
+    if count == 1 { "1 letter".to_owned() } else { format!("{count} letters") }
+}
+
 /// Hides the openids of a letter, unless they are wanted.
 pub fn mask(masking: Masking, letter: &mut Found) {
     letter.recipient = letter.recipient.as_deref().map(|recipient| masking.recipient(recipient));

@@ -9,7 +9,7 @@ use anyhow::{Context, Result};
 use clap::Args;
 use serde_json::Value;
 
-use super::{Which, body, mask};
+use super::{Which, body, letters_in_words, mask};
 use crate::cli::output::Masking;
 use crate::cli::{Exit, database};
 use crate::config::Config;
@@ -56,7 +56,7 @@ impl Export {
         }
         to.flush()
             .or_else(|error| if error.kind() == ErrorKind::BrokenPipe { Ok(()) } else { Err(error) })?;
-        eprintln!("exported {count} letters");
+        eprintln!("exported {}", letters_in_words(count));
         Ok(if count == 0 { Exit::FoundNothing } else { Exit::Done })
     }
 

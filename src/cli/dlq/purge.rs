@@ -5,7 +5,7 @@ use clap::Args;
 use jiff::Timestamp;
 use serde_json::json;
 
-use super::Which;
+use super::{Which, letters_in_words};
 use crate::cli::confirm::Confirming;
 use crate::cli::operator::operator;
 use crate::cli::output::{Format, time};
@@ -49,14 +49,14 @@ impl Purge {
             eprintln!("there are no such letters to purge; open ones need --state open");
             return Ok(Exit::FoundNothing);
         }
-        let question = format!("Purge {count} letters archived before {} for good?", time(until));
+        let question = format!("Purge {} archived before {} for good?", letters_in_words(count), time(until));
         if !self.confirming.confirm(&question)? {
             eprintln!("left as they are");
             return Ok(Exit::Failed);
         }
         let act = Act { closing: Closing::Purge, operator: operator(), why: self.why, filter, cut_off };
         let purged = letters::close(&db, &act).await?;
-        self.format.one(&json!({ "purged": purged }), |_| format!("purged {purged} letters"))?;
+        self.format.one(&json!({ "purged": purged }), |_| format!("purged {}", letters_in_words(purged)))?;
         Ok(Exit::Done)
     }
 }

@@ -4,7 +4,7 @@ use anyhow::Result;
 use clap::Args;
 use serde_json::json;
 
-use super::Which;
+use super::{Which, letters_in_words};
 use crate::cli::confirm::Confirming;
 use crate::cli::operator::operator;
 use crate::cli::output::Format;
@@ -47,14 +47,15 @@ impl Resolve {
             eprintln!("there are no such open letters");
             return Ok(Exit::FoundNothing);
         }
-        if count > 1 && !self.confirming.confirm(&format!("Resolve {count} letters?"))? {
+        if count > 1 && !self.confirming.confirm(&format!("Resolve {}?", letters_in_words(count)))? {
             eprintln!("left as they are");
             return Ok(Exit::Failed);
         }
         let act =
             Act { closing: Closing::Resolve, operator: operator(), why: Some(self.why), filter, cut_off };
         let resolved = letters::close(&db, &act).await?;
-        self.format.one(&json!({ "resolved": resolved }), |_| format!("resolved {resolved} letters"))?;
+        self.format
+            .one(&json!({ "resolved": resolved }), |_| format!("resolved {}", letters_in_words(resolved)))?;
         Ok(Exit::Done)
     }
 }

@@ -34,7 +34,7 @@ pub struct Act {
 }
 
 /// How many letters an act would close now, and its cut-off.
-pub async fn count(db: &Database, closing: Closing, filter: &Filter) -> Result<(i64, i64), Error> {
+pub async fn count(db: &Database, closing: Closing, filter: &Filter) -> Result<(u64, i64), Error> {
     const RESOLVE: &str = concat!(
         "-- letters::count_open
         SELECT count(*), coalesce(max(l.id), 0) FROM t_wechat_dead_letter l
@@ -52,7 +52,7 @@ pub async fn count(db: &Database, closing: Closing, filter: &Filter) -> Result<(
         Closing::Purge => PURGE,
     };
     let rows = query::rows(&db.durable().await?, sql, &filter.values()).await?;
-    Ok((rows[0].get(0), rows[0].get(1)))
+    Ok((rows[0].get::<_, i64>(0).unsigned_abs(), rows[0].get(1)))
 }
 
 /// Closes what the act means. Answers how many letters that were; stopped midway, whole batches are done and accounted for.

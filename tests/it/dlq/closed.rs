@@ -32,14 +32,14 @@ async fn purging_takes_old_closed_letters_and_leaves_the_books_right() {
     assert_eq!(terminal.run("dlq purge --older-than 1d --yes").code, 2, "age alone is not enough");
     assert_eq!(terminal.run("dlq purge --reason content --yes").code, 2, "nor is a filter alone");
     let asked = terminal.run("dlq purge --reason content --older-than 1d");
-    assert!(asked.code == 1 && asked.stderr.contains("Purge 1 letters"), "{asked:?}");
+    assert!(asked.code == 1 && asked.stderr.contains("Purge 1 letter "), "{asked:?}");
     assert_eq!(terminal.run("dlq purge --reason content --older-than 4d --yes").code, 3, "none is that old");
 
-    assert_eq!(terminal.ok("dlq purge --reason content --older-than 1d --yes"), "purged 1 letters\n");
+    assert_eq!(terminal.ok("dlq purge --reason content --older-than 1d --yes"), "purged 1 letter\n");
     assert_eq!(ids(&terminal, "dlq list --reason content"), [2], "an open letter stays");
     assert_eq!(
         terminal.ok("dlq purge --reason content --state open --older-than 1d --yes"),
-        "purged 1 letters\n",
+        "purged 1 letter\n",
         "unless it is named"
     );
     assert!(ids(&terminal, "dlq list --reason content").is_empty());
