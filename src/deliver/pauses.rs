@@ -22,8 +22,8 @@ const LOOK_EVERY: Duration = Duration::from_secs(2);
 const GATHER: Duration = Duration::from_millis(100);
 
 impl Pipeline {
-    /// Keeps table and gates in step; `announced` hurries it. Runs for ever. Nothing is sent before it has read the orders for the
-    /// first time.
+    /// Keeps table and gates in step; `announced` hurries it. Runs for ever. Nothing is sent before it has read the orders
+    /// once.
     pub async fn keep_pauses_in_step(self: Arc<Self>, announced: Arc<Notify>) {
         let mut board = Board::new(self.db.clone());
         loop {
@@ -80,8 +80,8 @@ impl Board {
             }
             Err(error) => {
                 if !std::mem::replace(&mut self.complained, true) {
-                    tracing::error!(%error, "the table of pauses (t_wechat_pause) cannot be read or written; a daemon that starts sends \
-                        nothing before it knows what operators have paused");
+                    tracing::error!(%error, "the table of pauses (t_wechat_pause) cannot be read or written; a daemon that \
+                         starts sends nothing before it knows what operators have paused");
                 }
             }
         }

@@ -139,7 +139,9 @@ impl Templates {
         if let Some(Shut { own: Some(own), .. }) = self.lock().get_mut(template_id)
             && own.ends == Ends::Probing
         {
-            own.wait_for(own.wait);
+            let wait = own.wait;
+            own.wait_for(FIRST_PROBE);
+            own.wait = wait;
         }
     }
 
