@@ -87,10 +87,10 @@ struct Settings {
     /// invalidates everybody else's
     #[arg(long, value_name = "API", value_parser = [TokenApi::Stable.as_str(), TokenApi::Classic.as_str()])]
     token_api: Option<String>,
-    /// Requests a second at most (0 lifts the limit)
+    /// Requests a second at most, over all daemons (0 lifts the limit)
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(i32).range(0..))]
     rate_per_second: Option<i32>,
-    /// Messages a day at most, as WeChat allows the account (0 lifts the limit)
+    /// Requests a day at most, over all daemons; days begin at midnight in Beijing (0 lifts the limit)
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(i64).range(0..))]
     daily_quota: Option<i64>,
     /// The build that a tap opens, where the event does not say

@@ -39,6 +39,7 @@ pub(super) struct Permit {
 
 /// One app's permits in this process.
 struct Purse {
+    app_id: AppId,
     state: Mutex<State>,
     /// Held by whoever asks the database: one is enough.
     asking: tokio::sync::Mutex<()>,
@@ -69,11 +70,10 @@ impl Quotas {
             if let Some(answer) = purse.take_now(quota) {
                 return answer.map(Some);
             }
-            let _asking = purse.asking.lock().await;
-            if purse.knows(quota) {
-                continue; // Somebody else has asked meanwhile.
-            }
-            if let Err(error) = self.fill(app_id, &purse, quota).await {
+            // A task of its own: a chunk must not be lost because whoever wanted it has gone.
+            let (purse, db) = (Arc::clone(&purse), self.db.clone());
+            let filled = tokio::spawn(async move { purse.fill_if_needed(&db, quota).await }).await;
+            if let Ok(Err(error)) = filled {
                 tracing::warn!(%error, %app_id, "cannot ask how much of the day's quota is left; waiting");
                 tokio::time::sleep(ASK_AGAIN_AFTER).await;
             }
@@ -104,7 +104,7 @@ impl Quotas {
         let purse = self.purse(app_id);
         let _asking = purse.asking.lock().await;
         if purse.lock().permits == 0 || !purse.knows(quota) {
-            self.fill(app_id, &purse, quota).await?;
+            purse.fill(&self.db, quota).await?;
         }
         let mut state = purse.lock();
         state.is_used_up = state.permits == 0;
@@ -115,33 +115,12 @@ impl Quotas {
     pub(super) async fn put_back_all(&self) {
         let purses: Vec<_> = self.lock().drain().collect();
         for (app_id, purse) in purses {
-            if let Err(error) = self.put_back(&app_id, &purse).await {
+            let _asking = purse.asking.lock().await;
+            // Whoever still wants to ask need not.
+            purse.lock().is_used_up = true;
+            if let Err(error) = purse.put_back(&self.db).await {
                 tracing::warn!(%error, %app_id, "what was left of the day's quota could not be put back");
             }
-        }
-    }
-
-    /// A new chunk in place of what the purse held.
-    async fn fill(&self, app_id: &AppId, purse: &Purse, quota: u64) -> Result<(), Error> {
-        self.put_back(app_id, purse).await?;
-        let asked = Instant::now();
-        let Chunk { permits, day, resets_in } = quota::reserve(&self.db, app_id, quota).await?;
-        let mut state = purse.lock();
-        // A permit of the same day may have come back meanwhile.
-        let came_back = if state.is_of(day) { state.permits } else { 0 };
-        let permits = permits + came_back;
-        *state = State { quota, permits, day: Some((day, asked + resets_in)), is_used_up: permits == 0 };
-        Ok(())
-    }
-
-    async fn put_back(&self, app_id: &AppId, purse: &Purse) -> Result<(), Error> {
-        let (permits, day) = {
-            let mut state = purse.lock();
-            (std::mem::take(&mut state.permits), state.day)
-        };
-        match day {
-            Some((day, _)) if permits > 0 => quota::put_back(&self.db, app_id, day, permits).await,
-            _ => Ok(()),
         }
     }
 
@@ -150,7 +129,11 @@ impl Quotas {
         if let Some(purse) = purses.get(app_id) {
             return Arc::clone(purse);
         }
-        let purse = Arc::new(Purse { state: Mutex::default(), asking: tokio::sync::Mutex::default() });
+        let purse = Arc::new(Purse {
+            app_id: app_id.clone(),
+            state: Mutex::default(),
+            asking: tokio::sync::Mutex::default(),
+        });
         purses.insert(app_id.clone(), Arc::clone(&purse));
         purse
     }
@@ -180,6 +163,36 @@ impl Purse {
     fn knows(&self, quota: u64) -> bool {
         let state = self.lock();
         state.current(quota).is_some() && (state.permits > 0 || state.is_used_up)
+    }
+
+    async fn fill_if_needed(&self, db: &Database, quota: u64) -> Result<(), Error> {
+        let _asking = self.asking.lock().await;
+        // Somebody else may have asked meanwhile.
+        if self.knows(quota) { Ok(()) } else { self.fill(db, quota).await }
+    }
+
+    /// A new chunk in place of what the purse held.
+    async fn fill(&self, db: &Database, quota: u64) -> Result<(), Error> {
+        self.put_back(db).await?;
+        let asked = Instant::now();
+        let Chunk { permits, day, resets_in } = quota::reserve(db, &self.app_id, quota).await?;
+        let mut state = self.lock();
+        // A permit of the same day may have come back meanwhile.
+        let came_back = if state.is_of(day) { state.permits } else { 0 };
+        let permits = permits + came_back;
+        *state = State { quota, permits, day: Some((day, asked + resets_in)), is_used_up: permits == 0 };
+        Ok(())
+    }
+
+    async fn put_back(&self, db: &Database) -> Result<(), Error> {
+        let (permits, day) = {
+            let mut state = self.lock();
+            (std::mem::take(&mut state.permits), state.day)
+        };
+        match day {
+            Some((day, _)) if permits > 0 => quota::put_back(db, &self.app_id, day, permits).await,
+            _ => Ok(()),
+        }
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -231,7 +244,8 @@ mod tests {
     fn purse(permits: u64, is_used_up: bool) -> Arc<Purse> {
         let ends = Instant::now() + Duration::from_secs(60);
         let state = State { quota: 10, permits, day: Some((Day(1), ends)), is_used_up };
-        Arc::new(Purse { state: Mutex::new(state), asking: tokio::sync::Mutex::default() })
+        let (app_id, asking) = ("wx1".parse().unwrap(), tokio::sync::Mutex::default());
+        Arc::new(Purse { app_id, state: Mutex::new(state), asking })
     }
 
     #[tokio::test(start_paused = true)]

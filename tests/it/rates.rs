@@ -55,12 +55,19 @@ async fn an_app_is_sent_to_at_its_rate_and_another_as_fast_as_it_goes() {
     let world = World::new().await;
     world.crowd(120).await;
     world.app(OTHER, "secret").await;
-    world.user_of(OTHER, "other", "o-other", &json!({"status": "accept"})).await;
+    for n in 1..=50 {
+        let (user, openid) = (format!("other-{n}"), format!("o-{n}"));
+        world.user_of(OTHER, &user, &openid, &json!({"status": "accept"})).await;
+    }
     world.limit("--rate-per-second", "20").await;
     let _daemon = world.daemon().await;
 
     world.publish_all(payments(120)).await;
-    world.publish_all((1..=50).map(|n| event(&format!("o-{n}")).with("app_id", OTHER).to(&["other"]))).await;
+    world
+        .publish_all(
+            (1..=50).map(|n| event(&format!("o-{n}")).with("app_id", OTHER).to(&[&format!("other-{n}")])),
+        )
+        .await;
 
     eventually("the other app's events to be sent", async || {
         (world.wechat.ask(&format!("sent?appid={OTHER}")).await["total"] == 50).then_some(())
