@@ -1,20 +1,21 @@
 //! `dlq list|show`: the archive of dead letters.
 
+mod filter;
+
 use anyhow::Result;
 use clap::{Args, Subcommand};
-use jiff::Timestamp;
 use serde_json::{Value, json};
 
+pub use self::filter::Which;
 use super::output::{Format, Masking, or_dash, time};
-use super::{Exit, database, span};
+use super::{Exit, database};
 use crate::config::Config;
-use crate::db::letters::{self, Filter, Found, Whole};
-use crate::domain::outcome::DeadReason;
+use crate::db::letters::{self, Found, Whole};
 
 #[derive(Debug, Subcommand)]
 pub enum Dlq {
     /// List dead letters, newest first
-    List(List),
+    List(Box<List>),
     /// Show one dead letter
     Show(Show),
 }
@@ -31,49 +32,24 @@ impl Dlq {
 #[derive(Debug, Args)]
 #[command(after_help = "Example:\n  wechat-notifier dlq list --reason content --since 1d --json")]
 pub struct List {
-    #[arg(long)]
-    id: Option<i64>,
-    /// Why they were given up, e.g. content
-    #[arg(long, value_parser = DeadReason::ALL.iter().map(|reason| reason.as_str()).collect::<Vec<_>>())]
-    reason: Option<String>,
-    #[arg(long, alias = "app-id", value_name = "APPID")]
-    app: Option<String>,
-    #[arg(long, alias = "template-id", value_name = "TEMPLATE")]
-    template: Option<String>,
-    #[arg(long, value_name = "EVENT_ID")]
-    event: Option<String>,
-    /// WeChat's code
-    #[arg(long, allow_negative_numbers = true)]
-    errcode: Option<i64>,
-    /// Archived since then: a span such as 2h or 3d, or a timestamp
-    #[arg(long, value_name = "TIME", value_parser = span::since)]
-    since: Option<Timestamp>,
-    /// Archived before then
-    #[arg(long, value_name = "TIME", value_parser = span::since)]
-    until: Option<Timestamp>,
     /// At most this many
     #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(i64).range(1..=100_000))]
     limit: i64,
+    /// Only those older than this letter: the last id of the page before
+    #[arg(long, value_name = "ID")]
+    after: Option<i64>,
     #[command(flatten)]
     masking: Masking,
     #[command(flatten)]
     format: Format,
+    #[command(flatten)]
+    which: Which,
 }
 
 impl List {
     async fn execute(self, config: &Config) -> Result<Exit> {
-        let filter = Filter {
-            id: self.id,
-            reason: self.reason,
-            app_id: self.app,
-            template_id: self.template,
-            event_id: self.event,
-            errcode: self.errcode,
-            since: self.since,
-            until: self.until,
-            limit: self.limit,
-        };
-        let mut found = letters::list(&database(config)?, &filter).await?;
+        let filter = self.which.filter();
+        let mut found = letters::list(&database(config)?, &filter, self.after, self.limit).await?;
         found.iter_mut().for_each(|letter| mask(self.masking, letter));
         let header =
             ["id", "reason", "errcode", "field", "app", "event", "recipient", "group", "state", "archived"];

@@ -5,6 +5,56 @@ use sha2::{Digest, Sha256};
 use super::event::Event;
 use super::recipient::Recipient;
 
+/// What has become of a letter. A letter that dies again after a replay is a letter of its own.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum State {
+    /// Nothing was done about it yet.
+    Open,
+    /// A replay has it in hand.
+    Replaying,
+    /// A replay brought it back, and its delivery came to an end.
+    Replayed,
+    /// An operator closed it, with a reason.
+    Resolved,
+    /// Its body and headers are gone for good; what it was about is left.
+    Purged,
+}
+
+impl State {
+    /// Every state, in the order of a letter's life.
+    pub const ALL: &[Self] = &[Self::Open, Self::Replaying, Self::Replayed, Self::Resolved, Self::Purged];
+
+    /// The one spelling, in the table, on the command line and in metrics.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Open => "open",
+            Self::Replaying => "replaying",
+            Self::Replayed => "replayed",
+            Self::Resolved => "resolved",
+            Self::Purged => "purged",
+        }
+    }
+
+    /// Reads the spelling back.
+    pub fn parse(word: &str) -> Option<Self> {
+        Self::ALL.iter().copied().find(|state| state.as_str() == word)
+    }
+}
+
+/// The classes of answers that can stand at the end of a delivery.
+pub const CLASSES: &[&str] = &[
+    "token",
+    "app_fault",
+    "quota",
+    "throttled",
+    "conflict",
+    "transient",
+    "unknown",
+    "recipient",
+    "content",
+    "template",
+];
+
 /// The ledger's key of a delivery.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct DeliveryKey<'a> {
@@ -78,7 +128,23 @@ fn digest<const N: usize>(parts: [&[u8]; N]) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
+
     use super::*;
+    use crate::domain::answer::ERROR_CODES;
+
+    #[test]
+    fn every_class_but_a_yes_can_be_asked_for() {
+        let words: BTreeSet<_> = ERROR_CODES.iter().map(|code| code.class.as_str()).collect();
+        let asked: BTreeSet<_> = CLASSES.iter().copied().chain(["sent"]).collect();
+        assert!(words.is_subset(&asked), "{words:?}");
+    }
+
+    #[test]
+    fn a_state_reads_back() {
+        assert!(State::ALL.iter().all(|state| State::parse(state.as_str()) == Some(*state)));
+        assert_eq!(State::parse("lost"), None);
+    }
 
     const KEY: DeliveryKey<'_> = DeliveryKey {
         company_no: "C001",

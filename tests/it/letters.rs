@@ -50,8 +50,7 @@ impl Archive {
 
     /// The recipients of all letters, in order of arrival; `None` is a letter about a whole message.
     async fn recipients(&self) -> Vec<Option<String>> {
-        let mut found =
-            letters::list(&self.db, &Filter { limit: 10_000, ..Filter::default() }).await.unwrap();
+        let mut found = letters::list(&self.db, &Filter::default(), None, 10_000).await.unwrap();
         found.reverse();
         found.into_iter().map(|letter| letter.recipient).collect()
     }
@@ -82,7 +81,7 @@ async fn a_letter_archived_twice_is_kept_once_as_received() {
     assert_eq!(archive.take(letter.clone()).await, Verdict::Kept);
     assert_eq!(archive_batch(&archive.db, vec![letter.clone(), letter]).await.unwrap(), [Verdict::Kept; 2]);
 
-    let found = letters::list(&archive.db, &Filter { limit: 100, ..Filter::default() }).await.unwrap();
+    let found = letters::list(&archive.db, &Filter::default(), None, 100).await.unwrap();
     assert_eq!(found.len(), 1);
     assert_eq!((found[0].reason.as_str(), found[0].event_id.as_deref()), ("unknown_app", Some("pay-1")));
     let whole = letters::show(&archive.db, found[0].id).await.unwrap().unwrap();

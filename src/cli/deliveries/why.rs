@@ -63,17 +63,17 @@ impl Why {
             limit: MAX_TOLD,
             ..Default::default()
         };
-        let letters =
-            letters::Filter { event_id: Some(self.event.clone()), limit: MAX_TOLD, ..Default::default() };
+        let letters = letters::Filter {
+            event_id: Some(self.event.clone()),
+            company_no: self.company.clone(),
+            ..Default::default()
+        };
         let mut chapters = Vec::new();
         for delivery in story::list(db, &deliveries).await?.into_iter().rev() {
             let (company, app, template) = (&delivery.company_no, &delivery.app_id, &delivery.template_id);
             chapter(&mut chapters, Some(company), Some(app), Some(template)).deliveries.push(delivery);
         }
-        for letter in letters::list(db, &letters).await?.into_iter().rev() {
-            if self.company.is_some() && letter.company_no != self.company {
-                continue;
-            }
+        for letter in letters::list(db, &letters, None, MAX_TOLD).await?.into_iter().rev() {
             let keys = (&letter.company_no, &letter.app_id, &letter.template_id);
             chapter(&mut chapters, keys.0.as_ref(), keys.1.as_ref(), keys.2.as_ref()).letters.push(letter);
         }

@@ -5,22 +5,8 @@ use serde::Serialize;
 use serde_json::Value;
 use tokio_postgres::Row;
 
+use super::filter::{Filter, matching};
 use crate::db::{Database, Error, query};
-
-/// Which letters; an empty filter means all.
-#[derive(Debug, Default)]
-pub struct Filter {
-    pub id: Option<i64>,
-    pub reason: Option<String>,
-    pub app_id: Option<String>,
-    pub template_id: Option<String>,
-    pub event_id: Option<String>,
-    pub errcode: Option<i64>,
-    pub since: Option<Timestamp>,
-    pub until: Option<Timestamp>,
-    /// At most this many, the newest.
-    pub limit: i64,
-}
 
 /// A letter in a listing.
 #[derive(Debug, Clone, Serialize)]
@@ -56,38 +42,26 @@ pub struct Whole {
     pub body: Vec<u8>,
 }
 
-/// The newest letters that match, newest first.
-pub async fn list(db: &Database, filter: &Filter) -> Result<Vec<Found>, Error> {
-    const SQL: &str = "-- letters::list
+/// A page of the letters that match, newest first: those older than `after`, at most `limit`.
+pub async fn list(
+    db: &Database,
+    filter: &Filter,
+    after: Option<i64>,
+    limit: i64,
+) -> Result<Vec<Found>, Error> {
+    const SQL: &str = concat!(
+        "-- letters::list
         SELECT id, letter, reason, errcode, errmsg, field, company_no, app_id, template_id, event_id, recipient,
                openid, sys_user_id, turn, attempts, fingerprint, state, last_failed_at, archived_at
-          FROM t_wechat_dead_letter
-         WHERE ($1::bigint IS NULL OR id = $1)
-           AND ($2::text IS NULL OR reason = $2)
-           AND ($3::text IS NULL OR app_id = $3)
-           AND ($4::text IS NULL OR template_id = $4)
-           AND ($5::text IS NULL OR event_id = $5)
-           AND ($6::bigint IS NULL OR errcode = $6)
-           AND ($7::timestamptz IS NULL OR archived_at >= $7)
-           AND ($8::timestamptz IS NULL OR archived_at < $8)
+          FROM t_wechat_dead_letter l
+         WHERE ",
+        matching!(),
+        "
+           AND ($15::bigint IS NULL OR id < $15)
          ORDER BY id DESC
-         LIMIT $9";
-    let rows = query::rows(
-        &db.durable().await?,
-        SQL,
-        &[
-            &filter.id,
-            &filter.reason,
-            &filter.app_id,
-            &filter.template_id,
-            &filter.event_id,
-            &filter.errcode,
-            &filter.since,
-            &filter.until,
-            &filter.limit,
-        ],
-    )
-    .await?;
+         LIMIT $16"
+    );
+    let rows = query::rows(&db.durable().await?, SQL, &filter.values_and(&[&after, &limit])).await?;
     Ok(rows.iter().map(found).collect())
 }
 
