@@ -71,6 +71,10 @@ define::metrics! {
         dropped_settlements: IntCounter = counter("wechat_notifier_dropped_settlements_total"),
         /// Letters that the archiver put into the table of dead letters.
         letters_archived: IntCounterVec = counters("wechat_notifier_dead_letters_archived_total", &["reason"]),
+        /// Replays that came to an end or stopped by themselves, by how. Read from the table every 2 s; each counts in one process.
+        replays: IntCounterVec = counters("wechat_notifier_replays_total", &["result"]),
+        /// Replayed letters whose outcome is known, by outcome (sent, skipped, dead); each counts in one process.
+        letters_replayed: IntCounterVec = counters("wechat_notifier_replayed_letters_total", &["outcome"]),
         /// Rows per statement of the batched kinds: 1 when idle, more under load.
         batch_rows: HistogramVec = histograms("wechat_notifier_batch_size", BATCH_ROWS, &["statement"]),
         /// 1 while the broker has blocked our publishing (its memory or disk alarm).

@@ -1,6 +1,8 @@
 //! `dlq list|show`: the archive of dead letters.
 
 mod filter;
+mod history;
+mod replay;
 
 use anyhow::Result;
 use clap::{Args, Subcommand};
@@ -18,6 +20,10 @@ pub enum Dlq {
     List(Box<List>),
     /// Show one dead letter
     Show(Show),
+    /// Bring letters back
+    Replay(Box<replay::Replay>),
+    /// Who replayed what, when and why, and what became of it
+    History(history::History),
 }
 
 impl Dlq {
@@ -25,6 +31,8 @@ impl Dlq {
         match self {
             Self::List(command) => command.execute(config).await,
             Self::Show(command) => command.execute(config).await,
+            Self::Replay(command) => command.execute(config).await,
+            Self::History(command) => command.execute(config).await,
         }
     }
 }

@@ -2,11 +2,13 @@
 
 mod app;
 mod check;
+mod confirm;
 mod credentials;
 mod deliveries;
 mod dlq;
 mod exit;
 mod migrate;
+mod operator;
 mod output;
 mod publish;
 mod rule;

@@ -14,6 +14,7 @@ use crate::db::Database;
 use crate::db::claim::Lease;
 use crate::db::listen::Listener as TokenListener;
 use crate::dead_letters::archiver::{self, Archiver};
+use crate::dead_letters::replay;
 use crate::deliver::{Intake, Partners, Pipeline, Settings, Stops};
 use crate::http;
 use crate::lifecycle::{Heartbeats, Lifecycle, Readiness};
@@ -94,6 +95,9 @@ impl Daemon {
         lifecycle.support("database watch", until(lifecycle.hard(), database));
         let lanes = Arc::clone(&self.pipeline).look_for_filled_lanes();
         lifecycle.support("lane watch", until(lifecycle.hard(), lanes));
+        let (db, metrics) = (self.db.clone(), Arc::clone(&self.metrics));
+        let replays = replay::Watch { db, metrics, pipeline: Arc::clone(&self.pipeline) }.run();
+        lifecycle.support("replay watch", until(lifecycle.hard(), replays));
         let depths = watch::depths(Arc::clone(&self.broker), Arc::clone(&self.metrics));
         lifecycle.support("queue depths", until(lifecycle.hard(), depths));
     }

@@ -14,8 +14,10 @@ struct Migration {
 }
 
 /// Every migration, oldest first.
-const MIGRATIONS: &[Migration] =
-    &[Migration { version: 1, name: "tables", sql: include_str!("../../migrations/0001_tables.sql") }];
+const MIGRATIONS: &[Migration] = &[
+    Migration { version: 1, name: "tables", sql: include_str!("../../migrations/0001_tables.sql") },
+    Migration { version: 5, name: "replay", sql: include_str!("../../migrations/0005_replay.sql") },
+];
 
 /// Key of the advisory lock that lets one process migrate at a time ("wechatno" in ASCII). It holds for the whole
 /// database, so installations in two schemas wait for each other, for milliseconds.

@@ -13,6 +13,7 @@ pub mod pool;
 mod query;
 pub mod record;
 pub mod registry;
+pub mod replay;
 mod secrets;
 pub mod settle;
 pub mod story;

@@ -3,6 +3,7 @@
 pub mod archive;
 pub mod archiver;
 mod reading;
+pub mod replay;
 
 pub use archive::{Verdict, archive_batch};
 pub use reading::{Arrived, read};

@@ -18,3 +18,4 @@ pub mod outcome;
 pub mod plan;
 pub mod protocol;
 pub mod recipient;
+pub mod replay;

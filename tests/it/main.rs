@@ -24,6 +24,7 @@ mod poison;
 mod protocol_sql;
 mod protocol_story;
 mod publishers;
+mod replay;
 mod restarts;
 mod sealing;
 mod stopping;

@@ -9,7 +9,7 @@ use crate::scratch::Scratch;
 async fn migrate_says_what_it_did_and_what_is_missing() {
     let terminal = Terminal { scratch: Scratch::new().await };
     assert_eq!(terminal.run("migrate --status").code, 3);
-    assert_eq!(terminal.ok("migrate"), "applied 1 tables\n");
+    assert!(terminal.ok("migrate").starts_with("applied 1 tables\n"));
     assert_eq!(terminal.ok("migrate"), "nothing to apply\n");
     assert_eq!(terminal.run("migrate --status").code, 0);
 }
