@@ -79,6 +79,10 @@ define::metrics! {
         /// Age of the oldest letter that this process took from the dead queue and cannot archive yet, since it was given up
         /// (else since it was taken); 0 while none waits. It grows while PostgreSQL is away.
         dead_queue_oldest: IntGauge = gauge("wechat_notifier_dead_queue_oldest_seconds"),
+        /// Replays that came to an end or stopped by themselves, by how. Read from the table every 2 s; each counts in one process.
+        replays: IntCounterVec = counters("wechat_notifier_replays_total", &["result"]),
+        /// Replayed letters whose outcome is known, by outcome (sent, skipped, dead); each counts in one process.
+        letters_replayed: IntCounterVec = counters("wechat_notifier_replayed_letters_total", &["outcome"]),
         /// Rows per statement of the batched kinds: 1 when idle, more under load.
         batch_rows: HistogramVec = histograms("wechat_notifier_batch_size", BATCH_ROWS, &["statement"]),
         /// 1 while the broker has blocked our publishing (its memory or disk alarm).

@@ -38,4 +38,4 @@ pub const DIED_AT: &str = "x-wn-died-at";
 pub const DETAIL: &str = "x-wn-detail";
 
 /// What all of them start with.
-pub(super) const PREFIX: &str = "x-wn-";
+pub const PREFIX: &str = "x-wn-";

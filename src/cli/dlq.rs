@@ -4,9 +4,11 @@ mod body;
 mod export;
 mod filter;
 mod groups;
+mod history;
 mod list;
 mod plays;
 mod purge;
+mod replay;
 mod resolve;
 mod show;
 
@@ -33,6 +35,10 @@ pub enum Dlq {
     Resolve(Box<resolve::Resolve>),
     /// Take bodies and headers of old letters away for good
     Purge(Box<purge::Purge>),
+    /// Bring letters back
+    Replay(Box<replay::Replay>),
+    /// Who replayed what, when and why, and what became of it
+    History(history::History),
 }
 
 impl Dlq {
@@ -44,6 +50,8 @@ impl Dlq {
             Self::Export(command) => command.execute(config).await,
             Self::Resolve(command) => command.execute(config).await,
             Self::Purge(command) => command.execute(config).await,
+            Self::Replay(command) => command.execute(config).await,
+            Self::History(command) => command.execute(config).await,
         }
     }
 }

@@ -15,7 +15,7 @@ use crate::db::Database;
 use crate::db::claim::Lease;
 use crate::db::listen::Listener as TokenListener;
 use crate::dead_letters::archiver::{self, Archiver};
-use crate::dead_letters::{count_letters, purge_old};
+use crate::dead_letters::{count_letters, purge_old, replay};
 use crate::deliver::{Intake, Partners, Pipeline, Settings, Stops};
 use crate::http;
 use crate::lifecycle::{Heartbeats, Lifecycle, Readiness};
@@ -111,6 +111,9 @@ impl Daemon {
         }
         let pauses = Arc::clone(&self.pipeline).keep_pauses_in_step(Arc::clone(&self.pauses_announced));
         lifecycle.support("table of pauses", until(lifecycle.hard(), pauses));
+        let (db, metrics) = (self.db.clone(), Arc::clone(&self.metrics));
+        let replays = replay::Watch { db, metrics, pipeline: Arc::clone(&self.pipeline) }.run();
+        lifecycle.support("replay watch", until(lifecycle.hard(), replays));
         let depths = watch::depths(Arc::clone(&self.broker), Arc::clone(&self.metrics));
         lifecycle.support("queue depths", until(lifecycle.hard(), depths));
     }

@@ -1,5 +1,7 @@
 //! Points in time as people type them.
 
+use std::time::Duration;
+
 use jiff::{SignedDuration, Span, SpanRelativeTo, Timestamp};
 
 use crate::clock;
@@ -7,6 +9,13 @@ use crate::clock;
 /// Reads `2h`, `3 days` (that long ago) or a timestamp such as `2026-11-22T10:00:00+08:00`.
 pub fn since(text: &str) -> Result<Timestamp, String> {
     before(clock::now(), text)
+}
+
+/// Reads a length such as `30s` or `5m`.
+pub fn length(text: &str) -> Result<Duration, String> {
+    let length = text.parse::<Span>().and_then(|span| span.to_duration(SpanRelativeTo::days_are_24_hours()));
+    let length = length.ok().and_then(|length| Duration::try_from(length).ok());
+    length.ok_or_else(|| "is not a span such as 30s or 5m".to_owned())
 }
 
 fn before(now: Timestamp, text: &str) -> Result<Timestamp, String> {

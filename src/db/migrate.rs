@@ -19,6 +19,7 @@ const MIGRATIONS: &[Migration] = &[
     Migration { version: 2, name: "pauses", sql: include_str!("../../migrations/0002_pauses.sql") },
     Migration { version: 3, name: "rates", sql: include_str!("../../migrations/0003_rates.sql") },
     Migration { version: 4, name: "letters", sql: include_str!("../../migrations/0004_letters.sql") },
+    Migration { version: 5, name: "replay", sql: include_str!("../../migrations/0005_replay.sql") },
 ];
 
 /// Key of the advisory lock that lets one process migrate at a time ("wechatno" in ASCII). It holds for the whole

@@ -16,6 +16,7 @@ mod query;
 pub mod quota;
 pub mod record;
 pub mod registry;
+pub mod replay;
 mod secrets;
 pub mod settle;
 pub mod story;

@@ -4,6 +4,7 @@ pub mod archive;
 pub mod archiver;
 mod census;
 mod reading;
+pub mod replay;
 mod retention;
 mod stranded;
 

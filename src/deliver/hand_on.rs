@@ -14,7 +14,6 @@ use crate::db;
 use crate::domain::answer::Class;
 use crate::domain::delivery::{Delivery, Progress};
 use crate::domain::event::Event;
-use crate::domain::letter;
 use crate::domain::outcome::{AnswerFacts, DeadReason};
 use crate::metrics::EventResult;
 
@@ -116,7 +115,7 @@ impl Pipeline {
         tracing::warn!(%reason, event_id = %event.event_id, app_id = %event.app_id, company_no = %event.company_no,
             "event became a dead letter; see `dlq list`");
         let obituary =
-            Obituary { letter: letter::of_event(event), reason, life: Life::default(), detail: None };
+            Obituary { letter: origin.letter_of_event(event), reason, life: Life::default(), detail: None };
         self.publish_as_received(origin, &obituary).await
     }
 

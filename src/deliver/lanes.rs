@@ -69,9 +69,7 @@ impl Pipeline {
     ) -> Result<(), Left> {
         let app_id = &delivery.event.app_id;
         self.publish(Route::queue(self.topology.lane(app_id)), origin.carrier(delivery, progress)).await?;
-        if let Some(page) = self.tokens.watch(app_id) {
-            self.attend(app_id, &AppWatch::new(page)).notify_one();
-        }
+        self.lane_is_filled(app_id);
         Ok(())
     }
 
@@ -94,6 +92,13 @@ impl Pipeline {
             Some(page) => self.move_to_lane(&AppWatch::new(page), origin).await,
             // The app's row is gone: the next look at the event finds that out.
             None => self.hand_on_event(origin, self.settings.ladder.first()).await,
+        }
+    }
+
+    /// Somebody else has put something into the lane of this app.
+    pub fn lane_is_filled(self: &Arc<Self>, app_id: &AppId) {
+        if let Some(page) = self.tokens.watch(app_id) {
+            self.attend(app_id, &AppWatch::new(page)).notify_one();
         }
     }
 

@@ -7,6 +7,8 @@ use super::slots::Rank;
 use crate::amqp::{Message, TRACEPARENT, own};
 use crate::domain::carrier;
 use crate::domain::delivery::{Delivery, Progress};
+use crate::domain::event::Event;
+use crate::domain::letter;
 
 /// An incoming's message and what its headers say.
 #[derive(Debug)]
@@ -53,6 +55,15 @@ impl Origin {
     /// When the publisher made it, by the message's own timestamp.
     pub fn published_at(&self) -> Option<Timestamp> {
         i64::try_from(self.message.timestamp?).ok().and_then(|seconds| Timestamp::from_second(seconds).ok())
+    }
+
+    /// Identity of the letter that a whole event leaves. A replayed one that dies again leaves another letter than before.
+    pub fn letter_of_event(&self, event: &Event) -> String {
+        let first = letter::of_event(event);
+        match self.message.headers.text(own::REPLAY) {
+            Some(replay) => letter::identity_of_bytes(first.as_bytes(), replay),
+            None => first,
+        }
     }
 
     /// The message that carries one delivery on, with the given progress.

@@ -20,3 +20,4 @@ pub mod plan;
 pub mod playbook;
 pub mod protocol;
 pub mod recipient;
+pub mod replay;

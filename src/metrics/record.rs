@@ -170,6 +170,16 @@ impl Metrics {
         }
     }
 
+    /// A replay is over, or has stopped; `result` is the word of its state.
+    pub fn replay_ended(&self, result: &str) {
+        self.replays.with_label_values(&[result]).inc();
+    }
+
+    /// A replayed letter came to its end.
+    pub fn letter_replayed(&self, outcome: &str) {
+        self.letters_replayed.with_label_values(&[outcome]).inc();
+    }
+
     /// One statement took this many rows; `statement` is its short name, e.g. `claim`.
     pub fn batch(&self, statement: &'static str, rows: usize) {
         // A page has a few hundred rows: far from where a float loses count.

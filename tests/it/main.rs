@@ -29,6 +29,7 @@ mod protocol_sql;
 mod protocol_story;
 mod publishers;
 mod rates;
+mod replay;
 mod restarts;
 mod sealing;
 mod soak;

@@ -177,13 +177,24 @@ impl World {
 
     /// The same with these settings over the tests' own.
     pub async fn command_with(&self, arguments: &[&str], settings: &[(&str, &str)]) -> std::process::Output {
-        tokio::process::Command::new(env!("CARGO_BIN_EXE_wechat-notifier"))
+        self.to_run(arguments, settings).output().await.unwrap()
+    }
+
+    /// Starts a command of the daemon's binary and waits for nothing. Killed when dropped.
+    pub fn start(&self, arguments: &[&str]) -> tokio::process::Child {
+        let mut command = self.to_run(arguments, &[]);
+        let piped = std::process::Stdio::piped;
+        command.stdin(std::process::Stdio::null()).stdout(piped()).stderr(piped()).kill_on_drop(true);
+        command.spawn().unwrap()
+    }
+
+    fn to_run(&self, arguments: &[&str], settings: &[(&str, &str)]) -> tokio::process::Command {
+        let mut command = tokio::process::Command::new(env!("CARGO_BIN_EXE_wechat-notifier"));
+        command
             .args(arguments)
             .envs(self.settings())
-            .envs(settings.iter().map(|(key, value)| (format!("WECHAT_NOTIFIER_{key}"), value)))
-            .output()
-            .await
-            .unwrap()
+            .envs(settings.iter().map(|(key, value)| (format!("WECHAT_NOTIFIER_{key}"), value)));
+        command
     }
 
     /// Everything a process of this world must be told. Waits are short, so that a story with retries takes seconds.

@@ -1,0 +1,84 @@
+//! `dlq history`: the account of all replays.
+
+use anyhow::Result;
+use clap::Args;
+use serde_json::json;
+
+use crate::cli::output::{Format, Masking, or_dash, time};
+use crate::cli::{Exit, database};
+use crate::config::Config;
+use crate::db::replay::{self, Account, Fate};
+
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Examples:\n  wechat-notifier dlq history\n  wechat-notifier dlq history --id 3 --json"
+)]
+pub struct History {
+    /// What became of each letter of this replay
+    #[arg(long, value_name = "REPLAY")]
+    id: Option<i64>,
+    /// At most this many replays, or letters
+    #[arg(long, default_value_t = 50, value_parser = clap::value_parser!(i64).range(1..=100_000))]
+    limit: i64,
+    /// Only letters behind this one: the last id of the page before
+    #[arg(long, value_name = "LETTER", default_value_t = 0, requires = "id")]
+    after: i64,
+    #[command(flatten)]
+    masking: Masking,
+    #[command(flatten)]
+    format: Format,
+}
+
+impl History {
+    pub async fn execute(self, config: &Config) -> Result<Exit> {
+        let db = database(config)?;
+        let Some(id) = self.id else {
+            self.list(&replay::history(&db, self.limit).await?)?;
+            return Ok(Exit::Done);
+        };
+        let Some(account) = replay::account(&db, id).await? else {
+            eprintln!("there is no replay {id}");
+            return Ok(Exit::FoundNothing);
+        };
+        let mut fates = replay::fates(&db, id, self.after, self.limit).await?;
+        for fate in &mut fates {
+            fate.recipient = fate.recipient.as_deref().map(|recipient| self.masking.recipient(recipient));
+        }
+        let mut whole = serde_json::to_value(&account)?;
+        whole["fates"] = json!(fates);
+        self.format.one(&whole, |_| as_text(&account, &fates))?;
+        Ok(Exit::Done)
+    }
+
+    fn list(&self, accounts: &[Account]) -> Result<()> {
+        let header = ["replay", "at", "operator", "why", "filter", "state", "letters", "refused", "outcomes"];
+        self.format.list(accounts, header, |account| {
+            let outcomes: Vec<String> =
+                account.outcomes.iter().map(|(outcome, count)| format!("{count} {outcome}")).collect();
+            [
+                account.replay.to_string(),
+                time(account.created_at),
+                account.operator.clone(),
+                or_dash(account.why.as_ref()),
+                account.filter.to_string(),
+                account.state.clone(),
+                account.letters.to_string(),
+                account.refused.to_string(),
+                outcomes.join(", "),
+            ]
+        })
+    }
+}
+
+fn as_text(account: &Account, fates: &[Fate]) -> String {
+    let mut lines = vec![super::replay::account(account), format!("filter: {}", account.filter)];
+    for fate in fates {
+        let reason = fate.reason.as_ref().map(|reason| format!(" ({reason})")).unwrap_or_default();
+        let later = fate.later_letter.map(|later| format!(", letter {later}")).unwrap_or_default();
+        let event = or_dash(fate.event_id.as_ref());
+        let recipient = or_dash(fate.recipient.as_ref());
+        lines
+            .push(format!("letter {}: {event} to {recipient}: {}{reason}{later}", fate.letter, fate.outcome));
+    }
+    lines.join("\n")
+}

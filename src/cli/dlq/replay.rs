@@ -1,0 +1,179 @@
+//! `dlq replay`: brings letters back, under control.
+
+mod asked;
+mod progress;
+mod telling;
+
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail};
+use clap::{ArgGroup, Args};
+
+use self::asked::Asked;
+use self::progress::Progress;
+pub use self::telling::account;
+use super::filter::Which;
+use crate::amqp::{Broker, Topology};
+use crate::cli::confirm::Confirming;
+use crate::cli::output::Format;
+use crate::cli::{Exit, database};
+use crate::config::Config;
+use crate::db::Database;
+use crate::db::replay::{self, Held};
+use crate::dead_letters::replay::{Replayer, Terms, survey};
+use crate::domain::replay::State;
+use crate::failpoint::crash_point;
+
+/// A healthy broker takes well under a second.
+const BROKER_PATIENCE: Duration = Duration::from_secs(10);
+/// PostgreSQL notices within this time that a killed command has gone.
+const KILLED_PATIENCE: Duration = Duration::from_secs(2);
+
+#[derive(Debug, Args)]
+#[command(group = ArgGroup::new("control").args(["resume", "pause", "cancel", "status"]))]
+#[command(after_help = "Examples:
+  wechat-notifier dlq replay --reason content --template TEMPLATE --dry-run
+  wechat-notifier dlq replay --group 3f2a --canary 1,5,50 --why 'template mended, INC-1742'
+  wechat-notifier dlq replay --id 17 --body mended.json
+  wechat-notifier dlq replay --resume 3
+
+The set is fixed before anything goes out and never grows. The command can be killed at any point: --resume goes on, and
+each letter is replayed once. Exit code 1: the replay stopped before its end; 3: there was nothing to replay.")]
+pub struct Replay {
+    /// Say what would go out and what would be refused, and do nothing
+    #[arg(long, conflicts_with = "control")]
+    dry_run: bool,
+    #[command(flatten)]
+    asked: Asked,
+    #[command(flatten)]
+    confirming: Confirming,
+    /// Go on with a replay that was killed, paused or stopped
+    #[arg(long, value_name = "REPLAY", help_heading = "Replays under way")]
+    resume: Option<i64>,
+    /// Let a replay wait; its command ends
+    #[arg(long, value_name = "REPLAY", help_heading = "Replays under way")]
+    pause: Option<i64>,
+    /// End a replay; what has not gone out is open again
+    #[arg(long, value_name = "REPLAY", help_heading = "Replays under way")]
+    cancel: Option<i64>,
+    /// Say how a replay stands
+    #[arg(long, value_name = "REPLAY", help_heading = "Replays under way")]
+    status: Option<i64>,
+    #[command(flatten)]
+    format: Format,
+    #[command(flatten)]
+    which: Which,
+}
+
+impl Replay {
+    pub async fn execute(self, config: &Config) -> Result<Exit> {
+        let db = database(config)?;
+        match (self.resume, self.pause, self.cancel, self.status) {
+            (Some(id), ..) => self.resume(config, &db, id).await,
+            (_, Some(id), ..) => self.move_on(&db, id, State::Paused).await,
+            (_, _, Some(id), _) => self.move_on(&db, id, State::Cancelled).await,
+            (.., Some(id)) => self.tell(&db, id).await,
+            _ => self.begin(config, &db).await,
+        }
+    }
+
+    async fn begin(self, config: &Config, db: &Database) -> Result<Exit> {
+        let terms = terms(config);
+        let cut_off = replay::cut_off(db).await?;
+        let order = self.asked.order(self.which.filter(), cut_off, &terms)?;
+        asked::check_mended(db, &order).await?;
+        let survey = survey(db, &order, &terms).await?;
+        if self.dry_run {
+            self.format.one(&survey, telling::survey)?;
+            return Ok(if survey.going == 0 { Exit::FoundNothing } else { Exit::Done });
+        }
+        if survey.going == 0 {
+            eprintln!("{}", telling::survey(&survey));
+            return Ok(Exit::FoundNothing);
+        }
+        if let Some(exit) = asked::confirmed(&survey, &order, self.confirming)? {
+            return Ok(exit);
+        }
+        // Before the set: without a broker there is nothing to fix.
+        let broker = connect(config).await?;
+        let fixed = replay::fix_set(db, &order).await?;
+        crash_point("replay_set_fixed");
+        eprintln!(
+            "replay {}: {} letters; --resume {} goes on if this is killed",
+            fixed.id, fixed.letters, fixed.id
+        );
+        self.work(db, broker, terms, fixed.id).await
+    }
+
+    async fn resume(&self, config: &Config, db: &Database, id: i64) -> Result<Exit> {
+        let Some(standing) = replay::standing(db, id).await? else { return Ok(unheard_of(id)) };
+        if !standing.state.is_unfinished() {
+            eprintln!("replay {id} is {}", standing.state.as_str());
+            return self.tell(db, id).await;
+        }
+        self.work(db, connect(config).await?, terms(config), id).await
+    }
+
+    /// Publishes until the end, or until somebody or something stops it; then says how it stands.
+    async fn work(&self, db: &Database, broker: Broker, terms: Terms, id: i64) -> Result<Exit> {
+        let _held = held(db, id).await?;
+        replay::resume(db, id).await?;
+        let (publisher, topology) = (broker.publisher(), broker.topology().clone());
+        let replayer = Replayer { db: db.clone(), publisher, topology, terms };
+        let mut progress = Progress::new();
+        let ended = replayer.run(id, |standing| progress.tell(standing)).await;
+        progress.end();
+        broker.close().await;
+        let state = ended.with_context(|| format!("replay {id} is not finished; --resume {id} goes on"))?;
+        self.tell(db, id).await?;
+        Ok(if state == State::Stopped { Exit::Failed } else { Exit::Done })
+    }
+
+    async fn move_on(&self, db: &Database, id: i64, to: State) -> Result<Exit> {
+        if replay::standing(db, id).await?.is_none() {
+            return Ok(unheard_of(id));
+        }
+        let moved = replay::move_on(db, id, to, None).await?;
+        if !moved {
+            eprintln!("replay {id} does not run; nothing was changed");
+        }
+        self.tell(db, id).await?;
+        Ok(if moved { Exit::Done } else { Exit::Failed })
+    }
+
+    async fn tell(&self, db: &Database, id: i64) -> Result<Exit> {
+        let Some(account) = replay::account(db, id).await? else { return Ok(unheard_of(id)) };
+        self.format.one(&account, telling::account)?;
+        Ok(Exit::Done)
+    }
+}
+
+/// The right to publish, which one command has at a time.
+async fn held(db: &Database, id: i64) -> Result<Held> {
+    let give_up = Instant::now() + KILLED_PATIENCE;
+    loop {
+        match replay::hold(db, id).await? {
+            Some(held) => return Ok(held),
+            None if Instant::now() >= give_up => {
+                bail!("another command works on replay {id}; --pause {id} ends it")
+            }
+            None => tokio::time::sleep(KILLED_PATIENCE / 20).await,
+        }
+    }
+}
+
+async fn connect(config: &Config) -> Result<Broker> {
+    let topology = Topology::new(&config.amqp.prefix, &config.retry.delays);
+    let broker = Broker::start(&config.amqp, topology)?;
+    broker.ready(BROKER_PATIENCE).await?;
+    Ok(broker)
+}
+
+fn terms(config: &Config) -> Terms {
+    Terms { default_ttl: config.delivery.default_ttl, max_body_bytes: config.amqp.max_body_bytes }
+}
+
+fn unheard_of(id: i64) -> Exit {
+    eprintln!("there is no replay {id}");
+    Exit::FoundNothing
+}

@@ -1,0 +1,144 @@
+//! What an operator asks of a replay, and whether he means it.
+
+use std::io::Read;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail};
+use clap::Args;
+
+use super::telling;
+use crate::cli::confirm::Confirming;
+use crate::cli::operator::operator;
+use crate::cli::{Exit, span};
+use crate::db::Database;
+use crate::db::letters::Filter;
+use crate::db::replay::{self, Mended, Order};
+use crate::dead_letters::replay::{Survey, Terms, mended};
+use crate::domain::replay::{Canary, DEFAULT_RATE_PER_SECOND};
+
+/// Faster, and the broker is the bound.
+const MAX_RATE_PER_SECOND: i64 = 10_000;
+
+/// How letters are to be replayed.
+#[derive(Debug, Args)]
+pub struct Asked {
+    /// Letters a second
+    #[arg(long, value_name = "N", conflicts_with = "control", default_value_t = DEFAULT_RATE_PER_SECOND,
+          value_parser = clap::value_parser!(i32).range(1..=MAX_RATE_PER_SECOND))]
+    rate: i32,
+    /// First steps that go alone, e.g. 1,5,50: one letter, five more, fifty more, then the rest
+    #[arg(long, value_name = "SIZES", conflicts_with = "control")]
+    canary: Option<Canary>,
+    /// Stop when more of a canary's step die again
+    #[arg(long, value_name = "PERCENT", conflicts_with = "control", default_value = "10%", value_parser = percent)]
+    max_failed: i32,
+    /// How long the outcomes of a canary's step are waited for
+    #[arg(long, value_name = "SPAN", conflicts_with = "control", default_value = "5m", value_parser = span::length)]
+    canary_wait: Duration,
+    /// Ask rules and consent again: whoever they name by now
+    #[arg(long, conflicts_with_all = ["body", "control"])]
+    re_resolve: bool,
+    /// Also what is too old to be of use
+    #[arg(long, conflicts_with = "control")]
+    even_expired: bool,
+    /// The mended event for the one letter that is named; the archive keeps the original
+    #[arg(long, value_name = "FILE", conflicts_with = "control")]
+    body: Option<PathBuf>,
+    /// The reason, for the account; required above one letter
+    #[arg(long, value_name = "TEXT", conflicts_with = "control")]
+    why: Option<String>,
+}
+
+impl Asked {
+    /// The order, with the mended body checked as the daemon would check it.
+    pub fn order(&self, filter: Filter, cut_off: i64, terms: &Terms) -> Result<Order> {
+        Ok(Order {
+            operator: operator(),
+            why: self.why.clone().filter(|why| !why.trim().is_empty()),
+            filter,
+            cut_off,
+            rate_per_second: self.rate,
+            canary: self.canary.clone().unwrap_or_default(),
+            max_failed_percent: self.max_failed,
+            canary_wait: self.canary_wait,
+            even_expired: self.even_expired,
+            re_resolve: self.re_resolve,
+            mended: self.body.as_deref().map(|path| read_mended(path, terms)).transpose()?,
+        })
+    }
+}
+
+fn read_mended(path: &Path, terms: &Terms) -> Result<Mended> {
+    let shown = || format!("cannot read {}", path.display());
+    let file = std::fs::File::open(path).with_context(shown)?;
+    let mut body = Vec::new();
+    // One byte more than is allowed is enough to see that it is too large.
+    file.take(terms.max_body_bytes as u64 + 1).read_to_end(&mut body).with_context(shown)?;
+    if body.len() > terms.max_body_bytes {
+        bail!("{} is larger than amqp.max_body", path.display());
+    }
+    mended(body, terms).with_context(|| format!("{} is no event", path.display()))
+}
+
+/// A mended body is for one letter; and where that is about one delivery, it must stay that delivery's event.
+pub async fn check_mended(db: &Database, order: &Order) -> Result<()> {
+    let Some(mended) = &order.mended else { return Ok(()) };
+    let whose = replay::mendable(db, &order.filter).await?;
+    let [key] = whose.as_slice() else {
+        bail!(
+            "--body is for one letter, and this names {}: use --id",
+            if whose.is_empty() { "none" } else { "more" }
+        );
+    };
+    if !key.is_delivery {
+        return Ok(());
+    }
+    let fields = [
+        ("company_no", &key.company_no, &mended.company_no),
+        ("app_id", &key.app_id, &mended.app_id),
+        ("template_id", &key.template_id, &mended.template_id),
+        ("event_id", &key.event_id, &mended.event_id),
+    ];
+    for (field, must_be, is) in fields {
+        if must_be.as_ref() != Some(is) {
+            let must_be = must_be.as_deref().unwrap_or_default();
+            bail!("field `{field}`: must stay {must_be}, or it is another delivery");
+        }
+    }
+    Ok(())
+}
+
+/// `None`: go on. Above one letter there must be a reason, and a yes.
+pub fn confirmed(survey: &Survey, order: &Order, confirming: Confirming) -> Result<Option<Exit>> {
+    if survey.going == 1 {
+        return Ok(None);
+    }
+    if order.why.is_none() {
+        eprintln!("{} letters would go: say --why (it is kept in the account)", survey.going);
+        return Ok(Some(Exit::Usage));
+    }
+    eprintln!("{}", telling::survey(survey));
+    if confirming.confirm(&format!("Replay {} letters?", survey.going))? {
+        return Ok(None);
+    }
+    eprintln!("left as they are");
+    Ok(Some(Exit::Failed))
+}
+
+fn percent(text: &str) -> Result<i32, String> {
+    let number = text.strip_suffix('%').unwrap_or(text).trim().parse::<i32>().ok();
+    number.filter(|percent| (0..=100).contains(percent)).ok_or_else(|| "is a share such as 10%".to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_share_is_a_whole_percentage() {
+        assert_eq!(percent("10%"), Ok(10));
+        assert_eq!(percent("0"), Ok(0));
+        assert!(percent("101%").is_err() && percent("a few").is_err());
+    }
+}

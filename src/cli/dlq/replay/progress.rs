@@ -1,0 +1,58 @@
+//! How far it is: a bar on a terminal, a line now and then elsewhere. On stderr, so that stdout holds the account alone.
+
+use std::io::{IsTerminal, Write};
+use std::time::{Duration, Instant};
+
+use crate::db::replay::Standing;
+
+/// Between two lines where nobody watches: an hour's replay makes a log of a page.
+const LINE_EVERY: Duration = Duration::from_secs(10);
+/// Between two drawings of the bar.
+const DRAW_EVERY: Duration = Duration::from_millis(100);
+const BAR_CHARS: i64 = 30;
+
+pub struct Progress {
+    is_terminal: bool,
+    told: Option<Instant>,
+    /// What stands there already.
+    shown: String,
+}
+
+impl Progress {
+    pub fn new() -> Self {
+        Self { is_terminal: std::io::stderr().is_terminal(), told: None, shown: String::new() }
+    }
+
+    /// Hears of every step and shows some of them.
+    pub fn tell(&mut self, standing: &Standing) {
+        let every = if self.is_terminal { DRAW_EVERY } else { LINE_EVERY };
+        let done = standing.published + standing.refused;
+        let is_time = self.told.is_none_or(|told| told.elapsed() >= every);
+        if !is_time && done < standing.letters {
+            return;
+        }
+        let Standing { letters, published, refused, .. } = standing;
+        let words = format!("{published} of {letters} published, {refused} refused");
+        if words == self.shown {
+            return;
+        }
+        self.told = Some(Instant::now());
+        if self.is_terminal {
+            let full =
+                if *letters == 0 { BAR_CHARS } else { (done * BAR_CHARS / letters).clamp(0, BAR_CHARS) };
+            let bar: String = (0..BAR_CHARS).map(|at| if at < full { '█' } else { '░' }).collect();
+            eprint!("\r{bar} {words} ");
+            let _ = std::io::stderr().flush();
+        } else {
+            eprintln!("{words}");
+        }
+        self.shown = words;
+    }
+
+    /// Leaves the bar's line.
+    pub fn end(&self) {
+        if self.is_terminal && self.told.is_some() {
+            eprintln!();
+        }
+    }
+}

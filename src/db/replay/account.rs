@@ -1,0 +1,118 @@
+//! The account: who replayed what, when, why, and what became of it.
+
+use std::collections::BTreeMap;
+
+use jiff::Timestamp;
+use serde::Serialize;
+use serde_json::Value;
+use tokio_postgres::Row;
+
+use crate::db::{Database, Error, query};
+
+/// One replay, whole.
+#[derive(Debug, Clone, Serialize)]
+pub struct Account {
+    pub replay: i64,
+    pub state: String,
+    pub operator: String,
+    pub why: Option<String>,
+    pub filter: Value,
+    pub created_at: Timestamp,
+    pub ended_at: Option<Timestamp>,
+    pub stopped_because: Option<String>,
+    /// In the set.
+    pub letters: i64,
+    pub published: i64,
+    pub refused: i64,
+    /// Not gone out.
+    pub pending: i64,
+    /// How many came to what: `sent`, `skipped`, `dead`, `in_progress`, and what never went out.
+    pub outcomes: BTreeMap<String, i64>,
+    /// Why letters were refused.
+    pub refusals: BTreeMap<String, i64>,
+}
+
+/// What became of one letter of a replay.
+#[derive(Debug, Clone, Serialize)]
+pub struct Fate {
+    pub letter: i64,
+    pub event_id: Option<String>,
+    pub recipient: Option<String>,
+    pub outcome: String,
+    pub reason: Option<String>,
+    /// The letter it died with again.
+    pub later_letter: Option<i64>,
+    pub published_at: Option<Timestamp>,
+}
+
+/// One replay's account as of now; `None` where there is none of that id.
+pub async fn account(db: &Database, replay: i64) -> Result<Option<Account>, Error> {
+    Ok(accounts(db, Some(replay), 1).await?.pop())
+}
+
+/// The newest replays, newest first.
+pub async fn history(db: &Database, limit: i64) -> Result<Vec<Account>, Error> {
+    accounts(db, None, limit).await
+}
+
+async fn accounts(db: &Database, replay: Option<i64>, limit: i64) -> Result<Vec<Account>, Error> {
+    const ACCOUNTS: &str = "-- replay::accounts
+        SELECT p.*, s.outcomes, s.refusals
+          FROM (SELECT * FROM t_wechat_replay WHERE $1::bigint IS NULL OR id = $1 ORDER BY id DESC LIMIT $2) p
+         CROSS JOIN LATERAL (
+                SELECT coalesce(jsonb_object_agg(o.outcome, o.count) FILTER (WHERE o.kind = 'outcome'), '{}') AS outcomes,
+                       coalesce(jsonb_object_agg(o.outcome, o.count) FILTER (WHERE o.kind = 'refusal'), '{}') AS refusals
+                  FROM (SELECT 'outcome' AS kind, outcome, count(*)
+                          FROM v_wechat_replay_letter WHERE replay = p.id GROUP BY outcome
+                        UNION ALL
+                        SELECT 'refusal', refusal, count(*)
+                          FROM t_wechat_replay_letter WHERE replay = p.id AND state = 'refused' GROUP BY refusal) o) s
+         ORDER BY p.id DESC";
+    let rows = query::rows(&db.durable().await?, ACCOUNTS, &[&replay, &limit]).await?;
+    Ok(rows.iter().map(account_of).collect())
+}
+
+fn account_of(row: &Row) -> Account {
+    let outcomes = counts(row.get("outcomes"));
+    Account {
+        replay: row.get("id"),
+        state: row.get("state"),
+        operator: row.get("operator"),
+        why: row.get("why"),
+        filter: row.get("filter"),
+        created_at: row.get("created_at"),
+        ended_at: row.get("ended_at"),
+        stopped_because: row.get("stopped_because"),
+        letters: row.get("letters"),
+        published: row.get("published"),
+        refused: row.get("refused"),
+        pending: outcomes.get("pending").copied().unwrap_or_default(),
+        outcomes,
+        refusals: counts(row.get("refusals")),
+    }
+}
+
+/// A JSON object of numbers, which PostgreSQL has just made.
+fn counts(object: Value) -> BTreeMap<String, i64> {
+    serde_json::from_value(object).unwrap_or_default()
+}
+
+/// What became of each letter of a replay, in the order of their ids: those after `after`, at most `limit`.
+pub async fn fates(db: &Database, replay: i64, after: i64, limit: i64) -> Result<Vec<Fate>, Error> {
+    const FATES: &str = "-- replay::fates
+        SELECT letter, event_id, recipient, outcome, reason, later_letter, published_at
+          FROM v_wechat_replay_letter WHERE replay = $1 AND letter > $2 ORDER BY letter LIMIT $3";
+    let rows = query::rows(&db.durable().await?, FATES, &[&replay, &after, &limit]).await?;
+    Ok(rows
+        .iter()
+        .map(|row| Fate {
+            letter: row.get("letter"),
+            event_id: row.get("event_id"),
+            recipient: row.get("recipient"),
+            outcome: row.get("outcome"),
+            reason: row.get("reason"),
+            later_letter: row.get("later_letter"),
+            published_at: row.get("published_at"),
+        })
+        .collect())
+}

@@ -1,0 +1,179 @@
+//! Letters with everything that decides whether they go out, read page by page.
+
+use jiff::Timestamp;
+use serde_json::Value;
+use tokio_postgres::Row;
+
+use crate::db::letters::Filter;
+use crate::db::letters::filter::matching;
+use crate::db::{Database, Error, query};
+use crate::domain::letter;
+use crate::domain::protocol::Status;
+
+/// Letters read at a time. Bodies can be 256 KiB each, so a page is some 25 MiB at worst.
+pub const PAGE: i64 = 100;
+
+/// A letter that may go out.
+#[derive(Debug)]
+pub struct Candidate {
+    pub letter: i64,
+    pub letter_state: letter::State,
+    pub reason: String,
+    pub errcode: Option<i64>,
+    pub field: Option<String>,
+    /// Letters of the same trouble.
+    pub fingerprint: String,
+    pub app_id: Option<String>,
+    pub template_id: Option<String>,
+    pub event_id: Option<String>,
+    /// The ledger's key; `None`: a whole event.
+    pub recipient: Option<String>,
+    pub openid: Option<String>,
+    pub sys_user_id: Option<String>,
+    /// The turn to go out with; present with the recipient.
+    pub turn: Option<i32>,
+    pub letter_turn: Option<i32>,
+    pub died_at: Timestamp,
+    pub headers: Value,
+    /// As received; `None` where it is larger than the daemon takes.
+    pub body: Option<Vec<u8>>,
+    /// What the operator made of it.
+    pub mended: Option<Vec<u8>>,
+    /// The delivery's row: its status and turn.
+    pub row: Option<(Status, i32)>,
+    /// Of a whole event: did the ledger know it when the set was fixed, and now?
+    pub had_rows: bool,
+    pub has_rows: bool,
+    /// Is its app registered?
+    pub app_known: bool,
+}
+
+/// What stands in both statements: `l` is the letter, `k` says what is brought back. The argument is the value with the
+/// largest body's size.
+macro_rules! columns {
+    ($max_body:literal) => {
+        concat!("l.id, l.state, l.reason, l.errcode, l.field, l.fingerprint, l.openid, l.sys_user_id, l.turn AS letter_turn,
+               coalesce(l.last_failed_at, l.archived_at) AS died_at, l.headers,
+               CASE WHEN octet_length(l.body) <= ", $max_body, " THEN l.body END AS body,
+               k.app_id, k.template_id, k.event_id, k.recipient, k.mended, d.status, d.turn AS row_turn,
+               coalesce(k.turn, CASE WHEN k.recipient IS NOT NULL THEN coalesce(d.turn, l.turn, 0) + 1 END) AS turn,
+               e.has_rows, coalesce(k.had_rows, e.has_rows) AS had_rows, a.app_id IS NOT NULL AS app_known")
+    };
+}
+
+/// The recipient of a letter `l` that is about one delivery. A reused event id is no delivery of that id.
+macro_rules! recipient {
+    () => {
+        "CASE WHEN num_nulls(l.company_no, l.app_id, l.template_id, l.event_id) = 0
+                            AND l.reason <> 'event_id_reused' THEN nullif(l.recipient, '') END"
+    };
+}
+pub(super) use recipient;
+
+macro_rules! joins {
+    () => {
+        "LEFT JOIN t_wechat_delivery d
+            ON d.event_id = k.event_id AND d.recipient = k.recipient AND d.template_id = k.template_id
+               AND d.app_id = k.app_id AND d.company_no = k.company_no
+          LEFT JOIN t_wechat_app a ON a.app_id = k.app_id
+         CROSS JOIN LATERAL (
+                SELECT k.recipient IS NULL AND EXISTS (
+                       SELECT FROM t_wechat_delivery w
+                        WHERE w.event_id = k.event_id AND w.template_id = k.template_id AND w.app_id = k.app_id
+                          AND w.company_no = k.company_no) AS has_rows) e"
+    };
+}
+
+/// The next page of all letters that match, whatever their state, in the order of their ids: what a dry run looks at.
+pub async fn survey(
+    db: &Database,
+    filter: &Filter,
+    cut_off: i64,
+    after: i64,
+    max_body_bytes: usize,
+) -> Result<Vec<Candidate>, Error> {
+    const SURVEY: &str = concat!(
+        "-- replay::survey
+        SELECT ",
+        columns!("$15"),
+        "
+          FROM (SELECT * FROM t_wechat_dead_letter l
+                 WHERE ",
+        matching!(),
+        "
+                   AND l.id <= $16 AND l.id > $17
+                 ORDER BY l.id LIMIT $18) l
+         CROSS JOIN LATERAL (
+                SELECT l.company_no, l.app_id, l.template_id, l.event_id,
+                       ",
+        recipient!(),
+        " AS recipient,
+                       NULL::integer AS turn, NULL::boolean AS had_rows, NULL::bytea AS mended) k
+          ",
+        joins!(),
+        "
+         ORDER BY l.id"
+    );
+    let max_body = i32::try_from(max_body_bytes).unwrap_or(i32::MAX);
+    let values = filter.values_and(&[&max_body, &cut_off, &after, &PAGE]);
+    query::rows(&db.durable().await?, SURVEY, &values).await?.iter().map(candidate).collect()
+}
+
+/// The next letters of a replay that have not gone out, at most `at_most` of them.
+pub async fn pending(
+    db: &Database,
+    replay: i64,
+    at_most: i64,
+    max_body_bytes: usize,
+) -> Result<Vec<Candidate>, Error> {
+    const PENDING: &str = concat!(
+        "-- replay::pending
+        SELECT ",
+        columns!("$3"),
+        "
+          FROM (SELECT *, body AS mended FROM t_wechat_replay_letter
+                 WHERE replay = $1 AND state = 'pending' ORDER BY letter LIMIT $2) k
+          JOIN t_wechat_dead_letter l ON l.id = k.letter
+          ",
+        joins!(),
+        "
+         ORDER BY l.id"
+    );
+    let max_body = i32::try_from(max_body_bytes).unwrap_or(i32::MAX);
+    let at_most = at_most.min(PAGE);
+    let client = db.durable().await?;
+    query::rows(&client, PENDING, &[&replay, &at_most, &max_body]).await?.iter().map(candidate).collect()
+}
+
+fn candidate(row: &Row) -> Result<Candidate, Error> {
+    let unreadable = |table, word: &str| Error::Unreadable { table, what: format!("status {word}") };
+    let state: &str = row.get("state");
+    let status: Option<&str> = row.get("status");
+    let status = status
+        .map(|word| Status::parse(word).ok_or_else(|| unreadable("t_wechat_delivery", word)))
+        .transpose()?;
+    Ok(Candidate {
+        letter: row.get("id"),
+        letter_state: letter::State::parse(state).ok_or_else(|| unreadable("t_wechat_dead_letter", state))?,
+        reason: row.get("reason"),
+        errcode: row.get("errcode"),
+        field: row.get("field"),
+        fingerprint: row.get("fingerprint"),
+        app_id: row.get("app_id"),
+        template_id: row.get("template_id"),
+        event_id: row.get("event_id"),
+        recipient: row.get("recipient"),
+        openid: row.get("openid"),
+        sys_user_id: row.get("sys_user_id"),
+        turn: row.get("turn"),
+        letter_turn: row.get("letter_turn"),
+        died_at: row.get("died_at"),
+        headers: row.get("headers"),
+        body: row.get("body"),
+        mended: row.get("mended"),
+        row: status.map(|status| (status, row.get("row_turn"))),
+        had_rows: row.get("had_rows"),
+        has_rows: row.get("has_rows"),
+        app_known: row.get("app_known"),
+    })
+}

@@ -1,0 +1,67 @@
+//! Outcomes come back: from ledger and archive into the set, and from there to the letter.
+
+use std::collections::BTreeSet;
+
+use crate::db::{Database, Error, query};
+
+/// Letters looked at in one statement. While WeChat is away a whole replay may be under way, and looking costs.
+const PAGE: i64 = 500;
+
+/// A letter of a replay that has come to its end.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Ended {
+    /// `sent`, `skipped` or `dead`.
+    pub outcome: String,
+}
+
+/// Where the look ends, and what it found.
+#[derive(Debug, Default)]
+pub struct End {
+    /// The next look goes on behind this; `None`: from the beginning.
+    pub after: Option<(i64, i64)>,
+    pub ended: Vec<Ended>,
+    /// Apps of the letters that were looked at: their lanes hold, or held, something.
+    pub apps: BTreeSet<String>,
+}
+
+/// Looks at the next page of published letters and writes down what they came to. One that died again waits until the
+/// archive has its later letter. Whoever else looks at the same time writes nothing a second time.
+pub async fn settle_page(db: &Database, after: Option<(i64, i64)>) -> Result<End, Error> {
+    const SETTLE: &str = "-- replay::settle_page
+        WITH page AS MATERIALIZED (
+            SELECT replay, letter, app_id, outcome, reason, later_letter FROM v_wechat_replay_letter
+             WHERE state = 'published' AND (replay, letter) > ($1, $2)
+             ORDER BY replay, letter LIMIT $3
+        ), ended AS (
+            UPDATE t_wechat_replay_letter r
+               SET state = 'ended', outcome = p.outcome, reason = p.reason, later_letter = p.later_letter,
+                   ended_at = clock_timestamp()
+              FROM page p
+             WHERE r.replay = p.replay AND r.letter = p.letter AND r.state = 'published'
+               AND (p.outcome IN ('sent', 'skipped') OR (p.outcome = 'dead' AND p.later_letter IS NOT NULL))
+            RETURNING r.replay, r.letter, r.outcome
+        ), letters AS (
+            UPDATE t_wechat_dead_letter l SET state = 'replayed' FROM ended e
+             WHERE l.id = e.letter AND l.state = 'replaying'
+        )
+        SELECT p.replay, p.letter, p.app_id, e.outcome FROM page p LEFT JOIN ended e USING (replay, letter)
+         ORDER BY p.replay, p.letter";
+    let (replay, letter) = after.unwrap_or_default();
+    let rows = query::rows(&db.durable().await?, SETTLE, &[&replay, &letter, &PAGE]).await?;
+    let is_full = rows.len() as i64 == PAGE;
+    Ok(End {
+        after: rows.last().filter(|_| is_full).map(|row| (row.get("replay"), row.get("letter"))),
+        ended: rows.iter().filter_map(|row| row.get("outcome")).map(|outcome| Ended { outcome }).collect(),
+        apps: rows.iter().filter_map(|row| row.get("app_id")).collect(),
+    })
+}
+
+/// Ends of replays that nobody has counted yet; each is handed out once, to one process.
+pub async fn ends(db: &Database) -> Result<Vec<String>, Error> {
+    const ENDS: &str = "-- replay::ends
+        UPDATE t_wechat_replay SET counted = state
+         WHERE state IN ('finished', 'stopped', 'cancelled') AND counted IS DISTINCT FROM state
+        RETURNING state";
+    let rows = query::rows(&db.durable().await?, ENDS, &[]).await?;
+    Ok(rows.iter().map(|row| row.get("state")).collect())
+}

@@ -1,0 +1,198 @@
+//! How far a replay is, and every step it takes.
+
+use std::time::Duration;
+
+use crate::db::{Database, Error, query};
+use crate::domain::replay::{Canary, Refusal, State, Tally};
+
+/// A replay as its command needs to see it, again and again: one row.
+#[derive(Debug, Clone)]
+pub struct Standing {
+    pub state: State,
+    pub rate_per_second: i32,
+    pub canary: Canary,
+    pub max_failed_percent: i32,
+    pub canary_wait: Duration,
+    pub steps_passed: i32,
+    pub even_expired: bool,
+    pub re_resolve: bool,
+    pub letters: i64,
+    pub published: i64,
+    pub refused: i64,
+}
+
+/// `None` where there is no such replay.
+pub async fn standing(db: &Database, replay: i64) -> Result<Option<Standing>, Error> {
+    const SQL: &str = "-- replay::standing
+        SELECT state, rate_per_second, canary, max_failed_percent, canary_wait_s, steps_passed, even_expired, re_resolve,
+               letters, published, refused
+          FROM t_wechat_replay WHERE id = $1";
+    let rows = query::rows(&db.durable().await?, SQL, &[&replay]).await?;
+    rows.first()
+        .map(|row| {
+            Ok(Standing {
+                state: state(row.get("state"))?,
+                rate_per_second: row.get("rate_per_second"),
+                canary: Canary::of(row.get("canary")),
+                max_failed_percent: row.get("max_failed_percent"),
+                canary_wait: Duration::from_secs(row.get::<_, i64>("canary_wait_s").unsigned_abs()),
+                steps_passed: row.get("steps_passed"),
+                even_expired: row.get("even_expired"),
+                re_resolve: row.get("re_resolve"),
+                letters: row.get("letters"),
+                published: row.get("published"),
+                refused: row.get("refused"),
+            })
+        })
+        .transpose()
+}
+
+pub(super) fn state(word: &str) -> Result<State, Error> {
+    State::parse(word)
+        .ok_or_else(|| Error::Unreadable { table: "t_wechat_replay", what: format!("state {word}") })
+}
+
+/// The right to publish for one replay, as long as the value lives: its connection holds a lock, and a process that dies
+/// loses it.
+pub struct Held(#[expect(dead_code, reason = "the connection holds the lock")] deadpool_postgres::Object);
+
+/// Takes the right; `None` while another command has it.
+pub async fn hold(db: &Database, replay: i64) -> Result<Option<Held>, Error> {
+    const HOLD: &str = "-- replay::hold
+        SELECT pg_try_advisory_lock(hashtextextended(current_schema() || ' replay ' || $1::bigint, 0))";
+    // Not from the pool that everything else here uses: a small one must not run dry.
+    let client = db.quick().await?;
+    let held = query::rows(&client, HOLD, &[&replay]).await?[0].get::<_, bool>(0);
+    Ok(held.then_some(Held(client)))
+}
+
+/// What was done about one letter of the set.
+#[derive(Debug, Clone, Copy)]
+pub struct Mark {
+    pub letter: i64,
+    pub what: Marked,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Marked {
+    /// Confirmed by the broker, or found out already.
+    Published,
+    /// The letter is open again.
+    Refused(Refusal),
+    /// The rules were asked again and no longer name him: nothing was sent to him, and that is the end of it.
+    NotNamed,
+}
+
+/// Writes a batch of marks down, with the canary's step they belong to. What was published counts even where an operator
+/// has cancelled the replay meanwhile, unless another replay has taken the letter since: that one finds it on its way.
+pub async fn mark(db: &Database, replay: i64, step: i32, marks: &[Mark]) -> Result<(), Error> {
+    const MARK: &str = "-- replay::mark
+        WITH changed AS (
+            UPDATE t_wechat_replay_letter r
+               SET state = i.state, refusal = i.refusal, outcome = i.outcome, reason = i.reason, step = $2,
+                   published_at = CASE WHEN i.state <> 'refused' THEN clock_timestamp() END,
+                   ended_at = CASE WHEN i.state <> 'published' THEN clock_timestamp() END
+              FROM unnest($3::bigint[], $4::text[], $5::text[], $6::text[], $7::text[])
+                    AS i (letter, state, refusal, outcome, reason)
+             WHERE r.replay = $1 AND r.letter = i.letter
+               AND (r.state = 'pending' OR (r.state = 'cancelled' AND i.state <> 'refused'
+                    AND NOT EXISTS (SELECT FROM t_wechat_replay_letter o
+                                     WHERE o.letter = r.letter AND o.replay <> r.replay
+                                       AND o.state IN ('pending', 'published'))))
+            RETURNING r.letter, r.state
+        ), letters AS (
+            UPDATE t_wechat_dead_letter l
+               SET state = CASE c.state WHEN 'refused' THEN 'open' WHEN 'ended' THEN 'replayed' ELSE 'replaying' END
+              FROM changed c
+             WHERE l.id = c.letter AND (c.state <> 'published' OR l.state = 'open')
+        ), counts AS (
+            SELECT count(*) FILTER (WHERE state <> 'refused') AS published,
+                   count(*) FILTER (WHERE state = 'refused') AS refused FROM changed
+        )
+        UPDATE t_wechat_replay p SET published = p.published + c.published, refused = p.refused + c.refused
+          FROM counts c WHERE p.id = $1";
+    let letters: Vec<i64> = marks.iter().map(|mark| mark.letter).collect();
+    let states: Vec<&str> = marks.iter().map(|mark| state_of(mark.what)).collect();
+    let refusals: Vec<Option<&str>> = marks.iter().map(|mark| refusal_of(mark.what)).collect();
+    let not_named = |word| marks.iter().map(|mark| (mark.what == Marked::NotNamed).then_some(word)).collect();
+    let outcomes: Vec<Option<&str>> = not_named("skipped");
+    let reasons: Vec<Option<&str>> = not_named("not_named");
+    let values: [&(dyn tokio_postgres::types::ToSql + Sync); 7] =
+        [&replay, &step, &letters, &states, &refusals, &outcomes, &reasons];
+    query::count(&db.durable().await?, MARK, &values).await?;
+    Ok(())
+}
+
+const fn state_of(what: Marked) -> &'static str {
+    match what {
+        Marked::Published => "published",
+        Marked::Refused(_) => "refused",
+        Marked::NotNamed => "ended",
+    }
+}
+
+const fn refusal_of(what: Marked) -> Option<&'static str> {
+    match what {
+        Marked::Refused(refusal) => Some(refusal.as_str()),
+        Marked::Published | Marked::NotNamed => None,
+    }
+}
+
+/// What the letters of one step have come to by now.
+pub async fn tally(db: &Database, replay: i64, step: i32) -> Result<Tally, Error> {
+    const TALLY: &str = "-- replay::tally
+        SELECT count(*) FILTER (WHERE outcome = 'sent') AS sent, count(*) FILTER (WHERE outcome = 'skipped') AS skipped,
+               count(*) FILTER (WHERE outcome = 'dead') AS dead,
+               count(*) FILTER (WHERE outcome = 'in_progress') AS in_progress
+          FROM v_wechat_replay_letter WHERE replay = $1 AND step = $2";
+    let row = &query::rows(&db.durable().await?, TALLY, &[&replay, &step]).await?[0];
+    Ok(Tally {
+        sent: row.get("sent"),
+        skipped: row.get("skipped"),
+        dead: row.get("dead"),
+        in_progress: row.get("in_progress"),
+    })
+}
+
+/// This canary step, and all before it, need no check any more.
+pub async fn pass_step(db: &Database, replay: i64, step: i32) -> Result<(), Error> {
+    const PASS: &str = "-- replay::pass_step
+        UPDATE t_wechat_replay SET steps_passed = greatest(steps_passed, $2 + 1) WHERE id = $1";
+    query::count(&db.durable().await?, PASS, &[&replay, &step]).await?;
+    Ok(())
+}
+
+/// Moves a replay to another state. False where its own state does not allow it: a finished one stays finished, and what
+/// was cancelled is not paused. A cancelled replay's letters that had not gone out are open again.
+pub async fn move_on(db: &Database, replay: i64, to: State, because: Option<&str>) -> Result<bool, Error> {
+    const MOVE: &str = "-- replay::move_on
+        WITH moved AS (
+            UPDATE t_wechat_replay
+               SET state = $2, stopped_because = $3,
+                   ended_at = CASE WHEN $2 IN ('finished', 'cancelled') THEN clock_timestamp() END
+             WHERE id = $1
+               AND CASE $2 WHEN 'cancelled' THEN state IN ('running', 'paused', 'stopped') ELSE state = 'running' END
+            RETURNING id
+        ), cancelled AS (
+            UPDATE t_wechat_replay_letter r SET state = 'cancelled', ended_at = clock_timestamp()
+              FROM moved WHERE $2 = 'cancelled' AND r.replay = moved.id AND r.state = 'pending'
+            RETURNING r.letter
+        ), opened AS (
+            UPDATE t_wechat_dead_letter l SET state = 'open' FROM cancelled
+             WHERE l.id = cancelled.letter AND l.state = 'replaying'
+        )
+        SELECT id FROM moved";
+    let rows = query::rows(&db.durable().await?, MOVE, &[&replay, &to.as_str(), &because]).await?;
+    Ok(!rows.is_empty())
+}
+
+/// Sets a replay going again. One that a canary stopped goes on past the step that stopped it: the operator has seen it.
+pub async fn resume(db: &Database, replay: i64) -> Result<bool, Error> {
+    const RESUME: &str = "-- replay::resume
+        UPDATE t_wechat_replay
+           SET steps_passed = CASE WHEN state = 'stopped'
+                   THEN steps_passed + 1 ELSE steps_passed END,
+               state = 'running', stopped_because = NULL
+         WHERE id = $1 AND state IN ('running', 'paused', 'stopped')";
+    Ok(query::count(&db.durable().await?, RESUME, &[&replay]).await? == 1)
+}

@@ -1,0 +1,182 @@
+//! Fixing the set of a replay: once, in one transaction, and it never grows.
+
+use std::time::Duration;
+
+use tokio_postgres::types::ToSql;
+
+use super::candidate::recipient;
+use crate::db::letters::Filter;
+use crate::db::letters::filter::matching;
+use crate::db::{Database, Error, query};
+use crate::domain::replay::Canary;
+
+/// Fifty thousand letters take a few seconds; whatever takes longer than this holds up everybody who writes letters.
+const FIX_TIMEOUT: Duration = Duration::from_secs(120);
+
+/// What an operator asks for.
+#[derive(Debug, Clone)]
+pub struct Order {
+    pub operator: String,
+    pub why: Option<String>,
+    pub filter: Filter,
+    /// No letter beyond this one: what arrived after the operator looked is not taken along.
+    pub cut_off: i64,
+    pub rate_per_second: i32,
+    pub canary: Canary,
+    /// Of a canary's step; more stop the replay.
+    pub max_failed_percent: i32,
+    /// How long a step's outcomes are waited for.
+    pub canary_wait: Duration,
+    pub even_expired: bool,
+    pub re_resolve: bool,
+    pub mended: Option<Mended>,
+}
+
+/// The body of the one letter that is replayed mended, and the event in it.
+#[derive(Debug, Clone)]
+pub struct Mended {
+    pub body: Vec<u8>,
+    pub company_no: String,
+    pub app_id: String,
+    pub template_id: String,
+    pub event_id: String,
+}
+
+/// A replay whose set is fixed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Fixed {
+    pub id: i64,
+    pub letters: i64,
+}
+
+/// The newest letter there is.
+pub async fn cut_off(db: &Database) -> Result<i64, Error> {
+    const SQL: &str = "-- replay::cut_off
+        SELECT coalesce(max(id), 0) FROM t_wechat_dead_letter";
+    Ok(query::rows(&db.durable().await?, SQL, &[]).await?[0].get(0))
+}
+
+/// What a letter is about, for whoever mends its body.
+#[derive(Debug)]
+pub struct Mendable {
+    /// One delivery, whose key must stay; else a whole event, which may become another.
+    pub is_delivery: bool,
+    pub company_no: Option<String>,
+    pub app_id: Option<String>,
+    pub template_id: Option<String>,
+    pub event_id: Option<String>,
+}
+
+/// The letters that match: two at most, since a mended body is for one.
+pub async fn mendable(db: &Database, filter: &Filter) -> Result<Vec<Mendable>, Error> {
+    const SQL: &str = concat!(
+        "-- replay::mendable
+        SELECT l.company_no, l.app_id, l.template_id, l.event_id, ",
+        recipient!(),
+        " IS NOT NULL AS is_delivery
+          FROM t_wechat_dead_letter l
+         WHERE ",
+        matching!(),
+        "
+         LIMIT 2"
+    );
+    let rows = query::rows(&db.durable().await?, SQL, &filter.values()).await?;
+    Ok(rows
+        .iter()
+        .map(|row| Mendable {
+            is_delivery: row.get("is_delivery"),
+            company_no: row.get("company_no"),
+            app_id: row.get("app_id"),
+            template_id: row.get("template_id"),
+            event_id: row.get("event_id"),
+        })
+        .collect())
+}
+
+/// Takes every open letter that matches: each in one unfinished replay at most. Whoever comes second waits for a moment
+/// and gets what is left.
+pub async fn fix_set(db: &Database, order: &Order) -> Result<Fixed, Error> {
+    const BEGIN: &str = "-- replay::fix_begin";
+    const COMMIT: &str = "-- replay::fix_commit";
+    const TIMEOUT: &str = "-- replay::fix_timeout
+        SELECT set_config('statement_timeout', $1, true)";
+    const COUNT: &str = "-- replay::fix_count
+        UPDATE t_wechat_replay SET letters = $2 WHERE id = $1";
+    let mut client = db.durable().await?;
+    let transaction = client.transaction().await.map_err(|error| query::failed(BEGIN, &error))?;
+    query::rows(&transaction, TIMEOUT, &[&FIX_TIMEOUT.as_millis().to_string()]).await?;
+    let id = open(&transaction, order).await?;
+    let letters = i64::try_from(take(&transaction, id, order).await?).unwrap_or(i64::MAX);
+    query::count(&transaction, COUNT, &[&id, &letters]).await?;
+    transaction.commit().await.map_err(|error| query::failed(COMMIT, &error))?;
+    Ok(Fixed { id, letters })
+}
+
+async fn open(client: &deadpool_postgres::Transaction<'_>, order: &Order) -> Result<i64, Error> {
+    const OPEN: &str = "-- replay::open
+        INSERT INTO t_wechat_replay (operator, why, filter, cut_off, state, rate_per_second, canary, max_failed_percent,
+                                     canary_wait_s, even_expired, re_resolve)
+        VALUES ($1, $2, $3, $4, 'running', $5, $6, $7, $8, $9, $10)
+        RETURNING id";
+    // A struct of texts, numbers and times always is JSON.
+    let filter = serde_json::to_value(&order.filter).unwrap_or_default();
+    let wait_s = i64::try_from(order.canary_wait.as_secs()).unwrap_or(i64::MAX);
+    let values: [&(dyn ToSql + Sync); 10] = [
+        &order.operator,
+        &order.why,
+        &filter,
+        &order.cut_off,
+        &order.rate_per_second,
+        &order.canary.sizes(),
+        &order.max_failed_percent,
+        &wait_s,
+        &order.even_expired,
+        &order.re_resolve,
+    ];
+    Ok(query::rows(client, OPEN, &values).await?[0].get("id"))
+}
+
+/// Letters first, in the order of their ids, so that two operators cannot block each other.
+async fn take(client: &deadpool_postgres::Transaction<'_>, id: i64, order: &Order) -> Result<u64, Error> {
+    const TAKE: &str = concat!(
+        "-- replay::take
+        WITH picked AS (
+            SELECT l.id FROM t_wechat_dead_letter l
+             WHERE ",
+        matching!(),
+        "
+               AND l.state = 'open' AND l.id <= $15
+             ORDER BY l.id
+               FOR UPDATE
+        ), taken AS (
+            UPDATE t_wechat_dead_letter l SET state = 'replaying' FROM picked WHERE l.id = picked.id
+            RETURNING l.id, l.turn, coalesce($18, l.company_no) AS company_no, coalesce($19, l.app_id) AS app_id,
+                      coalesce($20, l.template_id) AS template_id, coalesce($21, l.event_id) AS event_id,
+                      ",
+        recipient!(),
+        " AS recipient
+        )
+        INSERT INTO t_wechat_replay_letter
+               (replay, letter, company_no, app_id, template_id, event_id, recipient, turn, had_rows, body)
+        SELECT $16, t.id, t.company_no, t.app_id, t.template_id, t.event_id, t.recipient,
+               CASE WHEN t.recipient IS NOT NULL THEN coalesce(d.turn, t.turn, 0) + 1 END,
+               t.recipient IS NULL AND EXISTS (
+                   SELECT FROM t_wechat_delivery e
+                    WHERE e.event_id = t.event_id AND e.template_id = t.template_id AND e.app_id = t.app_id
+                      AND e.company_no = t.company_no),
+               $17::bytea
+          FROM taken t
+          LEFT JOIN t_wechat_delivery d
+            ON d.event_id = t.event_id AND d.recipient = t.recipient AND d.template_id = t.template_id
+               AND d.app_id = t.app_id AND d.company_no = t.company_no"
+    );
+    let mended = order.mended.as_ref();
+    let body = mended.map(|mended| &mended.body);
+    let company_no = mended.map(|mended| &mended.company_no);
+    let app_id = mended.map(|mended| &mended.app_id);
+    let template_id = mended.map(|mended| &mended.template_id);
+    let event_id = mended.map(|mended| &mended.event_id);
+    let values =
+        order.filter.values_and(&[&order.cut_off, &id, &body, &company_no, &app_id, &template_id, &event_id]);
+    query::count(client, TAKE, &values).await
+}

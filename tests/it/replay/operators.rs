@@ -1,0 +1,85 @@
+//! Operators who meet: two at once, and one who stops what another began.
+
+use serde_json::{Value, json};
+
+use super::{
+    ALL, everybody_has_his_message, replay, settled, states, states_when, words, world_with_letters,
+};
+use crate::support::{World, eventually};
+
+#[tokio::test]
+async fn two_operators_at_once_share_the_letters() {
+    let world = world_with_letters(200).await;
+    let daemon = world.daemon().await;
+    let ((one, first), (other, second)) = tokio::join!(replay(&world, ALL), replay(&world, ALL));
+    let letters = |account: &Value| account["letters"].as_i64().unwrap_or_default();
+    assert_eq!(letters(&first) + letters(&second), 200, "{one}: {first}\n{other}: {second}");
+    for account in [first, second].iter().filter(|account| !account.is_null()) {
+        settled(&world, account["replay"].as_i64().unwrap()).await;
+    }
+    everybody_has_his_message(&world, 200).await;
+    world.finish(daemon).await;
+}
+
+#[tokio::test]
+async fn the_second_is_told_what_the_first_has() {
+    let world = world_with_letters(2).await;
+    let line = format!("dlq replay {ALL} --event pay-1");
+    world.command_with(&words(&line), &[("FAILPOINT", "replay_set_fixed")]).await;
+    let (code, survey) = replay(&world, "--dry-run").await;
+    assert_eq!((code, &survey["going"], &survey["refused"]), (0, &json!(1), &json!({"being_replayed": 1})));
+}
+
+#[tokio::test]
+async fn a_replay_is_paused_resumed_and_cancelled_from_another_terminal() {
+    let world = world_with_letters(30).await;
+    let _daemon = world.daemon().await;
+    let mut command = world.start(&words("dlq replay --why mended --yes --rate 2"));
+    published_at_least(&world, 2).await;
+    let (code, _) = replay(&world, "--resume 1").await;
+    assert_eq!(code, 1, "one command a replay");
+
+    let (code, account) = replay(&world, "--pause 1").await;
+    assert_eq!((code, &account["state"]), (0, &json!("paused")));
+    assert!(command.wait().await.unwrap().success(), "its command ends");
+    let before = published(&world).await;
+
+    let mut command = world.start(&words("dlq replay --resume 1"));
+    published_at_least(&world, before + 2).await;
+    let (code, account) = replay(&world, "--cancel 1").await;
+    assert_eq!((code, &account["state"]), (0, &json!("cancelled")));
+    assert!(command.wait().await.unwrap().success());
+
+    let account = settled(&world, 1).await;
+    let gone = account["published"].as_i64().unwrap();
+    assert_eq!(account["outcomes"], json!({"sent": gone, "cancelled": 30 - gone}));
+    states_when(&world, &format!("open: {}, replayed: {gone}", 30 - gone)).await;
+    assert_eq!(replay(&world, "--resume 1").await.1["state"], "cancelled", "over is over");
+
+    replay(&world, ALL).await;
+    settled(&world, 2).await;
+    everybody_has_his_message(&world, 30).await;
+}
+
+async fn published(world: &World) -> i64 {
+    world.db.query_one("SELECT published FROM t_wechat_replay", &[]).await.unwrap().get(0)
+}
+
+async fn published_at_least(world: &World, count: i64) {
+    eventually(&format!("{count} letters to be out"), async || {
+        let row = world.db.query_opt("SELECT published FROM t_wechat_replay", &[]).await.unwrap()?;
+        (row.get::<_, i64>(0) >= count).then_some(())
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn above_one_letter_there_must_be_a_reason_and_a_yes() {
+    let world = world_with_letters(2).await;
+    for (arguments, expected) in [("--yes", 2), ("--why mended", 1)] {
+        let (code, _) = replay(&world, arguments).await;
+        assert_eq!((code, states(&world).await.as_str()), (expected, "open: 2"), "{arguments}");
+    }
+    assert_eq!(replay(&world, "--id 1").await.0, 0, "one letter needs neither");
+    assert_eq!(replay(&world, "--resume 1 --rate 5").await.0, 2, "what was ordered stands");
+}
