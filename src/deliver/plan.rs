@@ -37,8 +37,22 @@ impl Pipeline {
         };
         crash_point("planned");
         self.count_event(&plan, redelivered);
-        let ends: Vec<Result<(), Left>> =
-            stream::iter(self.steps_of(plan, &event, origin)).buffer_unordered(MAX_AT_ONCE).collect().await;
+        self.take_steps(plan, &event, origin).await
+    }
+
+    async fn take_steps(
+        self: &Arc<Self>,
+        plan: Plan,
+        event: &Arc<Event>,
+        origin: &Arc<Origin>,
+    ) -> Result<(), Left> {
+        let is_one = plan.skips.len() + plan.deliveries.len() == 1;
+        let mut steps = self.steps_of(plan, event, origin);
+        // Most events are for one person, and one step needs nobody to look after several, who would hold 8 KB for it.
+        if is_one && let Some(only) = steps.next() {
+            return only.await;
+        }
+        let ends: Vec<Result<(), Left>> = stream::iter(steps).buffer_unordered(MAX_AT_ONCE).collect().await;
         // One delivery that was left keeps the whole message; the ledger knows which ones are done.
         ends.into_iter().find(Result::is_err).unwrap_or(Ok(()))
     }
