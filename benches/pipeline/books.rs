@@ -119,6 +119,14 @@ impl Books {
         Ok(row.get(0))
     }
 
+    /// What a row of the ledger takes on disk, its indexes with it.
+    pub async fn bytes_per_row(&self) -> Result<f64> {
+        const BYTES: &str = "
+            SELECT pg_total_relation_size('t_wechat_delivery')::float8 / greatest(count(*), 1)::float8
+              FROM t_wechat_delivery";
+        Ok(self.client.query_one(BYTES, &[]).await?.get(0))
+    }
+
     /// Begins to count statements.
     pub async fn count_anew(&self) -> Result<()> {
         self.client.query("SELECT public.pg_stat_statements_reset()", &[]).await?;

@@ -16,6 +16,7 @@ mod publisher;
 mod report;
 mod rig;
 mod sampling;
+mod scaling;
 mod subject;
 mod trial;
 mod usage;
@@ -89,5 +90,9 @@ async fn measure(arguments: Measure) -> Result<()> {
     }
     let mut rig = Rig::set_up(daemons, plan.scale()).await?;
     let results = plan.run(&mut rig).await?;
-    report::write(&arguments.out, arguments.quick, &results)
+    let ledger_row_bytes = match &rig.large {
+        Some(books) => Some(books.bytes_per_row().await?),
+        None => None,
+    };
+    report::write(&arguments.out, arguments.quick, ledger_row_bytes, &results)
 }

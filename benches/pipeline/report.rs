@@ -10,6 +10,7 @@ use comfy_table::Table;
 use serde_json::{Value, json};
 
 use super::cases::Case;
+use super::scaling;
 use super::trial::Figures;
 
 const HEADINGS: [&str; 10] = [
@@ -39,8 +40,13 @@ struct Spread {
     high: f64,
 }
 
-/// Prints the table and leaves `results.json` and `results.md` in the folder.
-pub fn write(folder: &Path, quick: bool, results: &[(Case, Figures)]) -> Result<()> {
+/// Prints the table and leaves `results.json`, `results.md` and `scaling.md` in the folder.
+pub fn write(
+    folder: &Path,
+    quick: bool,
+    ledger_row_bytes: Option<f64>,
+    results: &[(Case, Figures)],
+) -> Result<()> {
     let rows = rows(results);
     let cells: Vec<[String; 10]> = rows.iter().map(Row::cells).collect();
     let mut table = Table::new();
@@ -51,9 +57,10 @@ pub fn write(folder: &Path, quick: bool, results: &[(Case, Figures)]) -> Result<
     }
     fs::create_dir_all(folder)?;
     let figures: Vec<&Figures> = results.iter().map(|(_, figures)| figures).collect();
-    let document = json!({ "machine": machine(), "quick": quick, "runs": figures });
+    let document = json!({ "machine": machine(), "quick": quick, "ledger_row_bytes": ledger_row_bytes, "runs": figures });
     fs::write(folder.join("results.json"), serde_json::to_string_pretty(&document)?)?;
-    fs::write(folder.join("results.md"), markdown(&cells)?)?;
+    fs::write(folder.join("results.md"), markdown(&cells)? + &source()?)?;
+    fs::write(folder.join("scaling.md"), scaling::markdown(results, ledger_row_bytes)? + &source()?)?;
     println!("details: {}", folder.join("results.json").display());
     Ok(())
 }
@@ -129,6 +136,12 @@ fn markdown(cells: &[[String; 10]]) -> Result<String> {
     for row in cells {
         writeln!(text, "| {} |", row.join(" | "))?;
     }
+    Ok(text)
+}
+
+/// The line below every table: which code, on what.
+fn source() -> Result<String> {
+    let mut text = String::new();
     let machine = machine();
     let said = |what: &str| machine[what].as_str().unwrap_or_default().to_owned();
     writeln!(
