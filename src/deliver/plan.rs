@@ -31,7 +31,7 @@ impl Pipeline {
         let plan = match self.plan(&event, origin).await? {
             Planned::Spread(Spread::AtOnce(plan)) => plan,
             Planned::Spread(Spread::InPages { written }) => {
-                return self.fan_out(&event, origin, FirstSight { written, redelivered }).await;
+                return Box::pin(self.fan_out(&event, origin, FirstSight { written, redelivered })).await;
             }
             Planned::Elsewhere => return Ok(()),
         };
@@ -50,7 +50,7 @@ impl Pipeline {
         let mut steps = self.steps_of(plan, event, origin);
         // Most events are for one person, and one step needs nobody to look after several, who would hold 8 KB for it.
         if is_one && let Some(only) = steps.next() {
-            return only.await;
+            return Box::pin(only).await;
         }
         let ends: Vec<Result<(), Left>> = stream::iter(steps).buffer_unordered(MAX_AT_ONCE).collect().await;
         // One delivery that was left keeps the whole message; the ledger knows which ones are done.
