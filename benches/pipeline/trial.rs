@@ -68,7 +68,7 @@ impl<'a> Trial<'a> {
         let (subject, measured) = match (per_second, self.case.kind) {
             (Some(per_second), _) => self.steady(per_second).await?,
             (None, Kind::All) => self.for_all().await?,
-            (None, kind) => self.from_full_queue(kind).await?,
+            (None, kind) => self.work_off_a_full_queue(kind).await?,
         };
         let peak_kib = subject.peak_memory_kib()?;
         let statements = books.statements().await?;
@@ -78,7 +78,7 @@ impl<'a> Trial<'a> {
     }
 
     /// The queue is full before anybody works: the publisher takes no share of the machine.
-    async fn from_full_queue(&self, kind: Kind) -> Result<(Subject, Measured)> {
+    async fn work_off_a_full_queue(&self, kind: Kind) -> Result<(Subject, Measured)> {
         let (events, expected) = (kind.events(&self.rig.scale), kind.sends(&self.rig.scale));
         self.rig.publisher.fill(self.events(0..events)).await?;
         self.rig.books(self.case.large).count_anew().await?;
