@@ -16,7 +16,7 @@ const WINDOW_SHARE: usize = 4;
 
 /// What to write to the channel, in this order.
 #[derive(Debug, Default, PartialEq, Eq)]
-pub(super) struct DueAcks {
+pub struct DueAcks {
     /// Ack up to and including this tag.
     pub prefix: Option<u64>,
     /// Ack these alone.
@@ -25,7 +25,7 @@ pub(super) struct DueAcks {
 
 /// The tags of one channel with one consumer: 1, 2, 3, … without holes, each settled once.
 #[derive(Debug)]
-pub(super) struct AckWindow {
+pub struct AckWindow {
     /// So many settled tags beyond a gap are enough.
     enough: usize,
     /// The highest tag ever settled.

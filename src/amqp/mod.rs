@@ -33,6 +33,9 @@ mod topology;
 mod trial;
 mod wire;
 
+/// For `benches/micro.rs` alone: inside, only the writer of the acks knows the window.
+#[cfg(feature = "bench")]
+pub use acks::{AckWindow, DueAcks};
 pub use broker::{Broker, NotReady, SetupError};
 pub use consumer::{Incoming, Receipt, Subscription};
 pub use declare::TopologyError;

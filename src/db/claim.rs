@@ -136,11 +136,10 @@ async fn insert_new(
                    claim, clock_timestamp(), clock_timestamp() + $12 * interval '1 s', content_hash, trace_id
               FROM input ORDER BY event_id, recipient, template_id, app_id, company_no
             ON CONFLICT DO NOTHING
-            RETURNING id, claim
+            RETURNING id, claim, app_id, template_id, openid
         )
-        SELECT n.id, n.claim, u.id AS user_id, u.subscribe_template -> i.template_id AS consent
-          FROM inserted n JOIN input i USING (claim)
-          LEFT JOIN t_wechat_user u ON u.app_id = i.app_id AND u.openid = i.openid AND u.status = 1";
+        SELECT n.id, n.claim, u.id AS user_id, u.subscribe_template -> n.template_id AS consent
+          FROM inserted n LEFT JOIN t_wechat_user u ON u.app_id = n.app_id AND u.openid = n.openid AND u.status = 1";
     let refused = |error| Error::of_query("claim: insert", &error);
     let requests: Vec<&Request> = batch.iter().collect();
     let c = Columns::of(&requests);

@@ -214,7 +214,8 @@ async fn record_ours(
                    turn = coalesce(i.turn, d.turn), claim = NULL, claimed_until = NULL, due_at = i.due_at,
                    token_generation = i.generation, settled_at = clock_timestamp()
               FROM input i
-             WHERE d.id = i.id AND d.claim = i.claim AND d.status = 'attempting'
+             -- Not `d.id = i.id`: that could be planned as one scan of the whole ledger instead of one look per row.
+             WHERE d.id = ANY (ARRAY[i.id]) AND (d.claim = i.claim) IS TRUE AND d.status = 'attempting'
             RETURNING i.position, i.consent, i.user_id, i.template_id, d.claimed_at
         ), locked AS (
             SELECT u.id, s.consent, s.template_id, s.claimed_at

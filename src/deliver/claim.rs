@@ -63,7 +63,7 @@ impl Pipeline {
             (Meeting::TakeOverAndGiveUp | Meeting::GiveUp, Some(claim)) => {
                 self.metrics.unknown(&delivery.event.app_id);
                 let attempted = Attempted::without_request(Outcome::Dead(DeadReason::UnknownOutcome));
-                self.settle(delivery, origin, &claim, attempted).await.map(|()| Claimed::Elsewhere)
+                Box::pin(self.settle(delivery, origin, &claim, attempted)).await.map(|()| Claimed::Elsewhere)
             }
             (meeting, Some(claim)) => {
                 if meeting == Meeting::TakeOver {
@@ -106,7 +106,7 @@ impl Pipeline {
             None => return Ok(Claimed::Granted(claim)),
         };
         let attempted = Attempted::without_request(instead);
-        self.settle(delivery, origin, &claim, attempted).await.map(|()| Claimed::Elsewhere)
+        Box::pin(self.settle(delivery, origin, &claim, attempted)).await.map(|()| Claimed::Elsewhere)
     }
 
     async fn reason_to_skip(&self, delivery: &Delivery, row: &claim::Claim) -> Option<SkipReason> {

@@ -133,8 +133,8 @@ impl Pipeline {
 
     /// Publishes until confirmed. While the broker is away or full this waits, with the incoming unacked.
     pub(super) async fn publish(&self, route: Route, message: Message) -> Result<(), Left> {
-        self.publisher
-            .publish_until_confirmed(&route, &message, &self.stops.hard)
+        // Boxed, as it is rare: room for it in every future that might have to publish would be copied with each message.
+        Box::pin(self.publisher.publish_until_confirmed(&route, &message, &self.stops.hard))
             .await
             .map_err(|_stopped| Left::Midway)
     }

@@ -95,7 +95,7 @@ impl Pipeline {
         }
         if origin.is_carrier {
             return match self.read_carrier(origin) {
-                Ok(delivery) => self.bring_carrier(delivery, origin).await,
+                Ok(delivery) => Box::pin(self.bring_carrier(delivery, origin)).await,
                 Err(malformed) => self.bury_malformed(origin, &malformed).await,
             };
         }

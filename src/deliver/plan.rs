@@ -31,14 +31,28 @@ impl Pipeline {
         let plan = match self.plan(&event, origin).await? {
             Planned::Spread(Spread::AtOnce(plan)) => plan,
             Planned::Spread(Spread::InPages { written }) => {
-                return self.fan_out(&event, origin, FirstSight { written, redelivered }).await;
+                return Box::pin(self.fan_out(&event, origin, FirstSight { written, redelivered })).await;
             }
             Planned::Elsewhere => return Ok(()),
         };
         crash_point("planned");
         self.count_event(&plan, redelivered);
-        let ends: Vec<Result<(), Left>> =
-            stream::iter(self.steps_of(plan, &event, origin)).buffer_unordered(MAX_AT_ONCE).collect().await;
+        self.take_steps(plan, &event, origin).await
+    }
+
+    async fn take_steps(
+        self: &Arc<Self>,
+        plan: Plan,
+        event: &Arc<Event>,
+        origin: &Arc<Origin>,
+    ) -> Result<(), Left> {
+        let is_one = plan.skips.len() + plan.deliveries.len() == 1;
+        let mut steps = self.steps_of(plan, event, origin);
+        // Most events are for one person, and one step needs nobody to look after several.
+        if is_one && let Some(only) = steps.next() {
+            return only.await;
+        }
+        let ends: Vec<Result<(), Left>> = stream::iter(steps).buffer_unordered(MAX_AT_ONCE).collect().await;
         // One delivery that was left keeps the whole message; the ledger knows which ones are done.
         ends.into_iter().find(Result::is_err).unwrap_or(Ok(()))
     }
@@ -87,7 +101,7 @@ impl Pipeline {
     ) -> impl Iterator<Item = impl Future<Output = Result<(), Left>> + 'a> + 'a {
         let skips = plan.skips.into_iter().map(|(recipient, reason)| (recipient, Some(reason)));
         let deliveries = plan.deliveries.into_iter().map(|recipient| (recipient, None));
-        skips.chain(deliveries).map(move |(recipient, reason)| async move {
+        let step = move |(recipient, reason)| async move {
             match reason {
                 Some(reason) => self.record_skip(event, recipient, origin, reason).await,
                 None => {
@@ -96,7 +110,9 @@ impl Pipeline {
                     self.bring(delivery, origin).await
                 }
             }
-        })
+        };
+        // Boxed: a step is some kilobytes, which would be copied with every future around it.
+        skips.chain(deliveries).map(step).map(Box::pin)
     }
 
     /// Records a skip that needs no claim: nobody has attempted this delivery.

@@ -1,7 +1,9 @@
 //! The key that every call but the fetching of itself needs.
 
 use std::fmt;
+use std::sync::OnceLock;
 
+use reqwest::Url;
 use secrecy::{ExposeSecret, SecretString};
 
 /// One access token of one app, ready for the wire. Never shown.
@@ -9,6 +11,8 @@ pub struct AccessToken {
     value: SecretString,
     /// `access_token=…`, encoded once here rather than once a request.
     query: SecretString,
+    /// The endpoint for sending with the query, parsed once.
+    send_url: OnceLock<Url>,
     generation: i64,
 }
 
@@ -16,7 +20,7 @@ impl AccessToken {
     /// `generation` is the row's `token_version` that this token was, or is to be, stored under.
     pub fn new(value: SecretString, generation: i64) -> Self {
         let query = format!("access_token={}", percent_encoded(value.expose_secret())).into();
-        Self { value, query, generation }
+        Self { value, query, send_url: OnceLock::new(), generation }
     }
 
     /// Counts the tokens of an app. A complaint about an older generation says nothing about this token.
@@ -29,8 +33,14 @@ impl AccessToken {
         &self.value
     }
 
-    pub(super) fn query(&self) -> &str {
-        self.query.expose_secret()
+    /// The endpoint with the token in its query. A process has one endpoint for sending, so the first one is kept.
+    pub(super) fn send_url(&self, endpoint: &Url) -> Url {
+        let with_query = || {
+            let mut url = endpoint.clone();
+            url.set_query(Some(self.query.expose_secret()));
+            url
+        };
+        self.send_url.get_or_init(with_query).clone()
     }
 }
 
@@ -59,7 +69,9 @@ mod tests {
     #[test]
     fn a_token_is_encoded_for_the_query_and_never_shown() {
         let token = AccessToken::new("57_a-B+/=&订".into(), 7);
-        assert_eq!(token.query(), "access_token=57_a-B%2B%2F%3D%26%E8%AE%A2");
+        let endpoint = Url::parse("https://wechat.test/send").unwrap();
+        let expected = "https://wechat.test/send?access_token=57_a-B%2B%2F%3D%26%E8%AE%A2";
+        assert_eq!(token.send_url(&endpoint).as_str(), expected);
         assert_eq!(format!("{token:?}"), "AccessToken(generation 7)");
     }
 }

@@ -29,8 +29,7 @@ pub struct Message<'a> {
 impl Client {
     /// Asks WeChat to bring one message to one openid. Never fails: whatever becomes of the request is an answer.
     pub async fn send(&self, token: &AccessToken, message: &Message<'_>) -> SendAnswer {
-        let mut url = self.send_url.clone();
-        url.set_query(Some(token.query()));
+        let url = token.send_url(&self.send_url);
         match self.exchange(self.http.post(url).json(&Body::of(message))).await {
             Ok(body) => read_answer(&body),
             Err(error) => error.into(),

@@ -123,7 +123,8 @@ async fn take(transaction: &Transaction<'_>, lease: Lease, met: &[Met<'_>]) -> R
                content_hash = i.content_hash
           FROM unnest($1::bigint[], $2::uuid[], $3::int[], $4::bool[], $5::bool[], $7::bytea[])
                 AS i (id, claim, turn, taken_over, anew, content_hash)
-         WHERE d.id = i.id";
+         -- Not `d.id = i.id`: see settle.
+         WHERE d.id = ANY (ARRAY[i.id])";
     let granted: Vec<&Met<'_>> = met.iter().filter(|met| !met.reused && grants(met.meeting)).collect();
     if granted.is_empty() {
         return Ok(());

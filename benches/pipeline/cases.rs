@@ -1,0 +1,241 @@
+//! What is measured, and in which order: round by round, so that each round meets the machine in the same mood.
+
+use std::collections::HashMap;
+
+use anyhow::{Context, Result};
+
+use super::load::{Kind, Scale};
+use super::rig::Rig;
+use super::trial::{Figures, Trial};
+
+/// The real world's answer takes about this long.
+const FAR_MS: u64 = 80;
+/// So that 512 requests of one app are under way: an app alone gets four fifths of the slots.
+const FAR_IN_FLIGHT: usize = 640;
+const FAR_PREFETCH: u16 = 1024;
+/// One transient failure in twenty sends.
+const FAILING_EVERY: u32 = 20;
+/// A busy shop's evening.
+const STEADY_PER_SECOND: f64 = 500.0;
+const BUSY_SHARE: f64 = 0.7;
+
+/// Whom a case measures.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Who {
+    Floor,
+    /// One of the daemons given, in so many processes.
+    Daemon {
+        which: usize,
+        processes: usize,
+    },
+}
+
+/// At which pace events come.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Pace {
+    /// All are there from the start.
+    Full,
+    PerSecond(f64),
+    /// This share of the rate that another case had in this round.
+    Share(f64, String),
+}
+
+/// One thing to measure.
+#[derive(Debug, Clone)]
+pub struct Case {
+    pub name: String,
+    /// The floor to hold against it.
+    pub floor: Option<String>,
+    pub who: Who,
+    pub kind: Kind,
+    pub pace: Pace,
+    pub latency_ms: u64,
+    pub failing_every: Option<u32>,
+    /// With the tables that hold years of history.
+    pub large: bool,
+    pub prefetch: u16,
+    pub in_flight: usize,
+    /// Of a steady stream.
+    pub seconds: f64,
+}
+
+/// All cases of a run of this program.
+pub struct Plan {
+    scale: Scale,
+    rounds: u32,
+    seconds: f64,
+    cases: Vec<Case>,
+}
+
+impl Case {
+    /// The daemon's defaults, nothing special.
+    fn new(name: &str, who: Who) -> Self {
+        Self {
+            name: name.to_owned(),
+            floor: (who != Who::Floor).then(|| "floor".to_owned()),
+            who,
+            kind: Kind::One,
+            pace: Pace::Full,
+            latency_ms: 0,
+            failing_every: None,
+            large: false,
+            prefetch: 400,
+            in_flight: 256,
+            seconds: 0.0,
+        }
+    }
+
+    fn kind(self, kind: Kind) -> Self {
+        Self { kind, ..self }
+    }
+
+    fn against(self, floor: &str) -> Self {
+        let floor = (self.who != Who::Floor).then(|| floor.to_owned());
+        Self { floor, ..self }
+    }
+
+    fn far(self) -> Self {
+        let far = Self { latency_ms: FAR_MS, prefetch: FAR_PREFETCH, in_flight: FAR_IN_FLIGHT, ..self };
+        // The floor knows no shares: it may have all that it is given under way.
+        let slots = if far.who == Who::Floor { FAR_IN_FLIGHT * 4 / 5 } else { FAR_IN_FLIGHT };
+        Self { in_flight: slots, ..far }
+    }
+
+    fn paced(self, pace: Pace, seconds: f64) -> Self {
+        Self { pace, seconds, ..self }
+    }
+}
+
+impl Plan {
+    /// Every case, once for each daemon.
+    pub fn new(quick: bool, daemons: &[&str], rounds: Option<u32>) -> Self {
+        let scale = if quick { QUICK } else { FULL };
+        let seconds = if quick { 2.0 } else { 10.0 };
+        let mut plan =
+            Self { scale, rounds: rounds.unwrap_or(if quick { 1 } else { 3 }), seconds, cases: vec![] };
+        plan.floors();
+        for which in 0..daemons.len() {
+            let suffix = if daemons.len() == 1 { String::new() } else { format!(" {}", daemons[which]) };
+            plan.daemon(which, &suffix, quick);
+        }
+        plan
+    }
+
+    pub const fn scale(&self) -> Scale {
+        self.scale
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.cases.is_empty()
+    }
+
+    /// Only cases of these names, or else whose names contain them, and the floors that they are held against; no words: all.
+    pub fn only(mut self, words: &[String]) -> Self {
+        if words.is_empty() {
+            return self;
+        }
+        let is_name = |word: &str| self.cases.iter().any(|case| case.name == word);
+        let fits = |case: &Case, word: &str| {
+            if is_name(word) { case.name == word } else { case.name.contains(word) }
+        };
+        let wanted = |case: &Case| words.iter().any(|word| fits(case, word));
+        let mut needed: Vec<String> = Vec::new();
+        for case in self.cases.iter().filter(|case| wanted(case)) {
+            needed.push(case.name.clone());
+            needed.extend(case.floor.clone());
+            if let Pace::Share(_, of) = &case.pace {
+                needed.push(of.clone());
+            }
+        }
+        self.cases.retain(|case| needed.contains(&case.name));
+        self
+    }
+
+    fn floors(&mut self) {
+        let floor = |name: &str| Case::new(name, Who::Floor);
+        self.cases.push(floor("floor"));
+        self.cases.push(floor("floor, 80 ms").far());
+        self.cases.push(floor("floor at 500/s").paced(Pace::PerSecond(STEADY_PER_SECOND), self.seconds));
+    }
+
+    fn daemon(&mut self, which: usize, suffix: &str, quick: bool) {
+        let case = |name: &str| Case::new(&format!("{name}{suffix}"), Who::Daemon { which, processes: 1 });
+        let two = Case::new(&format!("two processes{suffix}"), Who::Daemon { which, processes: 2 });
+        let busy = Pace::Share(BUSY_SHARE, format!("one recipient{suffix}"));
+        let steady = Pace::PerSecond(STEADY_PER_SECOND);
+        let floor_busy = format!("floor at 70%{suffix}");
+        let large = |case: Case| Case { large: true, ..case };
+        self.cases.extend([
+            case("one recipient"),
+            case("ten recipients").kind(Kind::Ten),
+            case("30% skips").kind(Kind::Declined),
+            case("counted consent").kind(Kind::Counted),
+            Case { failing_every: Some(FAILING_EVERY), ..case("5% failures") },
+            two,
+            case("one recipient, 80 ms").far().against("floor, 80 ms"),
+            case("one recipient at 500/s").paced(steady, self.seconds).against("floor at 500/s"),
+            Case::new(&floor_busy, Who::Floor).paced(busy.clone(), self.seconds),
+            case("one recipient at 70%").paced(busy, self.seconds).against(&floor_busy),
+            case("one event for all").kind(Kind::All),
+        ]);
+        if !quick {
+            // Neighbours, because the one is held against the other.
+            self.cases.push(case("one recipient, small ledger"));
+            self.cases.push(large(case("one recipient, large ledger")));
+        }
+    }
+
+    /// Measures everything: cases with the large ledger after the others, as filling it changes what the servers hold.
+    pub async fn run(&self, rig: &mut Rig) -> Result<Vec<(Case, Figures)>> {
+        let mut results = Vec::new();
+        let (late, early): (Vec<&Case>, Vec<&Case>) =
+            self.cases.iter().partition(|case| case.name.contains("ledger"));
+        for round in 1..=self.rounds {
+            self.round(rig, round, &early, &mut results).await?;
+        }
+        if !late.is_empty() {
+            rig.age().await?;
+        }
+        for round in 1..=self.rounds {
+            self.round(rig, round, &late, &mut results).await?;
+        }
+        Ok(results)
+    }
+
+    async fn round(
+        &self,
+        rig: &mut Rig,
+        round: u32,
+        cases: &[&Case],
+        results: &mut Vec<(Case, Figures)>,
+    ) -> Result<()> {
+        let mut rates = HashMap::new();
+        for case in cases {
+            rig.runs += 1;
+            let per_second = match &case.pace {
+                Pace::Full => None,
+                Pace::PerSecond(rate) => Some(*rate),
+                Pace::Share(share, of) => Some(share * rates.get(of).context("its model did not run")?),
+            };
+            let trial = Trial::prepare(rig, case, rig.runs).await?;
+            let figures = trial.run(round, per_second).await.with_context(|| case.name.clone())?;
+            eprintln!(
+                "round {round}: {:32} {:6.0}/s  subject {:4.0} µs  PostgreSQL {:4.0} µs  RabbitMQ {:4.0} µs",
+                case.name, figures.rate, figures.subject_us, figures.postgres_us, figures.rabbitmq_us
+            );
+            rates.insert(case.name.clone(), figures.rate);
+            results.push(((*case).clone(), figures));
+        }
+        Ok(())
+    }
+}
+
+const FULL: Scale = Scale {
+    people: 30_000,
+    everybody: 100_000,
+    ledger_rows: 5_000_000,
+    more_users: 100_000,
+    more_rules: 10_000,
+};
+const QUICK: Scale =
+    Scale { people: 2_000, everybody: 2_000, ledger_rows: 10_000, more_users: 1_000, more_rules: 100 };
