@@ -11,7 +11,7 @@ mod stranded;
 pub use archive::{Letter, archive};
 pub use browse::{Found, Whole, list, newest, of_delivery, page, show};
 pub use carried::settle_carried;
-pub use close::{Act, Closing, Done, close, count, done_to};
+pub use close::{Act, Closed, Closing, Done, acts, close, count, done_to};
 pub use filter::Filter;
 pub use groups::{Group, Tally, groups, tally};
 pub use stranded::{Choice, Stranded, close_stranded, stranded};

@@ -12,7 +12,7 @@ use crate::domain::ids::{AppId, TemplateId};
 use crate::domain::pause::PauseReason;
 
 /// A daemon that has not refreshed its rows for so long is gone: three times what it takes between two.
-const STALE_AFTER_S: f64 = 30.0;
+pub(super) const STALE_AFTER_S: f64 = 30.0;
 /// What daemons call each other's attention with; see [`CHANNEL`].
 pub(super) const ANNOUNCED: &str = "pause";
 

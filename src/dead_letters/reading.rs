@@ -138,7 +138,10 @@ fn identity(arrived: &Arrived, facts: &Facts, turn: Option<i32>) -> String {
         return own;
     }
     match facts.key() {
-        Some(key) if !is_ours => letter::identity(&key, turn.unwrap_or(0)),
+        Some(key) if !is_ours => {
+            let replay = text(&arrived.headers, own::REPLAY).filter(|_| turn.is_none());
+            letter::after_replay(letter::identity(&key, turn.unwrap_or(0)), replay.as_deref())
+        }
         _ => letter::identity_of_bytes(&arrived.body, &envelope(arrived)),
     }
 }

@@ -59,11 +59,7 @@ impl Origin {
 
     /// Identity of the letter that a whole event leaves. A replayed one that dies again leaves another letter than before.
     pub fn letter_of_event(&self, event: &Event) -> String {
-        let first = letter::of_event(event);
-        match self.message.headers.text(own::REPLAY) {
-            Some(replay) => letter::identity_of_bytes(first.as_bytes(), replay),
-            None => first,
-        }
+        letter::after_replay(letter::of_event(event), self.message.headers.text(own::REPLAY))
     }
 
     /// The message that carries one delivery on, with the given progress.

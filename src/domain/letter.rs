@@ -85,6 +85,15 @@ pub fn of_event(event: &Event) -> String {
     digest([names[0], names[1], names[2], names[3], &event.content_hash])
 }
 
+/// Identity of what a replay brought out and dies again as a whole event, which has no turn that would tell it from its first
+/// letter. Outside a replay nothing changes.
+pub fn after_replay(first: String, replay: Option<&str>) -> String {
+    match replay {
+        Some(replay) => identity_of_bytes(first.as_bytes(), replay),
+        None => first,
+    }
+}
+
 fn key<'a>(event: &'a Event, recipient: &'a str) -> DeliveryKey<'a> {
     DeliveryKey {
         company_no: event.company_no.as_str(),

@@ -13,6 +13,8 @@ enum Toll {
     Nothing,
     /// The row says that an outcome is unknown, but nothing had gone out.
     Unknown,
+    /// One or the other: the archiver has the letter as soon as it is published, and the settlement is on its way by then.
+    PerhapsUnknown,
     /// The message had gone out and nobody knew: the user gets it again.
     Double,
 }
@@ -96,14 +98,14 @@ crash_points! {
         letter_published at "letter_published" costs Unknown,
         settled at "settled" costs Nothing,
         before_ack at "before_ack" costs Nothing,
-        archived at "archived" costs Nothing,
+        archived at "archived" costs PerhapsUnknown,
     }
     doomed_on_retry {
         answered at "answered:2" costs Unknown,
         letter_published at "letter_published" costs Unknown,
         settled at "settled:2" costs Nothing,
         before_ack at "before_ack:2" costs Nothing,
-        archived at "archived" costs Nothing,
+        archived at "archived" costs PerhapsUnknown,
     }
     // Not before its ack: an unreadable message that is worked on twice leaves two letters, as nothing in it names it.
     malformed {
@@ -199,11 +201,13 @@ async fn crash(story: Story, arrow: &str, toll: Toll) {
     world.finish(second).await;
 
     let (unknowns, doubles) = match toll {
-        Toll::Nothing => (0, 0),
-        Toll::Unknown => (1, 0),
-        Toll::Double => (1, 1),
+        Toll::Nothing => (0..=0, 0),
+        Toll::Unknown => (1..=1, 0),
+        Toll::PerhapsUnknown => (0..=1, 0),
+        Toll::Double => (1..=1, 1),
     };
-    assert_eq!(world.conserved(["pay-1".to_owned()]).await, unknowns, "outcomes counted as unknown");
+    let counted = world.conserved(["pay-1".to_owned()]).await;
+    assert!(unknowns.contains(&counted), "{counted} outcomes counted as unknown");
     assert_eq!(world.wechat.doubles().await, doubles, "messages that went out twice");
     assert_eq!(world.wechat.got("o-zhang").await, story.messages + doubles);
     assert_eq!(row.map(|row: Row| row.end()).unwrap_or_default(), story.end);

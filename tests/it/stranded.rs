@@ -100,6 +100,27 @@ async fn what_may_still_move_is_left_alone() {
     assert_eq!(theirs.map(|row| row.status).collect::<Vec<_>>(), ["retrying"; 3]);
 }
 
+#[tokio::test]
+async fn what_a_pause_or_its_event_carries_is_not_stranded() {
+    let world = World::new().await;
+    world.lost_delivery("paused", "o-1").await;
+    world.cli(&["app", "pause", APP, "--template", crate::support::TEMPLATE, "--why", "wrong price"]).await;
+    let (code, said) = world.close(&["--stranded"]).await;
+    assert!(code == Some(3) && said.contains("stood still"), "a paused template's row was found: {said}");
+    world.cli(&["app", "resume", APP, "--template", crate::support::TEMPLATE]).await;
+    let (code, said) = world.close(&["--stranded"]).await;
+    assert_eq!(code, Some(0), "{said}");
+
+    world.row(&event("big"), "o-1", "planned", 0, "-1 day").await;
+    world.sql(LONG_AGO).await;
+    world.row(&event("big"), "o-2", "sent", 0, "-1 day").await;
+    let (code, said) = world.close(&["--stranded"]).await;
+    assert_eq!(code, Some(3), "a fan-out at work was closed: {said}");
+    world.sql(LONG_AGO).await;
+    let (code, said) = world.close(&["--stranded"]).await;
+    assert_eq!((code, said.trim()), (Some(0), "closed 1 deliveries"));
+}
+
 impl World {
     /// A message waits in the usual app's lane, and no daemon takes it.
     async fn fill_lane(&self) {

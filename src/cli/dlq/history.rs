@@ -1,12 +1,17 @@
-//! `dlq history`: the account of all replays.
+//! `dlq history`: the account of all that operators did with letters.
+
+use std::cmp::Reverse;
 
 use anyhow::Result;
 use clap::Args;
+use jiff::Timestamp;
+use serde::Serialize;
 use serde_json::json;
 
 use crate::cli::output::{Format, Masking, or_dash, time};
 use crate::cli::{Exit, database};
 use crate::config::Config;
+use crate::db::letters::{self, Closed};
 use crate::db::replay::{self, Account, Fate};
 
 #[derive(Debug, Args)]
@@ -17,7 +22,7 @@ pub struct History {
     /// What became of each letter of this replay
     #[arg(long, value_name = "REPLAY")]
     id: Option<i64>,
-    /// At most this many replays, or letters
+    /// At most this many acts, or letters
     #[arg(long, default_value_t = 50, value_parser = clap::value_parser!(i64).range(1..=100_000))]
     limit: i64,
     /// Only letters behind this one: the last id of the page before
@@ -29,11 +34,21 @@ pub struct History {
     format: Format,
 }
 
+/// One thing that was done, by an operator or by the retention that one has configured.
+#[derive(Serialize)]
+#[serde(untagged)]
+enum Entry {
+    Replay(Account),
+    Closed(Closed),
+}
+
 impl History {
     pub async fn execute(self, config: &Config) -> Result<Exit> {
         let db = database(config)?;
         let Some(id) = self.id else {
-            self.list(&replay::history(&db, self.limit).await?)?;
+            let replays = replay::history(&db, self.limit).await?.into_iter().map(Entry::Replay);
+            let closings = letters::acts(&db, self.limit).await?.into_iter().map(Entry::Closed);
+            self.list(replays.chain(closings).collect())?;
             return Ok(Exit::Done);
         };
         let Some(account) = replay::account(&db, id).await? else {
@@ -50,12 +65,25 @@ impl History {
         Ok(Exit::Done)
     }
 
-    fn list(&self, accounts: &[Account]) -> Result<()> {
+    fn list(&self, mut entries: Vec<Entry>) -> Result<()> {
+        entries.sort_by_key(|entry| Reverse(entry.at()));
+        entries.truncate(usize::try_from(self.limit).unwrap_or(usize::MAX));
         let header = ["replay", "at", "operator", "why", "filter", "state", "letters", "refused", "outcomes"];
-        self.format.list(accounts, header, |account| {
-            let outcomes: Vec<String> =
-                account.outcomes.iter().map(|(outcome, count)| format!("{count} {outcome}")).collect();
-            [
+        self.format.list(&entries, header, Entry::row)
+    }
+}
+
+impl Entry {
+    fn at(&self) -> Timestamp {
+        match self {
+            Self::Replay(account) => account.created_at,
+            Self::Closed(closed) => closed.at,
+        }
+    }
+
+    fn row(&self) -> [String; 9] {
+        match self {
+            Self::Replay(account) => [
                 account.replay.to_string(),
                 time(account.created_at),
                 account.operator.clone(),
@@ -64,10 +92,26 @@ impl History {
                 account.state.clone(),
                 account.letters.to_string(),
                 account.refused.to_string(),
-                outcomes.join(", "),
-            ]
-        })
+                outcomes(account),
+            ],
+            Self::Closed(closed) => [
+                "-".to_owned(),
+                time(closed.at),
+                closed.operator.clone(),
+                or_dash(closed.why.as_ref()),
+                closed.filter.to_string(),
+                closed.action.clone(),
+                closed.letters.to_string(),
+                "-".to_owned(),
+                "-".to_owned(),
+            ],
+        }
     }
+}
+
+fn outcomes(account: &Account) -> String {
+    let counted = account.outcomes.iter().map(|(outcome, count)| format!("{count} {outcome}"));
+    counted.collect::<Vec<_>>().join(", ")
 }
 
 fn as_text(account: &Account, fates: &[Fate]) -> String {

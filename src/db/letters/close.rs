@@ -142,3 +142,34 @@ pub async fn done_to(db: &Database, letter: i64) -> Result<Vec<Done>, Error> {
     };
     Ok(rows.iter().map(done).collect())
 }
+
+/// One command that closed letters, as the account has it.
+#[derive(Debug, Clone, Serialize)]
+pub struct Closed {
+    pub at: Timestamp,
+    pub action: String,
+    pub operator: String,
+    pub why: Option<String>,
+    pub filter: Value,
+    pub letters: i64,
+}
+
+/// The newest acts, newest first.
+pub async fn acts(db: &Database, limit: i64) -> Result<Vec<Closed>, Error> {
+    const SQL: &str = "-- letters::acts
+        SELECT min(at) AS at, action, operator, why, filter, sum(cardinality(letters))::bigint AS letters
+          FROM t_wechat_letter_action
+         GROUP BY act, action, operator, why, filter
+         ORDER BY min(id) DESC
+         LIMIT $1";
+    let rows = query::rows(&db.durable().await?, SQL, &[&limit]).await?;
+    let closed = |row: &tokio_postgres::Row| Closed {
+        at: row.get("at"),
+        action: row.get("action"),
+        operator: row.get("operator"),
+        why: row.get("why"),
+        filter: row.get("filter"),
+        letters: row.get("letters"),
+    };
+    Ok(rows.iter().map(closed).collect())
+}

@@ -5,7 +5,7 @@ use jiff::Timestamp;
 use tokio_postgres::Row;
 
 use super::archive::{Letter, archive_on};
-use crate::db::{Database, Error, query};
+use crate::db::{Database, Error, pauses, query};
 
 /// Rows closed in one transaction.
 const PAGE: usize = 500;
@@ -41,18 +41,33 @@ pub struct Choice {
 }
 
 /// The unfinished rows that nothing has moved for so long, oldest first.
+///
+/// Two kinds stand still and are not stranded. What is paused has messages that come back when the pause ends. And rows of
+/// turn 0 are carried by their event, which a slow app may take hours to work through: one row of it that moved speaks for all.
 pub async fn stranded(db: &Database, choice: &Choice) -> Result<Vec<Stranded>, Error> {
     const SQL: &str = "-- letters::stranded
-        SELECT id, company_no, app_id, template_id, event_id, recipient, openid, sys_user_id, turn, attempts, trace_id,
-               token_generation, content_hash, created_at
-          FROM t_wechat_delivery
-         WHERE status IN ('planned', 'attempting', 'retrying')
-           AND greatest(created_at, settled_at, claimed_until, due_at) < now() - $1 * interval '1 second'
-           AND ($2::bigint[] IS NULL OR id = ANY ($2))
-           AND ($3::text IS NULL OR event_id = $3)
+        WITH still AS MATERIALIZED (
+            SELECT id, company_no, app_id, template_id, event_id, recipient, openid, sys_user_id, turn, attempts, trace_id,
+                   token_generation, content_hash, created_at
+              FROM t_wechat_delivery d
+             WHERE status IN ('planned', 'attempting', 'retrying')
+               AND greatest(created_at, settled_at, claimed_until, due_at) < now() - $1 * interval '1 second'
+               AND ($2::bigint[] IS NULL OR id = ANY ($2))
+               AND ($3::text IS NULL OR event_id = $3)
+               AND NOT EXISTS (SELECT FROM t_wechat_pause p
+                                WHERE p.app_id = d.app_id AND p.template_id IN ('', d.template_id)
+                                  AND (p.process = '' OR p.updated_at >= now() - $4 * interval '1 second'))),
+        moving AS MATERIALIZED (
+            SELECT DISTINCT d.event_id
+              FROM (SELECT DISTINCT event_id FROM still WHERE turn = 0) e JOIN t_wechat_delivery d USING (event_id)
+             WHERE greatest(d.created_at, d.settled_at, d.claimed_until, d.due_at) >= now() - $1 * interval '1 second')
+        SELECT * FROM still
+         WHERE turn > 0 OR event_id NOT IN (SELECT event_id FROM moving)
          ORDER BY id";
     let Choice { ids, event_id, unmoved_for_s } = choice;
-    let rows = query::rows(&db.durable().await?, SQL, &[unmoved_for_s, ids, event_id]).await?;
+    let rows =
+        query::rows(&db.durable().await?, SQL, &[unmoved_for_s, ids, event_id, &pauses::STALE_AFTER_S])
+            .await?;
     Ok(rows.iter().map(row).collect())
 }
 

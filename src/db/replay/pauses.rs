@@ -1,8 +1,8 @@
-//! Which apps and templates are paused just now. The one place of a replay that knows the table of pauses.
+//! Which apps and templates are paused just now, as a replay asks.
 
 use std::collections::HashSet;
 
-use crate::db::{Database, Error, query};
+use crate::db::{Database, Error, pauses as table};
 
 /// What is paused, as the daemons and operators have written it down.
 #[derive(Debug, Default)]
@@ -16,18 +16,8 @@ impl Pauses {
     }
 }
 
-/// Reads the pauses; none where the table does not exist yet.
+/// Reads the pauses in force.
 pub async fn pauses(db: &Database) -> Result<Pauses, Error> {
-    const EXISTS: &str = "-- replay::pauses_exist
-        SELECT to_regclass('t_wechat_pause') IS NOT NULL";
-    // A daemon renews its pauses every 10 s; those of a dead process grow old. One by hand names no process.
-    const PAUSES: &str = "-- replay::pauses
-        SELECT app_id, coalesce(template_id, '') AS template_id FROM t_wechat_pause
-         WHERE process = '' OR updated_at > clock_timestamp() - interval '1 minute'";
-    let client = db.durable().await?;
-    if !query::rows(&client, EXISTS, &[]).await?[0].get::<_, bool>(0) {
-        return Ok(Pauses::default());
-    }
-    let rows = query::rows(&client, PAUSES, &[]).await?;
-    Ok(Pauses(rows.iter().map(|row| (row.get("app_id"), row.get("template_id"))).collect()))
+    let found = table::list(db, None).await?;
+    Ok(Pauses(found.into_iter().map(|pause| (pause.app_id, pause.template_id.unwrap_or_default())).collect()))
 }

@@ -24,6 +24,9 @@ async fn resolving_closes_open_letters_once_and_says_who_and_why() {
     let action = &terminal.json("dlq show 3")["actions"][0];
     assert_eq!((&action["action"], &action["why"]), (&json!("resolved"), &json!("cancelled")));
     assert!(!action["operator"].as_str().unwrap().is_empty());
+    let account = terminal.json("dlq history");
+    assert_eq!((&account[0]["action"], &account[0]["letters"]), (&json!("resolved"), &json!(2)));
+    assert_eq!(account[0]["why"], "cancelled");
 }
 
 #[tokio::test]

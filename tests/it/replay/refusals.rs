@@ -64,9 +64,6 @@ async fn what_is_refused_is_open_again_and_said_to_be_so() {
 #[tokio::test]
 async fn a_paused_app_is_refused_and_one_paused_long_ago_is_not() {
     let world = world_with_letters(1).await;
-    let table = "CREATE TABLE IF NOT EXISTS t_wechat_pause (app_id text NOT NULL, template_id text NOT NULL, process text NOT NULL,
-                                                reason text NOT NULL, updated_at timestamptz NOT NULL DEFAULT now())";
-    world.sql(table).await;
     let pause = format!(
         "INSERT INTO t_wechat_pause (app_id, template_id, process, reason) VALUES ('{}', '', 'host:1', 'quota')",
         crate::support::APP
