@@ -45,6 +45,8 @@ pub(super) struct Attacher {
     pub ackers: TaskTracker,
     pub hand_over: mpsc::Sender<Attachment>,
     pub attached: watch::Sender<bool>,
+    /// The subscription is gone.
+    pub done: CancellationToken,
 }
 
 impl Drop for Attacher {
@@ -55,11 +57,18 @@ impl Drop for Attacher {
 
 impl Attacher {
     pub async fn run(mut self) {
+        let done = self.done.clone();
         let mut delays = Delays::reconnect();
         let mut complaint = String::new();
         for serial in 1_u64.. {
-            let Some(live) = self.link.live().await else { return };
+            let Some(Some(live)) = done.run_until_cancelled(self.link.live()).await else { return };
+            // Never given up halfway: lapin forgets a consumer whose answer nobody waits for, while the broker goes on to
+            // send it messages, and these would wait until the connection ends.
             match self.attach(&live, serial).await {
+                Ok(attachment) if done.is_cancelled() => {
+                    attachment.cancel().await;
+                    return;
+                }
                 Ok(attachment) => {
                     delays.reset();
                     complaint.clear();
@@ -71,7 +80,9 @@ impl Attacher {
                 Err(error) => self.complain(&live, &error, &mut complaint),
             }
             let Some(delay) = delays.next() else { return };
-            tokio::time::sleep(delay).await;
+            if done.run_until_cancelled(tokio::time::sleep(delay)).await.is_none() {
+                return;
+            }
         }
     }
 
@@ -105,6 +116,7 @@ impl Attacher {
         self.attached.send_replace(true);
         tokio::select! {
             () = over.cancelled() => {}
+            () = self.done.cancelled() => return End::Lost,
             () = trial::passed(trial.as_ref()) => {
                 let cancelled = channel.basic_cancel(tag, BasicCancelOptions::default());
                 if in_time("basic.cancel", cancelled).await.is_ok() {

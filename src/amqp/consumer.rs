@@ -121,8 +121,9 @@ impl Subscription {
             ackers: ackers.clone(),
             hand_over,
             attached: attached_in,
+            done: done.clone(),
         };
-        tokio::spawn(done.clone().run_until_cancelled_owned(attacher.run()));
+        tokio::spawn(attacher.run());
         Self { attachments, current: None, attached, _done: done.drop_guard() }
     }
 
@@ -134,9 +135,16 @@ impl Subscription {
                 self.current = Some(self.attachments.recv().await?);
                 continue;
             };
-            match attachment.consumer.next().await {
+            let over = attachment.over.clone();
+            let arrived = tokio::select! {
+                biased;
+                arrived = attachment.consumer.next() => arrived,
+                // lapin does not end every stream with its connection: one that nobody answers is closed without a last word.
+                () = over.cancelled() => None,
+            };
+            match arrived {
                 // What an ended channel still holds comes again on the next one.
-                Some(Ok(_)) if attachment.over.is_cancelled() => self.detach(None),
+                Some(Ok(_)) if over.is_cancelled() => self.detach(None),
                 Some(Ok(delivery)) => return Some(attachment.incoming(delivery)),
                 ended => self.detach(ended.and_then(Result::err)),
             }
@@ -151,10 +159,13 @@ impl Subscription {
     /// Stops consuming. What was prefetched but not taken by [`next`](Self::next) goes back to the broker; receipts that
     /// are out still count. Returns how many went back.
     pub async fn cancel(mut self) -> usize {
-        match self.current.take().or_else(|| self.attachments.try_recv().ok()) {
-            Some(attachment) => attachment.cancel().await,
-            None => 0,
+        let mut given_back = 0;
+        // Behind one that is over the next may wait already.
+        let (current, next) = (self.current.take(), self.attachments.try_recv().ok());
+        for attachment in [current, next].into_iter().flatten() {
+            given_back += attachment.cancel().await;
         }
+        given_back
     }
 
     /// An error, or the end, of a stream is the end of the whole channel (facts: stack 1.1, rows e, i, j), unless it ends
@@ -191,7 +202,11 @@ impl Attachment {
         }
     }
 
-    async fn cancel(mut self) -> usize {
+    /// Stops consuming; what was prefetched goes back. Returns how many.
+    pub(super) async fn cancel(mut self) -> usize {
+        if self.over.is_cancelled() {
+            return 0;
+        }
         let cancelled = self.channel.basic_cancel(self.consumer.tag(), BasicCancelOptions::default());
         if let Err(error) = in_time("basic.cancel", cancelled).await {
             debug!(%error, "a consumer could not be cancelled; its channel ends");

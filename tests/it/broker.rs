@@ -144,6 +144,48 @@ async fn a_consumer_outlives_its_connection_and_old_receipts_ack_nothing_new() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_consumer_of_a_connection_that_fell_silent_takes_up_its_work_on_the_next() {
+    let (world, proxy) = World::behind_proxy().await;
+    let mut deliveries = world.consume(&world.topology.deliveries(), 10);
+    attached(&deliveries).await;
+
+    proxy.silence();
+    // Whoever asks for something finds the silence, long before a missing heartbeat would tell.
+    let lane = world.topology.lane(&AppId::parse("wx0123456789abcdef").unwrap());
+    let asks = world.consume(&lane, 1);
+    let elsewhere = world.connect(&world.url);
+    elsewhere.ready(PATIENCE).await.unwrap();
+    let queue = Route::queue(world.topology.deliveries());
+    let publisher = elsewhere.publisher();
+    // More than the broker hands to the consumer that it still believes in.
+    let publishes = (0..30).map(|n| publisher.publish(queue.clone(), numbered(n)));
+    assert!(join_all(publishes).await.iter().all(Result::is_ok));
+    elsewhere.close().await;
+    take(&mut deliveries, 3).await;
+    drop((asks, deliveries));
+    world.delete_queue(&lane).await;
+    world.end().await;
+}
+
+/// As a lane's consumer is when the app is paused and resumed in a row.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_consumer_given_up_before_it_stands_keeps_no_message() {
+    let (world, proxy) = World::behind_proxy().await;
+    let deliveries = world.topology.deliveries();
+    world.fill(&deliveries, 5).await;
+    proxy.delay(Duration::from_millis(30));
+    // Some are given up before the broker has answered, some just after.
+    for wait in (0..400).step_by(10) {
+        let short_lived = world.consume(&deliveries, 10);
+        tokio::time::sleep(Duration::from_millis(wait)).await;
+        short_lived.cancel().await;
+    }
+    proxy.heal();
+    world.depth_becomes(&deliveries, 5).await;
+    world.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_publish_goes_on_until_the_broker_is_back() {
     let (world, proxy) = World::behind_proxy().await;
     proxy.close();
