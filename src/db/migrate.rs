@@ -20,6 +20,7 @@ const MIGRATIONS: &[Migration] = &[
     Migration { version: 3, name: "rates", sql: include_str!("../../migrations/0003_rates.sql") },
     Migration { version: 4, name: "letters", sql: include_str!("../../migrations/0004_letters.sql") },
     Migration { version: 5, name: "replay", sql: include_str!("../../migrations/0005_replay.sql") },
+    Migration { version: 6, name: "lookups", sql: include_str!("../../migrations/0006_lookups.sql") },
 ];
 
 /// Key of the advisory lock that lets one process migrate at a time ("wechatno" in ASCII). It holds for the whole
