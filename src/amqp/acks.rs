@@ -7,8 +7,8 @@
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
-/// How long a settled tag may wait for the gap before it. Longer means more redeliveries after a crash and a window
-/// that stalls; shorter means more single acks.
+/// How long one unsettled tag, the head, may hold up the settled ones behind it. Longer means more redeliveries after a crash
+/// and a window that stalls; shorter means more single acks.
 pub(super) const GAP_PATIENCE: Duration = Duration::from_millis(50);
 
 /// This share of the window may be settled without being acked; more would starve the consumer of new messages.
@@ -35,38 +35,48 @@ pub struct AckWindow {
     /// The highest tag of the settled prefix that is not acked yet. The broker refuses (and closes the channel for) a
     /// `multiple` that names a tag which is acked already, so this is always one that is not.
     prefix: Option<u64>,
-    /// Settled, not acked, beyond a gap.
+    /// The end of the settled prefix: the tag after it is the head.
+    floor: u64,
+    /// Settled, not acked, beyond the head.
     islands: Vec<u64>,
-    /// Since when there have been islands.
-    islands_since: Option<Instant>,
+    /// Since when this very head has held islands up. While one head after the other is settled nothing is slow, and singles
+    /// would only cost.
+    held_up_since: Option<Instant>,
 }
 
 impl AckWindow {
     /// A fresh channel that is given at most `prefetch` messages at once (0 means no limit).
     pub fn new(prefetch: u16) -> Self {
         let enough = (usize::from(prefetch) / WINDOW_SHARE).max(1);
-        Self { enough, top: 0, gaps: VecDeque::new(), prefix: None, islands: Vec::new(), islands_since: None }
+        Self {
+            enough,
+            top: 0,
+            gaps: VecDeque::new(),
+            prefix: None,
+            floor: 0,
+            islands: Vec::new(),
+            held_up_since: None,
+        }
     }
 
     /// The message of `tag` is done with and wants its ack.
     pub fn settle(&mut self, tag: u64, now: Instant) {
         self.close_gap(tag);
         self.islands.push(tag);
-        self.islands_since.get_or_insert(now);
-        self.absorb_islands();
+        self.absorb_islands(now);
     }
 
     /// The message of `tag` went back to the broker: nothing to ack, and no gap either.
-    pub fn give_back(&mut self, tag: u64) {
+    pub fn give_back(&mut self, tag: u64, now: Instant) {
         self.close_gap(tag);
-        self.absorb_islands();
+        self.absorb_islands(now);
     }
 
     /// Takes the acks that are due now. They are the caller's duty from here on.
     pub fn take_due(&mut self, now: Instant) -> DueAcks {
         let overdue = self.wake_at().is_some_and(|at| at <= now);
         let singles = if overdue || self.islands.len() >= self.enough {
-            self.islands_since = None;
+            self.held_up_since = None;
             std::mem::take(&mut self.islands)
         } else {
             Vec::new()
@@ -76,7 +86,7 @@ impl AckWindow {
 
     /// When to look again although nothing more is settled; `None` while nothing waits.
     pub fn wake_at(&self) -> Option<Instant> {
-        self.islands_since.map(|since| since + GAP_PATIENCE)
+        self.held_up_since.map(|since| since + GAP_PATIENCE)
     }
 
     fn close_gap(&mut self, tag: u64) {
@@ -89,18 +99,21 @@ impl AckWindow {
     }
 
     /// Moves the islands that the prefix has reached into it.
-    fn absorb_islands(&mut self) {
+    fn absorb_islands(&mut self, now: Instant) {
         let floor = self.gaps.front().map_or(self.top, |gap| gap - 1);
-        let prefix = &mut self.prefix;
-        self.islands.retain(|tag| {
-            let reached = *tag <= floor;
-            if reached {
-                *prefix = (*prefix).max(Some(*tag));
-            }
-            !reached
-        });
-        if self.islands.is_empty() {
-            self.islands_since = None;
+        if std::mem::replace(&mut self.floor, floor) != floor {
+            self.held_up_since = None;
+            let prefix = &mut self.prefix;
+            self.islands.retain(|tag| {
+                let reached = *tag <= floor;
+                if reached {
+                    *prefix = (*prefix).max(Some(*tag));
+                }
+                !reached
+            });
+        }
+        if !self.islands.is_empty() {
+            self.held_up_since.get_or_insert(now);
         }
     }
 }
@@ -144,6 +157,18 @@ mod tests {
     }
 
     #[test]
+    fn a_head_that_moves_on_holds_up_nobody() {
+        let (mut window, now) = window();
+        let soon = now + GAP_PATIENCE * 4 / 5;
+        [2, 4].into_iter().for_each(|tag| window.settle(tag, now));
+        window.settle(1, soon);
+        assert_eq!(window.take_due(now + GAP_PATIENCE), prefix(2));
+        // From now on 3 is the head, and has its own time.
+        assert_eq!(window.wake_at(), Some(soon + GAP_PATIENCE));
+        assert_eq!(window.take_due(soon + GAP_PATIENCE).singles, [4]);
+    }
+
+    #[test]
     fn a_quarter_of_the_window_does_not_wait() {
         let (mut window, now) = window();
         (2..=4).for_each(|tag| window.settle(tag, now));
@@ -156,9 +181,9 @@ mod tests {
     fn what_was_given_back_is_neither_acked_nor_a_gap() {
         let (mut window, now) = window();
         window.settle(2, now);
-        window.give_back(1);
+        window.give_back(1, now);
         assert_eq!(window.take_due(now), prefix(2));
-        window.give_back(3);
+        window.give_back(3, now);
         assert_eq!(window.take_due(now), DueAcks::default());
         window.settle(4, now);
         assert_eq!(window.take_due(now), prefix(4));
@@ -226,7 +251,7 @@ mod tests {
                     Step::GiveBack(n) if !in_hand.is_empty() => {
                         let tag = in_hand.swap_remove(n % in_hand.len());
                         channel.unacked.remove(&tag);
-                        window.give_back(tag);
+                        window.give_back(tag, now);
                     }
                     Step::Wait(millis) => now += Duration::from_millis(millis),
                     _ => channel.ack(window.take_due(now)),

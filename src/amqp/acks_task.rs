@@ -116,7 +116,7 @@ impl Writer {
                     // Written before any prefix that reaches over it, or the prefix would ack it.
                     let options = BasicNackOptions { requeue: true, ..BasicNackOptions::default() };
                     in_time("basic.nack", self.channel.basic_nack(tag, options)).await?;
-                    self.window.give_back(tag);
+                    self.window.give_back(tag, now);
                 }
             }
         }
