@@ -27,7 +27,7 @@ use clap::{Parser, Subcommand};
 pub use exit::Exit;
 
 use crate::config::{self, Config};
-use crate::db::Database;
+use crate::db::{Database, Planning};
 use crate::sealing::Sealer;
 
 /// Turns business events from RabbitMQ into WeChat subscribe messages.
@@ -96,9 +96,14 @@ pub async fn execute(cli: Cli) -> Result<ExitCode> {
     Ok(exit.into())
 }
 
-/// The database of the configuration, with its master key. Connects on first use.
+/// The database of the configuration, with its master key, as commands use it. Connects on first use.
 fn database(config: &Config) -> Result<Database> {
+    database_with(config, Planning::ByValues)
+}
+
+/// The same, as the daemon uses it too.
+fn database_with(config: &Config, planning: Planning) -> Result<Database> {
     let sealer = Sealer::from_file(config.security.master_key_file.as_deref())?;
-    let database = Database::new(&config.database).context("cannot use the configured database")?;
+    let database = Database::new(&config.database, planning).context("cannot use the configured database")?;
     Ok(database.sealed_by(sealer))
 }

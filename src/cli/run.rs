@@ -11,9 +11,9 @@ use tokio::sync::Notify;
 
 use crate::amqp::{Broker, Topology};
 use crate::config::{Config, Retention};
-use crate::db::Database;
 use crate::db::claim::Lease;
 use crate::db::listen::Listener as TokenListener;
+use crate::db::{Database, Planning};
 use crate::dead_letters::archiver::{self, Archiver};
 use crate::dead_letters::{count_letters, purge_old, replay};
 use crate::deliver::{Intake, Partners, Pipeline, Settings, Stops};
@@ -71,7 +71,7 @@ impl Daemon {
         };
         serve(config, lifecycle, sources).await?;
 
-        let db = super::database(config)?;
+        let db = super::database_with(config, Planning::Once)?;
         if config.database.migrate_on_start {
             watch::migrate_when_there(&db, &lifecycle.soft()).await?;
         }

@@ -16,7 +16,7 @@ use tracing::{info, warn};
 
 use super::Error;
 use super::pauses;
-use super::pool::{SetupError, client_config, tls};
+use super::pool::{Planning, SetupError, client_config, tls};
 use super::tokens::CHANNEL;
 use crate::config;
 use crate::delays::Delays;
@@ -69,7 +69,7 @@ impl Listener {
     /// Prepares the connection; connects to nothing yet.
     pub fn new(config: &config::Database) -> Result<Self, SetupError> {
         Ok(Self {
-            client: client_config(config, "on")?,
+            client: client_config(config, "on", Planning::Once)?,
             tls: tls(config.ca_file.as_deref())?,
             pauses: Arc::default(),
         })

@@ -23,4 +23,4 @@ pub mod story;
 pub mod tokens;
 
 pub use error::Error;
-pub use pool::Database;
+pub use pool::{Database, Planning};

@@ -4,7 +4,9 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use deadpool_postgres::{Manager, ManagerConfig, Pool, PoolConfig, RecyclingMethod, Runtime, Timeouts};
+use deadpool_postgres::{
+    Manager, ManagerConfig, Pool, PoolConfig, QueueMode, RecyclingMethod, Runtime, Timeouts,
+};
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
 use secrecy::ExposeSecret;
@@ -36,6 +38,16 @@ pub struct Database {
     sealer: Sealer,
 }
 
+/// How PostgreSQL plans what is asked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Planning {
+    /// Once for the life of a connection, for any values: whoever asks the same for ever. Left to itself PostgreSQL takes a
+    /// plan for one small batch to be cheaper than one for any, and makes it anew each time, which takes longer than the batch.
+    Once,
+    /// By the values at hand: an operator's question is asked once, and narrowed in another way the next time.
+    ByValues,
+}
+
 /// Why there can be no pool: a fault of the configuration, not of the server.
 #[derive(Debug, thiserror::Error)]
 pub enum SetupError {
@@ -49,12 +61,12 @@ pub enum SetupError {
 
 impl Database {
     /// Prepares the pools; connects to nothing yet. Without [`Self::sealed_by`] secrets are written as they are.
-    pub fn new(config: &config::Database) -> Result<Self, SetupError> {
+    pub fn new(config: &config::Database, planning: Planning) -> Result<Self, SetupError> {
         let lines = Lines::default();
         Ok(Self {
-            durable: pool(config, "on", config.pool_size, &lines)?,
+            durable: pool(client_config(config, "on", planning)?, config, config.pool_size, &lines)?,
             // Claims come from one batcher with one statement at a time; a second connection covers its slow path.
-            quick: pool(config, "off", QUICK_POOL_SIZE, &lines)?,
+            quick: pool(client_config(config, "off", planning)?, config, QUICK_POOL_SIZE, &lines)?,
             lines,
             sealer: Sealer::default(),
         })
@@ -101,12 +113,11 @@ impl Database {
 const QUICK_POOL_SIZE: usize = 2;
 
 fn pool(
+    client: tokio_postgres::Config,
     config: &config::Database,
-    synchronous_commit: &str,
     size: usize,
     lines: &Lines,
 ) -> Result<Pool, SetupError> {
-    let client = client_config(config, synchronous_commit)?;
     let manager = Manager::from_connect(
         client,
         lines.connecting(tls(config.ca_file.as_deref())?),
@@ -114,7 +125,8 @@ fn pool(
     );
     let timeouts =
         Timeouts { wait: Some(WAIT_TIMEOUT), create: Some(CONNECT_TIMEOUT), recycle: Some(WAIT_TIMEOUT) };
-    let pool_config = PoolConfig { max_size: size, timeouts, ..PoolConfig::default() };
+    // Last in, first out: each connection is a process of PostgreSQL's, and the one just used has everything at hand.
+    let pool_config = PoolConfig { max_size: size, timeouts, queue_mode: QueueMode::Lifo };
     Ok(Pool::builder(manager).config(pool_config).runtime(Runtime::Tokio1).build()?)
 }
 
@@ -122,13 +134,14 @@ fn pool(
 pub(crate) fn client_config(
     config: &config::Database,
     synchronous_commit: &str,
+    planning: Planning,
 ) -> Result<tokio_postgres::Config, SetupError> {
     let mut client: tokio_postgres::Config =
         config.url.expose_secret().parse().map_err(|error: tokio_postgres::Error| {
             // The parse error names the faulty part, never the password.
             SetupError::Url(error.to_string())
         })?;
-    let options = session_options(client.get_options(), synchronous_commit);
+    let options = session_options(client.get_options(), synchronous_commit, planning);
     client
         .application_name("wechat-notifier")
         .connect_timeout(CONNECT_TIMEOUT)
@@ -143,10 +156,15 @@ pub(crate) fn client_config(
 const PLANNER: &str = "-c enable_seqscan=off -c jit=off";
 
 /// Keeps what the URL asks for (a search path, say) and adds ours.
-fn session_options(own: Option<&str>, synchronous_commit: &str) -> String {
+fn session_options(own: Option<&str>, synchronous_commit: &str, planning: Planning) -> String {
+    let plans = match planning {
+        Planning::Once => "force_generic_plan",
+        Planning::ByValues => "auto",
+    };
     format!(
         "{} -c synchronous_commit={synchronous_commit} -c statement_timeout={STATEMENT_TIMEOUT_MS} \
-         -c idle_in_transaction_session_timeout={IDLE_IN_TRANSACTION_TIMEOUT_MS} -c timezone=UTC {PLANNER}",
+         -c idle_in_transaction_session_timeout={IDLE_IN_TRANSACTION_TIMEOUT_MS} -c timezone=UTC {PLANNER} \
+         -c plan_cache_mode={plans}",
         own.unwrap_or_default()
     )
 }

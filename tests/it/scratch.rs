@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 use tokio_postgres::{Client, NoTls};
 use wechat_notifier::config;
-use wechat_notifier::db::Database;
+use wechat_notifier::db::{Database, Planning};
 
 /// One test's schema. It stays behind for a look afterwards; the server is a throw-away one.
 pub struct Scratch {
@@ -32,13 +32,13 @@ impl Scratch {
 
     /// The daemon's way in.
     pub fn database(&self) -> Database {
-        Database::new(&config::Database {
+        let config = config::Database {
             url: self.url.clone().into(),
             migrate_on_start: false,
             pool_size: 4,
             ca_file: None,
-        })
-        .unwrap()
+        };
+        Database::new(&config, Planning::Once).unwrap()
     }
 
     /// The test's own way in, for setting up and for looking.
