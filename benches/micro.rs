@@ -16,7 +16,7 @@ use wechat_notifier::db::batch::Batcher;
 use wechat_notifier::domain::event::{Arrival, Event};
 
 /// As many as the default prefetch.
-const WINDOW: u16 = 400;
+const WINDOW: u16 = 800;
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
@@ -48,7 +48,7 @@ fn acks_in_order(bencher: Bencher<'_, '_>) {
 /// Settlements out of order, as parallel requests end: gaps open and close.
 #[divan::bench]
 fn acks_out_of_order(bencher: Bencher<'_, '_>) {
-    // 17 and 400 have no common divisor, so every tag comes once.
+    // 17 and 800 have no common divisor, so every tag comes once.
     let tags: Vec<u64> = (0..u64::from(WINDOW)).map(|i| i * 17 % u64::from(WINDOW) + 1).collect();
     bencher.counter(ItemsCount::new(tags.len())).bench(|| settled_in_rounds(&tags));
 }

@@ -27,7 +27,7 @@ fn fault(file: &str) -> String {
 fn the_shipped_example_is_the_default() {
     let config = load("", &[]).unwrap();
     assert_eq!(config.amqp.url.expose_secret(), "amqp://guest:guest@127.0.0.1:5672/%2f");
-    assert_eq!((config.amqp.prefix.as_str(), config.amqp.prefetch), ("wechat", 400));
+    assert_eq!((config.amqp.prefix.as_str(), config.amqp.prefetch), ("wechat", 800));
     assert_eq!(config.amqp.max_body_bytes, 256 * 1024);
     assert_eq!(config.amqp.ca_file, None);
     assert!(config.database.migrate_on_start);

@@ -1,7 +1,10 @@
 //! Who is named for an event, and what the ledger already knows of it.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
+use serde::Deserialize;
+use serde_json::value::RawValue;
 use tokio_postgres::Row;
 use tokio_postgres::types::{Json, ToSql};
 
@@ -162,11 +165,22 @@ fn named_of(row: &Row) -> Option<Named> {
     (named.sys_user_id.is_some() || named.openid.is_some()).then_some(named)
 }
 
-/// What the record says; a record that is not of the agreed shape counts as no answer.
+/// What the record says; a record, or a part of it, that is not of the agreed shape counts as no answer.
 pub(super) fn consent_of(row: &Row) -> Consent {
-    let record: Option<Json<serde_json::Value>> = row.try_get("consent").unwrap_or_default();
-    let record = record.map(|json| json.0).unwrap_or_default();
-    Consent { answer: Answer::parse(record["status"].as_str()), remaining: record["remaining"].as_i64() }
+    let record: Option<Json<ConsentRecord<'_>>> = row.try_get("consent").unwrap_or_default();
+    let ConsentRecord { status, remaining } = record.map(|json| json.0).unwrap_or_default();
+    let status: Option<Cow<'_, str>> = status.and_then(|raw| serde_json::from_str(raw.get()).ok());
+    let remaining = remaining.and_then(|raw| serde_json::from_str(raw.get()).ok());
+    Consent { answer: Answer::parse(status.as_deref()), remaining }
+}
+
+/// What of a consent record matters here. Raw, since business systems write it: one odd part must not hide the other.
+#[derive(Default, Deserialize)]
+struct ConsentRecord<'a> {
+    #[serde(borrow)]
+    status: Option<&'a RawValue>,
+    #[serde(borrow)]
+    remaining: Option<&'a RawValue>,
 }
 
 fn known_of(row: &Row) -> Result<Known, Error> {

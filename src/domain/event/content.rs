@@ -102,7 +102,8 @@ fn scalar(raw: &RawValue) -> Result<Cow<'_, str>, Malformed> {
             )));
         }
     };
-    if text.chars().nth(MAX_VALUE_CHARS).is_some() {
+    // Few texts have even as many bytes, which need no counting.
+    if text.len() > MAX_VALUE_CHARS && text.chars().nth(MAX_VALUE_CHARS).is_some() {
         return Err(Malformed::new(format!("is longer than {MAX_VALUE_CHARS} characters")));
     }
     Ok(text)
