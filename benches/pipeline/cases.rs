@@ -19,6 +19,10 @@ const FAILING_EVERY: u32 = 20;
 const STEADY_PER_SECOND: f64 = 500.0;
 const BUSY_SHARE: f64 = 0.7;
 
+/// What the machine sustains, publisher included; the rate that [`BUSY_SHARE`] is a share of.
+const MEANWHILE: &str = "published meanwhile";
+const FLOOR_MEANWHILE: &str = "floor, published meanwhile";
+
 /// Whom a case measures.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Who {
@@ -35,6 +39,8 @@ pub enum Who {
 pub enum Pace {
     /// All are there from the start.
     Full,
+    /// Published meanwhile, as fast as they are worked off.
+    AsWorkedOff,
     PerSecond(f64),
     /// This share of the rate that another case had in this round.
     Share(f64, String),
@@ -79,7 +85,7 @@ impl Case {
             latency_ms: 0,
             failing_every: None,
             large: false,
-            prefetch: 400,
+            prefetch: 800,
             in_flight: 256,
             seconds: 0.0,
         }
@@ -154,6 +160,7 @@ impl Plan {
     fn floors(&mut self) {
         let floor = |name: &str| Case::new(name, Who::Floor);
         self.cases.push(floor("floor"));
+        self.cases.push(floor(FLOOR_MEANWHILE).paced(Pace::AsWorkedOff, 0.0));
         self.cases.push(floor("floor, 80 ms").far());
         self.cases.push(floor("floor at 500/s").paced(Pace::PerSecond(STEADY_PER_SECOND), self.seconds));
     }
@@ -161,12 +168,13 @@ impl Plan {
     fn daemon(&mut self, which: usize, suffix: &str, quick: bool) {
         let case = |name: &str| Case::new(&format!("{name}{suffix}"), Who::Daemon { which, processes: 1 });
         let two = Case::new(&format!("two processes{suffix}"), Who::Daemon { which, processes: 2 });
-        let busy = Pace::Share(BUSY_SHARE, format!("one recipient{suffix}"));
+        let busy = Pace::Share(BUSY_SHARE, format!("{MEANWHILE}{suffix}"));
         let steady = Pace::PerSecond(STEADY_PER_SECOND);
         let floor_busy = format!("floor at 70%{suffix}");
         let large = |case: Case| Case { large: true, ..case };
         self.cases.extend([
             case("one recipient"),
+            case(MEANWHILE).paced(Pace::AsWorkedOff, 0.0).against(FLOOR_MEANWHILE),
             case("ten recipients").kind(Kind::Ten),
             case("30% skips").kind(Kind::Declined),
             case("counted consent").kind(Kind::Counted),
@@ -213,7 +221,7 @@ impl Plan {
         for case in cases {
             rig.runs += 1;
             let per_second = match &case.pace {
-                Pace::Full => None,
+                Pace::Full | Pace::AsWorkedOff => None,
                 Pace::PerSecond(rate) => Some(*rate),
                 Pace::Share(share, of) => Some(share * rates.get(of).context("its model did not run")?),
             };

@@ -13,6 +13,10 @@ use super::load::Event;
 const WINDOW: usize = 500;
 /// How often the steady publisher looks what is due.
 const TICK: Duration = Duration::from_millis(1);
+/// Events that wait while they are published as fast as they are worked off: more than any window, and no long queue.
+const AHEAD: u64 = 2_000;
+/// Between two looks at how many have been worked off: a small part of the time that those ahead last.
+const LOOK: Duration = Duration::from_millis(20);
 
 /// A connection to the broker, for one queue prefix.
 pub struct Publisher {
@@ -52,6 +56,27 @@ impl Publisher {
                     ensure!(confirm.await?.is_ack(), "the broker refused an event");
                 }
             }
+        }
+        for confirm in confirms {
+            ensure!(confirm.await?.is_ack(), "the broker refused an event");
+        }
+        Ok(())
+    }
+
+    /// Publishes as fast as events are worked off. `done`: how many of them are.
+    pub async fn keep_ahead(
+        &self,
+        events: impl Iterator<Item = Event>,
+        done: impl AsyncFn() -> Result<u64>,
+    ) -> Result<()> {
+        let (mut published, mut most, mut confirms) = (0, AHEAD, Vec::new());
+        for event in events {
+            while published == most {
+                tokio::time::sleep(LOOK).await;
+                most = done().await? + AHEAD;
+            }
+            confirms.push(self.publish(&event).await?);
+            published += 1;
         }
         for confirm in confirms {
             ensure!(confirm.await?.is_ack(), "the broker refused an event");

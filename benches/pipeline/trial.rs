@@ -6,7 +6,7 @@ use anyhow::{Result, ensure};
 use serde::Serialize;
 
 use super::books::Statement;
-use super::cases::{Case, Who};
+use super::cases::{Case, Pace, Who};
 use super::latency::{self, Latency};
 use super::load::{self, Event, Kind};
 use super::rig::Rig;
@@ -68,6 +68,7 @@ impl<'a> Trial<'a> {
         let (subject, measured) = match (per_second, self.case.kind) {
             (Some(per_second), _) => self.steady(per_second).await?,
             (None, Kind::All) => self.for_all().await?,
+            (None, kind) if self.case.pace == Pace::AsWorkedOff => self.published_meanwhile(kind).await?,
             (None, kind) => self.work_off_a_full_queue(kind).await?,
         };
         let peak_kib = subject.peak_memory_kib()?;
@@ -84,6 +85,20 @@ impl<'a> Trial<'a> {
         self.rig.books(self.case.large).count_anew().await?;
         let subject = self.start()?;
         let samples = sampling::watch(self.rig, &subject, self.sends_before, expected).await?;
+        Ok((subject, Measured { stretch: sampling::middle(&samples), events, latency: None }))
+    }
+
+    /// The publisher works beside the subject, no faster than that: what the machine sustains with all of the work on it.
+    async fn published_meanwhile(&self, kind: Kind) -> Result<(Subject, Measured)> {
+        let (events, expected) = (kind.events(&self.rig.scale), kind.sends(&self.rig.scale));
+        let subject = self.start()?;
+        subject.ready().await?;
+        self.rig.books(self.case.large).count_anew().await?;
+        let done = async || Ok(self.rig.wechat.sends().await?.saturating_sub(self.sends_before));
+        let ((), samples) = tokio::try_join!(
+            self.rig.publisher.keep_ahead(self.events(0..events), done),
+            sampling::watch(self.rig, &subject, self.sends_before, expected)
+        )?;
         Ok((subject, Measured { stretch: sampling::middle(&samples), events, latency: None }))
     }
 
