@@ -64,12 +64,12 @@ pub(super) async fn take_in(pipeline: Arc<Pipeline>, incoming: Incoming, rank: R
     let _in_hand = pipeline.metrics.incoming();
     let origin = Arc::new(Origin::of(message, rank, clock::now()));
     crash_point("received");
-    let hard = pipeline.stops.hard.clone();
     let worked = AssertUnwindSafe(pipeline.work(&origin, redelivered)).catch_unwind();
+    // The work first: a look at the stop takes a lock that all messages share.
     let ended = tokio::select! {
         biased;
-        () = hard.cancelled() => Ok(Err(Left::Midway)),
         ended = worked => ended,
+        () = pipeline.stops.hard.cancelled() => Ok(Err(Left::Midway)),
     };
     let ended = match ended {
         Ok(ended) => ended,

@@ -22,7 +22,8 @@ fn validate(text: &str) -> Result<(), InvalidId> {
     if text.is_empty() {
         return Err(InvalidId::Empty);
     }
-    if text.chars().count() > MAX_CHARS {
+    // Hardly any is longer even in bytes, which need no counting.
+    if text.len() > MAX_CHARS && text.chars().count() > MAX_CHARS {
         return Err(InvalidId::TooLong);
     }
     if text.chars().any(char::is_control) {
