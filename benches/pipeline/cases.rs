@@ -20,7 +20,7 @@ const STEADY_PER_SECOND: f64 = 500.0;
 const BUSY_SHARE: f64 = 0.7;
 
 /// What the machine sustains, publisher included; the rate that [`BUSY_SHARE`] is a share of.
-const MEANWHILE: &str = "published meanwhile";
+pub const MEANWHILE: &str = "published meanwhile";
 const FLOOR_MEANWHILE: &str = "floor, published meanwhile";
 
 /// Whom a case measures.

@@ -90,9 +90,5 @@ async fn measure(arguments: Measure) -> Result<()> {
     }
     let mut rig = Rig::set_up(daemons, plan.scale()).await?;
     let results = plan.run(&mut rig).await?;
-    let ledger_row_bytes = match &rig.large {
-        Some(books) => Some(books.bytes_per_row().await?),
-        None => None,
-    };
-    report::write(&arguments.out, arguments.quick, ledger_row_bytes, &results)
+    report::write(&arguments.out, arguments.quick, rig.ledger_row_bytes().await?, &results)
 }

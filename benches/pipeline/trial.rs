@@ -56,7 +56,7 @@ impl<'a> Trial<'a> {
         rig.publisher.purge().await?;
         rig.wechat.behave(case.latency_ms, case.failing_every).await?;
         if !case.large {
-            rig.books(false).forget().await?;
+            rig.books(case).forget().await?;
         }
         let (sends_before, doubles_before) = (rig.wechat.sends().await?, rig.wechat.doubles().await?);
         Ok(Self { rig, case, run, sends_before, doubles_before })
@@ -64,7 +64,7 @@ impl<'a> Trial<'a> {
 
     /// Runs it. `per_second`: at this steady pace; else as fast as it goes.
     pub async fn run(self, round: u32, per_second: Option<f64>) -> Result<Figures> {
-        let books = self.rig.books(self.case.large);
+        let books = self.rig.books(self.case);
         let (subject, measured) = match (per_second, self.case.kind) {
             (Some(per_second), _) => self.steady(per_second).await?,
             (None, Kind::All) => self.for_all().await?,
@@ -82,7 +82,7 @@ impl<'a> Trial<'a> {
     async fn work_off_a_full_queue(&self, kind: Kind) -> Result<(Subject, Measured)> {
         let (events, expected) = (kind.events(&self.rig.scale), kind.sends(&self.rig.scale));
         self.rig.publisher.fill(self.events(0..events)).await?;
-        self.rig.books(self.case.large).count_anew().await?;
+        self.rig.books(self.case).count_anew().await?;
         let subject = self.start()?;
         let samples = sampling::watch(self.rig, &subject, self.sends_before, expected).await?;
         Ok((subject, Measured { stretch: sampling::middle(&samples), events, latency: None }))
@@ -93,7 +93,7 @@ impl<'a> Trial<'a> {
         let (events, expected) = (kind.events(&self.rig.scale), kind.sends(&self.rig.scale));
         let subject = self.start()?;
         subject.ready().await?;
-        self.rig.books(self.case.large).count_anew().await?;
+        self.rig.books(self.case).count_anew().await?;
         let done = async || Ok(self.rig.wechat.sends().await?.saturating_sub(self.sends_before));
         let ((), samples) = tokio::try_join!(
             self.rig.publisher.keep_ahead(self.events(0..events), done),
@@ -106,7 +106,7 @@ impl<'a> Trial<'a> {
     async fn for_all(&self) -> Result<(Subject, Measured)> {
         let subject = self.start()?;
         subject.ready().await?;
-        self.rig.books(self.case.large).count_anew().await?;
+        self.rig.books(self.case).count_anew().await?;
         let begin = sampling::look(self.rig, &subject, self.sends_before).await?;
         self.rig.publisher.fill(self.events(0..1)).await?;
         let expected = Kind::All.sends(&self.rig.scale);
@@ -121,7 +121,7 @@ impl<'a> Trial<'a> {
         let subject = self.start()?;
         subject.ready().await?;
         self.rig.publisher.steadily(per_second, self.events(0..warm_up)).await?;
-        self.rig.books(self.case.large).count_anew().await?;
+        self.rig.books(self.case).count_anew().await?;
         let begin = sampling::look(self.rig, &subject, self.sends_before).await?;
         let stream = self.events(warm_up..warm_up + events);
         let published = self.rig.publisher.steadily(per_second, stream).await?;
@@ -138,7 +138,7 @@ impl<'a> Trial<'a> {
     }
 
     fn start(&self) -> Result<Subject> {
-        let around = self.rig.surroundings(self.case.large, self.case.prefetch, self.case.in_flight);
+        let around = self.rig.surroundings_of(self.case);
         match self.case.who {
             Who::Floor => Subject::floor(&around),
             Who::Daemon { which, processes } => {
@@ -151,7 +151,7 @@ impl<'a> Trial<'a> {
     async fn prove(&self) -> Result<()> {
         let doubles = self.rig.wechat.doubles().await? - self.doubles_before;
         ensure!(doubles == 0 || self.case.who == Who::Floor, "{}: {doubles} doubles", self.case.name);
-        let unfinished = self.rig.books(self.case.large).unfinished().await?;
+        let unfinished = self.rig.books(self.case).unfinished().await?;
         ensure!(unfinished == 0, "{}: {unfinished} rows came to no end", self.case.name);
         Ok(())
     }
