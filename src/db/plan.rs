@@ -165,10 +165,18 @@ fn named_of(row: &Row) -> Option<Named> {
     (named.sys_user_id.is_some() || named.openid.is_some()).then_some(named)
 }
 
-/// What the record says; a record, or a part of it, that is not of the agreed shape counts as no answer.
+/// What the row's record of consent says.
 pub(super) fn consent_of(row: &Row) -> Consent {
-    let record: Option<Json<ConsentRecord<'_>>> = row.try_get("consent").unwrap_or_default();
-    let ConsentRecord { status, remaining } = record.map(|json| json.0).unwrap_or_default();
+    let record: Option<Json<&RawValue>> = row.try_get("consent").unwrap_or_default();
+    read_consent(record.map_or("", |json| json.0.get()))
+}
+
+/// A record, or a part of it, that is not of the agreed shape counts as no answer.
+fn read_consent(record: &str) -> Consent {
+    // Serde would take a list for a record, too.
+    let record = Some(record).filter(|record| record.starts_with('{'));
+    let record: Option<ConsentRecord<'_>> = record.and_then(|record| serde_json::from_str(record).ok());
+    let ConsentRecord { status, remaining } = record.unwrap_or_default();
     let status: Option<Cow<'_, str>> = status.and_then(|raw| serde_json::from_str(raw.get()).ok());
     let remaining = remaining.and_then(|raw| serde_json::from_str(raw.get()).ok());
     Consent { answer: Answer::parse(status.as_deref()), remaining }
@@ -209,4 +217,28 @@ pub(super) fn recipient_of(row: &Row) -> Recipient {
 /// identifier can be no one's either, so whoever it names counts as not named.
 fn id<T: std::str::FromStr>(text: Option<&str>) -> Option<T> {
     text.filter(|text| !text.is_empty())?.parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_record_says_what_was_answered_and_how_often_it_may_be_used() {
+        let accepted = Consent { answer: Answer::Accept, remaining: Some(2) };
+        assert_eq!(read_consent(r#"{"status": "accept", "remaining": 2, "updated_at": "…"}"#), accepted);
+        let uncounted = Consent { answer: Answer::Accept, remaining: None };
+        assert_eq!(read_consent(r#"{"status": "accept", "remaining": null}"#), uncounted);
+        let odd_count = r#"{"remaining": "two", "status": "acc\u0065pt"}"#;
+        assert_eq!(read_consent(odd_count), uncounted);
+    }
+
+    #[test]
+    fn what_is_no_record_is_no_answer() {
+        let nothing = Consent { answer: Answer::Unanswered, remaining: None };
+        for record in ["", "null", "[]", r#"["accept", 2]"#, r#""accept""#, "{", r#"{"status": ["accept"]}"#]
+        {
+            assert_eq!(read_consent(record), nothing, "{record}");
+        }
+    }
 }
