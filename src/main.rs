@@ -10,7 +10,7 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 #[tokio::main]
 async fn main() -> ExitCode {
-    // A huge page counts whole as soon as one byte of it is used, which here is a third more memory for no speed. Where the
+    // A huge page counts whole as soon as one byte of it is used: a third more memory here, for next to no speed. Where the
     // kernel does not know the setting there is nothing to switch off.
     let _ = rustix::thread::disable_transparent_huge_pages(true);
 
