@@ -14,6 +14,7 @@ use wechat_notifier::amqp::AckWindow;
 use wechat_notifier::db::Error;
 use wechat_notifier::db::batch::Batcher;
 use wechat_notifier::domain::event::{Arrival, Event};
+use wechat_notifier::lifecycle::{Task, Tasks};
 
 /// As many as the default prefetch.
 const WINDOW: u16 = 800;
@@ -59,6 +60,7 @@ fn batch_while_busy(bencher: Bencher<'_, '_>, askers: usize) {
     let runtime = Runtime::new().expect("a runtime");
     let batcher = runtime.block_on(async {
         Batcher::start(
+            (&Tasks::default(), Task::PlanBatch),
             256,
             Arc::new(|items: &[u64]| Box::pin(async { Ok::<_, Error>(items.to_vec()) })),
             |_| (),

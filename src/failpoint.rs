@@ -41,6 +41,32 @@ fn is_wanted(name: &str) -> bool {
     wanted == name && PASSAGES.fetch_add(1, Ordering::SeqCst) + 1 == *passage
 }
 
+/// Panics in the long-lived task that `WECHAT_NOTIFIER_PANIC_TASK` names, once, when the file that
+/// `WECHAT_NOTIFIER_PANIC_WHEN` names is there.
+#[cfg(feature = "failpoints")]
+pub async fn panics_when_told(task: &str) {
+    use std::sync::atomic::{AtomicBool, Ordering};
+    use std::time::Duration;
+
+    static DONE: AtomicBool = AtomicBool::new(false);
+
+    let wanted = std::env::var("WECHAT_NOTIFIER_PANIC_TASK").is_ok_and(|wanted| wanted == task);
+    let Some(file) = std::env::var_os("WECHAT_NOTIFIER_PANIC_WHEN").filter(|_| wanted) else {
+        return std::future::pending().await;
+    };
+    while !std::path::Path::new(&file).exists() {
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    assert!(DONE.swap(true, Ordering::SeqCst), "panic of {task}");
+    std::future::pending().await
+}
+
+/// Nothing, outside of tests.
+#[cfg(not(feature = "failpoints"))]
+pub fn panics_when_told(_task: &str) -> std::future::Pending<()> {
+    std::future::pending()
+}
+
 /// Nothing, outside of tests.
 #[cfg(not(feature = "failpoints"))]
 #[inline(always)]

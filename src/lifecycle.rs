@@ -14,6 +14,7 @@
 mod group;
 mod heartbeats;
 mod readiness;
+mod tasks;
 
 use std::future::Future;
 use std::process::ExitCode;
@@ -27,6 +28,7 @@ use tracing::{info, warn};
 use group::Group;
 pub use heartbeats::{Beat, Heartbeats, Stalled};
 pub use readiness::{Missing, Part, Readiness};
+pub use tasks::{AfterPanic, News, NewsHook, Task, Tasks};
 
 /// How long tasks may take to notice a hard stop. Claims survive us, so there is nothing worth waiting for.
 const HARD_STOP_GRACE: Duration = Duration::from_secs(1);
@@ -37,6 +39,7 @@ pub struct Lifecycle {
     hard: CancellationToken,
     workers: Group,
     support: Group,
+    tasks: Tasks,
     /// Signals that came after the soft stop.
     more_signals: mpsc::Receiver<SignalKind>,
     drain: Duration,
@@ -85,10 +88,12 @@ impl Lifecycle {
         let hard = CancellationToken::new();
         // A hard stop is a soft stop as well.
         let soft = hard.child_token();
-        let (workers, support) = (Group::new(soft.clone()), Group::new(hard.clone()));
+        let tasks = Tasks::new(soft.clone());
+        let workers = Group::new(soft.clone(), tasks.clone());
+        let support = Group::new(hard.clone(), tasks.clone());
         let (pass_on, more_signals) = mpsc::channel(1);
         tokio::spawn(stop_on_first(signals, soft.clone(), pass_on));
-        Self { soft, hard, workers, support, more_signals, drain }
+        Self { soft, hard, workers, support, tasks, more_signals, drain }
     }
 
     /// Cancelled when no new work may start.
@@ -103,13 +108,27 @@ impl Lifecycle {
 
     /// Runs a worker: it must live until the soft stop and then end by itself, after finishing what it has begun. One that
     /// ends before, or panics at any time, stops the process and makes its exit code a failing one.
-    pub fn supervise(&self, name: &'static str, worker: impl Future<Output = ()> + Send + 'static) {
-        self.workers.spawn(name, worker, self.soft.clone());
+    pub fn supervise(&self, task: Task, worker: impl Future<Output = ()> + Send + 'static) {
+        self.workers.spawn(task, worker);
     }
 
     /// As [`Self::supervise`], for what the workers need while they drain: it must live until the hard stop.
-    pub fn support(&self, name: &'static str, task: impl Future<Output = ()> + Send + 'static) {
-        self.support.spawn(name, task, self.soft.clone());
+    pub fn support(&self, task: Task, work: impl Future<Output = ()> + Send + 'static) {
+        self.support.spawn(task, work);
+    }
+
+    /// As [`Self::support`], for a watch that is started again after a panic, and ended by the hard stop.
+    pub fn keep<F, W>(&self, task: Task, work: W)
+    where
+        F: Future<Output = ()> + Send + 'static,
+        W: Fn() -> F + Send + 'static,
+    {
+        self.support.keep(task, work);
+    }
+
+    /// For those who start long-lived tasks of their own.
+    pub fn tasks(&self) -> Tasks {
+        self.tasks.clone()
     }
 
     /// Waits for the first reason to stop, stops, and says how it ended.
@@ -142,7 +161,7 @@ impl Lifecycle {
 
     fn ending(&self, interrupted: Option<SignalKind>) -> Ending {
         match interrupted.map(|signal| u8::try_from(signal.as_raw_value())) {
-            _ if self.workers.any_died() || self.support.any_died() => Ending::TaskDied,
+            _ if self.tasks.any_died() => Ending::TaskDied,
             Some(signal) => Ending::Interrupted(signal.unwrap_or_default()),
             None => Ending::Clean,
         }

@@ -85,6 +85,16 @@ define::metrics! {
         letters_replayed: IntCounterVec = counters("wechat_notifier_replayed_letters_total", &["outcome"]),
         /// Rows per statement of the batched kinds: 1 when idle, more under load.
         batch_rows: HistogramVec = histograms("wechat_notifier_batch_size", BATCH_ROWS, &["statement"]),
+        /// 1 while PostgreSQL does our work: it answers, its tables are this release's, and it lets us read and write them.
+        database_up: IntGauge = gauge("wechat_notifier_database_up"),
+        /// Statements that failed, by their name and PostgreSQL's SQLSTATE (none: it was away).
+        database_errors: IntCounterVec = counters("wechat_notifier_database_errors_total", &["statement", "sqlstate"]),
+        /// 1 while this process can do its work: what `/readyz` says.
+        ready: IntGauge = gauge("wechat_notifier_ready"),
+        /// Seconds since a message in hand was last settled, deferred or given up; 0 while none is in hand.
+        stalled_seconds: IntGauge = gauge("wechat_notifier_stalled_seconds"),
+        /// Panics of long-lived tasks, by task. Each is a fault of ours: please report it.
+        task_panics: IntCounterVec = counters("wechat_notifier_task_panics_total", &["task"]),
         /// 1 while the broker has blocked our publishing (its memory or disk alarm).
         broker_blocked: IntGauge = gauge("wechat_notifier_broker_blocked"),
         /// Messages taken from the broker and not acked yet.

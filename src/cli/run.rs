@@ -13,15 +13,15 @@ use crate::amqp::{Broker, Topology};
 use crate::config::{Config, Retention};
 use crate::db::claim::Lease;
 use crate::db::listen::Listener as TokenListener;
-use crate::db::{Database, Planning};
+use crate::db::{Database, Health, Planning};
 use crate::dead_letters::archiver::{self, Archiver};
 use crate::dead_letters::{count_letters, purge_old, replay};
 use crate::deliver::{Intake, Partners, Pipeline, Settings, Stops};
 use crate::http;
-use crate::lifecycle::{Heartbeats, Lifecycle, Readiness};
+use crate::lifecycle::{AfterPanic, Heartbeats, Lifecycle, News, Part, Readiness, Task};
 use crate::metrics::Metrics;
 use crate::telemetry;
-use crate::token::{RefreshResult, Refresher, Timing, TokenBook};
+use crate::token::{self, RefreshResult, Refresher, Timing, TokenBook};
 use crate::wechat;
 
 /// A loop that shows no sign of life for this long hangs. Each beats every second, and the slowest thing one waits for in
@@ -70,10 +70,11 @@ impl Daemon {
             readiness: readiness.clone(),
         };
         serve(config, lifecycle, sources).await?;
+        tell_of_panics(lifecycle, readiness.clone(), Arc::clone(&metrics));
 
-        let db = super::database_with(config, Planning::Once)?;
+        let db = super::database_with(config, Planning::Once)?.watched_by(database_health(&metrics));
         if config.database.migrate_on_start {
-            watch::migrate_when_there(&db, &lifecycle.soft()).await?;
+            watch::migrate_when_there(&db, &readiness, &lifecycle.soft()).await?;
         }
         let broker =
             Arc::new(Broker::start(&config.amqp, Topology::new(&config.amqp.prefix, &config.retry.delays))?);
@@ -87,6 +88,7 @@ impl Daemon {
             wechat,
             tokens,
             metrics: Arc::clone(&metrics),
+            tasks: lifecycle.tasks(),
         };
         let stops = Stops { soft: lifecycle.soft(), hard: lifecycle.hard() };
         let pipeline = Pipeline::start(settings(config), partners, stops);
@@ -96,26 +98,43 @@ impl Daemon {
 
     /// What keeps an eye on the parts, and tells operators.
     fn watch(&self, lifecycle: &Lifecycle) {
-        let health = watch::broker(self.broker.health(), self.readiness.clone(), Arc::clone(&self.metrics));
-        lifecycle.support("broker watch", until(lifecycle.hard(), health));
-        let database = watch::database(self.db.clone(), self.readiness.clone());
-        lifecycle.support("database watch", until(lifecycle.hard(), database));
-        let lanes = Arc::clone(&self.pipeline).look_for_filled_lanes();
-        lifecycle.support("lane watch", until(lifecycle.hard(), lanes));
-        lifecycle.support(
-            "letter census",
-            until(lifecycle.hard(), count_letters(self.db.clone(), Arc::clone(&self.metrics))),
-        );
+        let (broker, db, pipeline) = (self.broker.clone(), self.db.clone(), self.pipeline.clone());
+        let (metrics, readiness) = (Arc::clone(&self.metrics), self.readiness.clone());
+        lifecycle.keep(Task::BrokerWatch, {
+            let (health, readiness, metrics) = (broker.health(), readiness.clone(), metrics.clone());
+            move || watch::broker(health.clone(), readiness.clone(), metrics.clone())
+        });
+        lifecycle.keep(Task::DatabaseWatch, {
+            let (db, readiness, metrics) = (db.clone(), readiness.clone(), metrics.clone());
+            move || watch::database(db.clone(), readiness.clone(), metrics.clone())
+        });
+        lifecycle.keep(Task::ProgressWatch, {
+            let (pipeline, metrics) = (pipeline.clone(), metrics.clone());
+            move || watch::progress(pipeline.clone(), readiness.clone(), metrics.clone())
+        });
+        lifecycle.keep(Task::LaneWatch, {
+            let pipeline = pipeline.clone();
+            move || pipeline.clone().look_for_filled_lanes()
+        });
+        lifecycle.keep(Task::DeadLetterCensus, {
+            let (db, metrics) = (db.clone(), metrics.clone());
+            move || count_letters(db.clone(), metrics.clone())
+        });
         if let Some(keep) = self.retention.dead_letters {
-            lifecycle.support("letter retention", until(lifecycle.hard(), purge_old(self.db.clone(), keep)));
+            let db = db.clone();
+            lifecycle.keep(Task::DeadLetterRetention, move || purge_old(db.clone(), keep));
         }
-        let pauses = Arc::clone(&self.pipeline).keep_pauses_in_step(Arc::clone(&self.pauses_announced));
-        lifecycle.support("table of pauses", until(lifecycle.hard(), pauses));
-        let (db, metrics) = (self.db.clone(), Arc::clone(&self.metrics));
-        let replays = replay::Watch { db, metrics, pipeline: Arc::clone(&self.pipeline) }.run();
-        lifecycle.support("replay watch", until(lifecycle.hard(), replays));
-        let depths = watch::depths(Arc::clone(&self.broker), Arc::clone(&self.metrics));
-        lifecycle.support("queue depths", until(lifecycle.hard(), depths));
+        lifecycle.keep(Task::Pauses, {
+            let (pipeline, announced) = (pipeline.clone(), self.pauses_announced.clone());
+            move || pipeline.clone().keep_pauses_in_step(announced.clone())
+        });
+        lifecycle.keep(Task::QueueDepths, {
+            let metrics = metrics.clone();
+            move || watch::depths(broker.clone(), metrics.clone())
+        });
+        lifecycle.keep(Task::ReplayWatch, move || {
+            replay::Watch { db: db.clone(), metrics: metrics.clone(), pipeline: pipeline.clone() }.run()
+        });
     }
 
     /// The consumers: fresh events, retried deliveries, letters.
@@ -123,17 +142,19 @@ impl Daemon {
         let topology = self.broker.topology();
         let retried = (config.amqp.prefetch / RETRIED_SHARE).max(1);
         let events = self.broker.consume(&topology.events(), config.amqp.prefetch);
-        let limits = Arc::clone(&self.pipeline).follow_limits(events.attached());
-        lifecycle.support("limits watch", until(lifecycle.hard(), limits));
-        let attached = watch::consumer(events.attached(), self.readiness.clone());
-        lifecycle.support("consumer watch", until(lifecycle.hard(), attached));
-
-        for (name, subscription) in
-            [("events", events), ("deliveries", self.broker.consume(&topology.deliveries(), retried))]
-        {
+        lifecycle.keep(Task::Limits, {
+            let (pipeline, attached) = (Arc::clone(&self.pipeline), events.attached());
+            move || pipeline.clone().follow_limits(attached.clone())
+        });
+        lifecycle.keep(Task::ConsumerWatch, {
+            let (attached, readiness) = (events.attached(), self.readiness.clone());
+            move || watch::consumer(attached.clone(), readiness.clone())
+        });
+        let deliveries = self.broker.consume(&topology.deliveries(), retried);
+        for (task, subscription) in [(Task::Events, events), (Task::Deliveries, deliveries)] {
             let intake = Intake::new(Arc::clone(&self.pipeline));
-            let beat = self.heartbeats.register(name, MAX_SILENCE);
-            lifecycle.supervise(name, async move {
+            let beat = self.heartbeats.register(task.as_str(), MAX_SILENCE);
+            lifecycle.supervise(task, async move {
                 intake.feed(subscription, move || beat.beat()).await;
                 intake.drain().await;
             });
@@ -141,8 +162,8 @@ impl Daemon {
         let archiver =
             Archiver { db: self.db.clone(), metrics: Arc::clone(&self.metrics), stop: lifecycle.soft() };
         let letters = self.broker.consume(&topology.dead(), archiver::PREFETCH);
-        let beat = self.heartbeats.register("archiver", MAX_SILENCE);
-        lifecycle.supervise("archiver", archiver.run(letters, move || beat.beat()));
+        let beat = self.heartbeats.register(Task::Archiver.as_str(), MAX_SILENCE);
+        lifecycle.supervise(Task::Archiver, archiver.run(letters, move || beat.beat()));
     }
 }
 
@@ -150,11 +171,11 @@ impl Daemon {
 async fn serve(config: &Config, lifecycle: &Lifecycle, sources: http::ops::Sources) -> Result<()> {
     let ops = http::Listener::bind(config.ops.listen, "ops.listen").await?;
     tracing::info!(listener = "ops", address = %ops.local_addr()?, "listening");
-    lifecycle.support("ops listener", http::serve(ops, http::ops::router(sources), lifecycle.hard()));
+    lifecycle.support(Task::OpsListener, http::serve(ops, http::ops::router(sources), lifecycle.hard()));
     if let Some(address) = config.http.listen {
         let api = http::Listener::bind(address, "http.listen").await?;
         tracing::info!(listener = "api", address = %api.local_addr()?, "listening");
-        lifecycle.support("api listener", http::serve(api, http::api::router(), lifecycle.hard()));
+        lifecycle.support(Task::ApiListener, http::serve(api, http::api::router(), lifecycle.hard()));
     }
     Ok(())
 }
@@ -174,9 +195,10 @@ fn refresher(
             told.token_expires(app_id, expires_at);
         }
     });
-    let (timing, stop) = (Timing::default(), lifecycle.hard());
-    let (tokens, task) = Refresher::start(db.clone(), listener, wechat.clone(), timing, hook, stop);
-    lifecycle.support("token refresher", async move {
+    let around = token::Surroundings { tasks: lifecycle.tasks(), stop: lifecycle.hard() };
+    let (tokens, task) =
+        Refresher::start(db.clone(), listener, wechat.clone(), Timing::default(), hook, around);
+    lifecycle.support(Task::TokenRefresher, async move {
         // A panic of the task shows as its end here, which the lifecycle reports by name.
         let _ = task.await;
     });
@@ -199,7 +221,25 @@ fn settings(config: &Config) -> Settings {
     }
 }
 
-/// A watch that has no end of its own, until the stop.
-async fn until(stop: tokio_util::sync::CancellationToken, watch: impl Future<Output = ()>) {
-    stop.run_until_cancelled(watch).await;
+/// Every failed statement is a metric, whoever asked.
+fn database_health(metrics: &Arc<Metrics>) -> Health {
+    let metrics = Arc::clone(metrics);
+    Health::new(Some(Arc::new(move |statement, sqlstate| metrics.database_error(statement, sqlstate))))
+}
+
+/// A panic of a long-lived task is a metric, and not ready until the task works again.
+fn tell_of_panics(lifecycle: &Lifecycle, readiness: Readiness, metrics: Arc<Metrics>) {
+    readiness.set(Part::Tasks, Ok(()));
+    lifecycle.tasks().tell(Box::new(move |task, news| {
+        let name = task.as_str();
+        let state = match (news, task.after_panic()) {
+            (News::Works, _) => Ok(()),
+            (News::Panicked, AfterPanic::Restart) => Err(format!("{name} panicked and is started again")),
+            (News::Panicked, AfterPanic::Exit) => Err(format!("{name} died: the process stops")),
+        };
+        if news == News::Panicked {
+            metrics.task_panic(name);
+        }
+        readiness.set(Part::Tasks, state);
+    }));
 }

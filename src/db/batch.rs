@@ -5,10 +5,13 @@
 
 use std::pin::Pin;
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::sync::{mpsc, oneshot};
+use tokio::time::Instant;
 
 use super::Error;
+use crate::lifecycle::{Task, Tasks};
 
 /// Requests waiting for the next statement. Every task of ours waits for at most one, so the pipeline's own bound on tasks
 /// is the real one; this only keeps a burst from blocking.
@@ -37,19 +40,20 @@ struct Request<I, O> {
 impl<I: Send + Sync + 'static, O: Send + 'static> Batcher<I, O> {
     /// Starts the task. It ends when the last handle is gone. `max` bounds one statement; `observe` hears each size.
     pub fn start(
+        (tasks, task): (&Tasks, Task),
         max: usize,
         statement: Arc<Statement<I, O>>,
         observe: impl Fn(usize) + Send + Sync + 'static,
     ) -> Self {
         let (requests, waiting) = mpsc::channel(QUEUE_LENGTH);
-        tokio::spawn(run(waiting, max, statement, observe));
+        tokio::spawn(tasks.guard(task, run(waiting, max, statement, observe)));
         Self { requests }
     }
 
     /// Asks, and waits for this request's own answer.
     pub async fn submit(&self, item: I) -> Result<O, Error> {
         let (answer, answered) = oneshot::channel();
-        let gone = || Error::Away("the batch task has ended".to_owned());
+        let gone = || Error::Again("the batch task has ended");
         self.requests.send(Request { item, answer }).await.map_err(|_| gone())?;
         answered.await.map_err(|_| gone())?
     }
@@ -77,26 +81,54 @@ async fn run<I: Send + Sync, O: Send>(
 async fn answers<I: Sync, O>(statement: &Arc<Statement<I, O>>, items: &[I]) -> Vec<Result<O, Error>> {
     match statement(items).await {
         Ok(answers) if answers.len() == items.len() => answers.into_iter().map(Ok).collect(),
-        Ok(_) => every(items.len(), || Error::Away("the statement lost an answer".to_owned())),
-        Err(Error::Away(what)) => every(items.len(), || Error::Away(what.clone())),
-        Err(refused) if items.len() == 1 => vec![Err(refused)],
+        Ok(_) => vec_of(items.len(), &lost_answer()),
+        Err(error) if items.len() == 1 || matches!(error, Error::Away(_)) => vec_of(items.len(), &error),
         Err(_) => singles(statement, items).await,
     }
 }
 
-fn every<O>(count: usize, error: impl Fn() -> Error) -> Vec<Result<O, Error>> {
-    std::iter::repeat_with(|| Err(error())).take(count).collect()
-}
-
+/// One by one. What is wrong with the installation meets everybody: after a few who all met it nobody else is asked for.
 async fn singles<I: Sync, O>(statement: &Arc<Statement<I, O>>, items: &[I]) -> Vec<Result<O, Error>> {
+    let begun = Instant::now();
     let mut answers = Vec::with_capacity(items.len());
+    let (mut met_in_a_row, mut any_good) = (0, false);
     for item in items {
-        let answer = statement(std::slice::from_ref(item)).await;
-        answers.push(answer.and_then(|mut list| {
-            list.pop().ok_or_else(|| Error::Away("the statement lost an answer".to_owned()))
-        }));
+        let answer = statement(std::slice::from_ref(item)).await.and_then(only);
+        met_in_a_row = if answer.as_ref().is_err_and(Error::is_away) { met_in_a_row + 1 } else { 0 };
+        any_good |= answer.is_ok();
+        let rest = match &answer {
+            Err(error) if met_in_a_row >= ENOUGH_ALIKE && !any_good => Some(error.clone()),
+            _ => (begun.elapsed() > LONGEST_SINGLES).then(out_of_time),
+        };
+        answers.push(answer);
+        if let Some(error) = rest {
+            answers.extend(vec_of(items.len() - answers.len(), &error));
+            break;
+        }
     }
     answers
+}
+
+/// So many requests in a row that all fail by the installation's fault, and none that went well: it is not about one row.
+const ENOUGH_ALIKE: usize = 3;
+/// The others of a batch wait while its requests are asked for one by one. What is left by then is asked for again by its
+/// askers: with a row that makes each statement wait for a lock, this bounds what it costs the rest.
+const LONGEST_SINGLES: Duration = Duration::from_secs(10);
+
+fn only<O>(mut list: Vec<O>) -> Result<O, Error> {
+    list.pop().ok_or_else(lost_answer)
+}
+
+fn lost_answer() -> Error {
+    Error::Again("the statement lost an answer")
+}
+
+fn out_of_time() -> Error {
+    Error::Again("the batch took too long")
+}
+
+fn vec_of<O>(count: usize, error: &Error) -> Vec<Result<O, Error>> {
+    std::iter::repeat_with(|| Err(error.clone())).take(count).collect()
 }
 
 #[cfg(test)]
@@ -106,6 +138,7 @@ mod tests {
     use tokio::sync::Semaphore;
 
     use super::*;
+    use crate::db::sqlstate::Remedy;
 
     /// A statement that doubles numbers, refuses any batch with a 13 in it, and runs only when let.
     fn doubling(sizes: Arc<Mutex<Vec<usize>>>, gate: Arc<Semaphore>) -> Arc<Statement<u32, u32>> {
@@ -126,7 +159,12 @@ mod tests {
     #[tokio::test]
     async fn what_arrives_while_a_statement_runs_forms_the_next_one() {
         let (sizes, gate) = (Arc::<Mutex<Vec<usize>>>::default(), Arc::new(Semaphore::new(0)));
-        let batcher = Batcher::start(64, doubling(Arc::clone(&sizes), Arc::clone(&gate)), |_| ());
+        let batcher = Batcher::start(
+            (&Tasks::default(), Task::PlanBatch),
+            64,
+            doubling(Arc::clone(&sizes), Arc::clone(&gate)),
+            |_| (),
+        );
         let ask = |n| {
             let batcher = batcher.clone();
             tokio::spawn(async move { batcher.submit(n).await })
@@ -144,6 +182,38 @@ mod tests {
             assert_eq!(ask.await.unwrap().unwrap(), 2 * n as u32);
         }
         assert_eq!(*sizes.lock().unwrap(), [1, 9]);
+    }
+
+    /// A statement that meets a fault of the installation wherever `meets` says so.
+    fn faulty(sizes: Arc<Mutex<Vec<usize>>>, meets: fn(&u32) -> bool) -> Arc<Statement<u32, u32>> {
+        Arc::new(move |items: &[u32]| {
+            sizes.lock().unwrap().push(items.len());
+            let met = items.iter().any(meets);
+            let items = items.to_vec();
+            Box::pin(async move {
+                let (code, message, remedy) = ("P0001".to_owned(), "no".to_owned(), Remedy::Trigger);
+                if met {
+                    Err(Error::Installation { query: "double", code, message, remedy })
+                } else {
+                    Ok(items)
+                }
+            })
+        })
+    }
+
+    #[tokio::test]
+    async fn a_fault_that_meets_everybody_is_not_asked_for_by_each() {
+        let sizes = Arc::<Mutex<Vec<usize>>>::default();
+        let answers = answers(&faulty(Arc::clone(&sizes), |_| true), &[0; 200]).await;
+        assert!(answers.iter().all(|answer| matches!(answer, Err(Error::Installation { .. }))));
+        assert_eq!((answers.len(), &sizes.lock().unwrap()[..]), (200, &[200, 1, 1, 1][..]));
+    }
+
+    #[tokio::test]
+    async fn a_fault_that_meets_one_row_harms_only_that() {
+        let answers = answers(&faulty(Arc::default(), |item| *item == 5), &(0..10).collect::<Vec<_>>()).await;
+        let good: Vec<u32> = answers.iter().filter_map(|answer| answer.as_ref().ok().copied()).collect();
+        assert_eq!(good, [0, 1, 2, 3, 4, 6, 7, 8, 9]);
     }
 
     #[tokio::test]

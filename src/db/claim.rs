@@ -1,6 +1,6 @@
 //! Claiming deliveries in the ledger, just before their requests.
 //!
-//! A new delivery costs one insert. What meets a row already there is locked, judged by [`protocol::meet`], and written
+//! A new delivery costs one insert. What meets a row already there is locked, judged by [`meet`](crate::domain::protocol::meet), and written
 //! back in one transaction: the protocol's table exists once, in `domain`.
 
 use std::collections::HashMap;
@@ -14,7 +14,7 @@ use uuid::Uuid;
 use super::{Database, Error, plan};
 use crate::domain::consent::Consent;
 use crate::domain::event::Event;
-use crate::domain::protocol::{self, Carrier, Meeting};
+use crate::domain::protocol::{Carrier, Meeting};
 use crate::domain::recipient::Recipient;
 
 mod meet;
@@ -99,12 +99,9 @@ impl<'a> Columns<'a> {
     }
 }
 
-/// Claims a batch: an insert for what is new, and a locked look at what is not. A batch with a `park` delivery waits for
-/// the disk, since such a claim must survive a crash of PostgreSQL too.
+/// Claims a batch: an insert for what is new, and a locked look at what is not.
 pub async fn claim(db: &Database, lease: Lease, batch: &[Request]) -> Result<Vec<Answer>, Error> {
-    let park = batch.iter().any(|r| r.carrier.on_unknown == protocol::OnUnknown::Park);
-    let mut client = if park { db.durable().await? } else { db.quick().await? };
-
+    let mut client = db.durable().await?;
     let mut answers = insert_new(&client, lease, batch).await?;
     let met: Vec<&Request> = batch.iter().filter(|r| !answers.contains_key(&r.carrier.claim)).collect();
     if !met.is_empty() {
@@ -115,7 +112,7 @@ pub async fn claim(db: &Database, lease: Lease, batch: &[Request]) -> Result<Vec
 
 /// Between the insert and the lock the row was deleted (retention, an operator). The next try inserts it.
 fn row_vanished() -> Error {
-    Error::Away("a ledger row vanished while it was being claimed".to_owned())
+    Error::Again("a ledger row vanished while it was being claimed")
 }
 
 async fn insert_new(

@@ -1,43 +1,84 @@
-//! What can go wrong with the database, named by what it means for the caller.
+//! What can go wrong with the database, named by who can do something about it.
 
-use tokio_postgres::error::SqlState;
+use super::sqlstate::{Fault, Remedy, fault_of};
 
-/// A failed query. The text never holds bound values: PostgreSQL's detail line, which quotes them, is left out.
-#[derive(Debug, thiserror::Error)]
+/// A failed statement. The text never holds bound values: PostgreSQL's detail line, which quotes them, is left out.
+#[derive(Debug, Clone, thiserror::Error)]
 pub enum Error {
     /// Nothing reached the database, or its answer did not reach us: try again later.
     #[error("PostgreSQL is away: {0}")]
     Away(String),
-    /// The database refused this statement. The same statement fails again.
-    #[error("PostgreSQL refused {query}: {code} {message}")]
+    /// Another transaction came in between; the same statement is fine a moment later.
+    #[error("PostgreSQL has to be asked again: {0}")]
+    Again(&'static str),
+    /// The statement fails for everybody until the operator has fixed something. Try again later.
+    #[error("PostgreSQL refused `{query}`: {code} {message}; {}", .remedy.advice())]
+    Installation { query: &'static str, code: String, message: String, remedy: Remedy },
+    /// A value in the statement is not acceptable. The same statement fails again.
+    #[error("PostgreSQL refused a value in `{query}`: {code} {message}")]
     Refused { query: &'static str, code: String, message: String },
-    /// A row holds what this version cannot read.
+    /// A column is missing, or holds what this version cannot read: the installation's fault as well.
     #[error("{table} holds an unreadable row: {what}")]
     Unreadable { table: &'static str, what: String },
 }
 
 impl Error {
-    /// Is it worth trying again?
+    /// Is PostgreSQL away for this statement, by itself or by a fault of the installation? Then nothing is held against the
+    /// message: wait and ask again.
     pub fn is_away(&self) -> bool {
-        matches!(self, Self::Away(_))
+        !self.is_rows_own()
     }
 
-    /// Sorts a client error: conditions that pass by themselves are `Away`, the rest is `Refused`.
+    /// Is it the fault of a value in the statement?
+    pub fn is_rows_own(&self) -> bool {
+        matches!(self, Self::Refused { .. })
+    }
+
+    /// Does somebody have to fix the installation?
+    pub fn needs_operator(&self) -> bool {
+        matches!(self, Self::Installation { .. } | Self::Unreadable { .. })
+    }
+
+    /// Did the statement run into a time-out, of its own or of a lock?
+    pub fn is_timeout(&self) -> bool {
+        matches!(self, Self::Installation { remedy: Remedy::Lock | Remedy::Slow, .. })
+    }
+
+    /// Was the statement prepared for tables that have changed since, or forgotten by the server? Preparing it again helps.
+    pub(super) fn is_stale_statement(&self) -> bool {
+        matches!(self, Self::Installation { code, .. } if code.starts_with("0A") || code.starts_with("26"))
+    }
+
+    /// Statement and SQLSTATE, as labels of a metric: both come from short lists. No SQLSTATE: `none`.
+    pub fn labels(&self) -> (&'static str, &str) {
+        match self {
+            Self::Away(_) | Self::Again(_) => ("any", "none"),
+            Self::Installation { query, code, .. } | Self::Refused { query, code, .. } => (query, code),
+            Self::Unreadable { table, .. } => (table, "none"),
+        }
+    }
+
+    /// Sorts a client error by its SQLSTATE; without one nothing was refused, and PostgreSQL is away.
     pub(crate) fn of_query(query: &'static str, error: &tokio_postgres::Error) -> Self {
-        match error.as_db_error() {
-            None => Self::Away(with_causes(error)),
-            Some(db) if passes_by_itself(db.code()) => {
-                Self::Away(format!("{}: {}", db.code().code(), db.message()))
-            }
-            Some(db) => {
-                Self::Refused { query, code: db.code().code().to_owned(), message: db.message().to_owned() }
-            }
+        let Some(db) = error.as_db_error() else { return Self::Away(with_causes(error)) };
+        let (code, message) = (db.code().code().to_owned(), db.message().to_owned());
+        match fault_of(&code) {
+            Fault::Away => Self::Away(format!("{code}: {message}")),
+            Fault::Again => Self::Again("serialization failure or deadlock"),
+            Fault::Installation(remedy) => Self::Installation { query, code, message, remedy },
+            Fault::Row => Self::Refused { query, code, message },
         }
     }
 }
 
 impl From<deadpool_postgres::PoolError> for Error {
     fn from(error: deadpool_postgres::PoolError) -> Self {
+        // A login that PostgreSQL refuses, or a server without a free connection, is more than "away".
+        if let deadpool_postgres::PoolError::Backend(refused) = &error
+            && refused.as_db_error().is_some()
+        {
+            return Self::of_query("connect", refused);
+        }
         Self::Away(with_causes(&error))
     }
 }
@@ -50,10 +91,4 @@ fn with_causes(error: &dyn std::error::Error) -> String {
         // Wrappers like to repeat what they wrap.
         if line.contains(&cause) { line } else { format!("{line}: {cause}") }
     })
-}
-
-/// Restart, failover, overload, a deadlock's victim: the statement was fine.
-fn passes_by_itself(code: &SqlState) -> bool {
-    let class = &code.code()[..2];
-    matches!(class, "08" | "40" | "53" | "57" | "58") || *code == SqlState::READ_ONLY_SQL_TRANSACTION
 }

@@ -69,7 +69,7 @@ impl Listener {
     /// Prepares the connection; connects to nothing yet.
     pub fn new(config: &config::Database) -> Result<Self, SetupError> {
         Ok(Self {
-            client: client_config(config, "on", Planning::Once)?,
+            client: client_config(config, Planning::Once)?,
             tls: tls(config.ca_file.as_deref())?,
             pauses: Arc::default(),
         })

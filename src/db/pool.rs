@@ -1,4 +1,4 @@
-//! Connections to PostgreSQL: two small pools and the way to a single one.
+//! Connections to PostgreSQL: one small pool and the way to a single connection.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -13,6 +13,7 @@ use secrecy::ExposeSecret;
 use tokio_postgres_rustls::MakeRustlsConnect;
 
 use super::Error;
+use super::health::{Asker, Health};
 use super::lines::Lines;
 use crate::config;
 use crate::sealing::Sealer;
@@ -29,13 +30,17 @@ const IDLE_IN_TRANSACTION_TIMEOUT_MS: u32 = 10_000;
 /// Unacknowledged bytes for this long mean the peer is gone (a cut cable says nothing).
 const TCP_USER_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Both pools of the daemon, and how secrets stand in the tables.
+/// Locks of ours last milliseconds. Whoever waits longer than this meets a lock that somebody forgot, or a table that is
+/// being changed: that is worth saying long before the statement's own time-out. Commands wait for as long as that.
+const LOCK_TIMEOUT_MS: u32 = 2_000;
+
+/// The pool of the daemon, how secrets are stored in the tables, and how PostgreSQL is.
 #[derive(Clone)]
 pub struct Database {
-    durable: Pool,
-    quick: Pool,
+    pool: Pool,
     lines: Lines,
     sealer: Sealer,
+    health: Health,
 }
 
 /// How PostgreSQL plans what is asked.
@@ -60,15 +65,14 @@ pub enum SetupError {
 }
 
 impl Database {
-    /// Prepares the pools; connects to nothing yet. Without [`Self::sealed_by`] secrets are written as they are.
+    /// Prepares the pool; connects to nothing yet. Without [`Self::sealed_by`] secrets are written as they are.
     pub fn new(config: &config::Database, planning: Planning) -> Result<Self, SetupError> {
         let lines = Lines::default();
         Ok(Self {
-            durable: pool(client_config(config, "on", planning)?, config, config.pool_size, &lines)?,
-            // Claims come from one batcher with one statement at a time; a second connection covers its slow path.
-            quick: pool(client_config(config, "off", planning)?, config, QUICK_POOL_SIZE, &lines)?,
+            pool: pool(client_config(config, planning)?, config, &lines)?,
             lines,
             sealer: Sealer::default(),
+            health: Health::default(),
         })
     }
 
@@ -82,14 +86,36 @@ impl Database {
         &self.sealer
     }
 
-    /// A connection whose commits wait for the disk.
-    pub async fn durable(&self) -> Result<deadpool_postgres::Object, Error> {
-        Ok(self.durable.get().await?)
+    /// Reports errors and recoveries here.
+    pub fn watched_by(self, health: Health) -> Self {
+        Self { health, ..self }
     }
 
-    /// A connection whose commits survive a crash of ours, but not one of PostgreSQL: good for claims.
-    pub async fn quick(&self) -> Result<deadpool_postgres::Object, Error> {
-        Ok(self.quick.get().await?)
+    /// How PostgreSQL is, by what its answers say.
+    pub fn health(&self) -> &Health {
+        &self.health
+    }
+
+    /// A connection. Its commits wait for the disk, those of claims too: a claim that a crash of PostgreSQL forgot would be
+    /// granted again, and its message sent twice without being counted.
+    pub async fn durable(&self) -> Result<deadpool_postgres::Object, Error> {
+        Ok(self.pool.get().await?)
+    }
+
+    /// Asks what will be asked again until it is answered, and reports how it went.
+    pub async fn asked<T>(
+        &self,
+        asker: Asker,
+        limit: Duration,
+        work: impl Future<Output = Result<T, Error>>,
+    ) -> Result<T, Error> {
+        let answer = self.heard_within(limit, work).await;
+        if answer.as_ref().is_err_and(Error::is_stale_statement) {
+            // After a change of the tables a prepared statement can be refused for the life of its connection.
+            self.pool.manager().statement_caches.clear();
+        }
+        self.health.note(asker, &answer);
+        answer
     }
 
     /// Gives up work that has not ended within `limit`, and with it **every** connection: PostgreSQL would have ended a slow
@@ -109,13 +135,13 @@ impl Database {
     }
 }
 
-/// Claims run two statements at once at most.
-const QUICK_POOL_SIZE: usize = 2;
+/// Connections beside `database.pool_size`: the lock of a replay keeps one for as long as the replay lasts, and a pool of one
+/// must not run dry by it; the other lets readiness ask while all others are busy.
+const BESIDE: usize = 2;
 
 fn pool(
     client: tokio_postgres::Config,
     config: &config::Database,
-    size: usize,
     lines: &Lines,
 ) -> Result<Pool, SetupError> {
     let manager = Manager::from_connect(
@@ -126,14 +152,14 @@ fn pool(
     let timeouts =
         Timeouts { wait: Some(WAIT_TIMEOUT), create: Some(CONNECT_TIMEOUT), recycle: Some(WAIT_TIMEOUT) };
     // Last in, first out: each connection is a process of PostgreSQL's, and the one just used has everything at hand.
-    let pool_config = PoolConfig { max_size: size, timeouts, queue_mode: QueueMode::Lifo };
+    let pool_config =
+        PoolConfig { max_size: config.pool_size + BESIDE, timeouts, queue_mode: QueueMode::Lifo };
     Ok(Pool::builder(manager).config(pool_config).runtime(Runtime::Tokio1).build()?)
 }
 
 /// The client settings that every connection of ours shares.
 pub(crate) fn client_config(
     config: &config::Database,
-    synchronous_commit: &str,
     planning: Planning,
 ) -> Result<tokio_postgres::Config, SetupError> {
     let mut client: tokio_postgres::Config =
@@ -141,7 +167,7 @@ pub(crate) fn client_config(
             // The parse error names the faulty part, never the password.
             SetupError::Url(error.to_string())
         })?;
-    let options = session_options(client.get_options(), synchronous_commit, planning);
+    let options = session_options(client.get_options(), planning);
     client
         .application_name("wechat-notifier")
         .connect_timeout(CONNECT_TIMEOUT)
@@ -156,13 +182,13 @@ pub(crate) fn client_config(
 const PLANNER: &str = "-c enable_seqscan=off -c jit=off";
 
 /// Keeps what the URL asks for (a search path, say) and adds ours.
-fn session_options(own: Option<&str>, synchronous_commit: &str, planning: Planning) -> String {
-    let plans = match planning {
-        Planning::Once => "force_generic_plan",
-        Planning::ByValues => "auto",
+fn session_options(own: Option<&str>, planning: Planning) -> String {
+    let (plans, lock_timeout_ms) = match planning {
+        Planning::Once => ("force_generic_plan", LOCK_TIMEOUT_MS),
+        Planning::ByValues => ("auto", STATEMENT_TIMEOUT_MS),
     };
     format!(
-        "{} -c synchronous_commit={synchronous_commit} -c statement_timeout={STATEMENT_TIMEOUT_MS} \
+        "{} -c synchronous_commit=on -c statement_timeout={STATEMENT_TIMEOUT_MS} -c lock_timeout={lock_timeout_ms} \
          -c idle_in_transaction_session_timeout={IDLE_IN_TRANSACTION_TIMEOUT_MS} -c timezone=UTC {PLANNER} \
          -c plan_cache_mode={plans}",
         own.unwrap_or_default()

@@ -39,7 +39,7 @@ impl Pipeline {
     ) -> Result<(), Left> {
         match self.app_of(&delivery.event).await {
             Ok(app) if self.belongs_in_lane(&app, origin) => self.move_to_lane(&app, origin).await,
-            Ok(_) => self.bring(delivery, origin).await,
+            Ok(_) => self.or_bury(self.bring(&delivery, origin), &delivery, origin, ()).await,
             Err(reason) => self.give_up(&delivery, origin, reason).await,
         }
     }
@@ -63,17 +63,17 @@ impl Pipeline {
     /// Brings one delivery as far as it goes now: sent, skipped, handed on, or buried.
     pub(super) async fn bring(
         self: &Arc<Self>,
-        delivery: Delivery,
+        delivery: &Delivery,
         origin: &Arc<Origin>,
     ) -> Result<(), Left> {
         if let Some(due) = delivery.due_later(clock::now()) {
-            return self.wait_until(&delivery, origin, due).await;
+            return self.wait_until(delivery, origin, due).await;
         }
-        match self.bring_if_ready(&delivery, origin, origin.rank).await? {
+        match self.bring_if_ready(delivery, origin, origin.rank).await? {
             Brought::AsFarAsItGoes => Ok(()),
-            Brought::Held => self.hand_on_unchanged(&delivery, origin, self.settings.ladder.first()).await,
-            Brought::Paused => self.hand_to_lane(&delivery, origin, delivery.progress).await,
-            Brought::TemplatePaused(due) => self.wait_until(&delivery, origin, due).await,
+            Brought::Held => self.hand_on_unchanged(delivery, origin, self.settings.ladder.first()).await,
+            Brought::Paused => self.hand_to_lane(delivery, origin, delivery.progress).await,
+            Brought::TemplatePaused(due) => self.wait_until(delivery, origin, due).await,
         }
     }
 
@@ -121,7 +121,7 @@ impl Pipeline {
                 trace_id: origin.trace_id.clone(),
             };
             if let Err(refused) = self.ledger.record(&planned).await {
-                return self.bury_refused(origin, &refused).await;
+                return self.bury_refused(delivery, origin, &refused).await;
             }
         }
         crash_point("due_recorded");

@@ -52,7 +52,9 @@ impl Pipeline {
         let request = self.claim_request(delivery, origin);
         let answer = match self.ledger.claim(&request).await {
             Ok(answer) => answer,
-            Err(refused) => return self.bury_refused(origin, &refused).await.map(|()| Claimed::Elsewhere),
+            Err(refused) => {
+                return self.bury_refused(delivery, origin, &refused).await.map(|()| Claimed::Elsewhere);
+            }
         };
         if answer.reused {
             let reason = DeadReason::EventIdReused;

@@ -61,11 +61,12 @@ impl Pipeline {
             Err(Pause::Wait(wait)) => self.hand_on_event(origin, wait).await,
             Err(Pause::InLane) => self.event_to_lane(event, origin).await,
             Err(Pause::Books(error)) if error.is_away() => {
-                tracing::warn!(%error, event_id = %event.event_id, app_id = %event.app_id,
+                self.db.health().count(&error);
+                tracing::debug!(%error, event_id = %event.event_id, app_id = %event.app_id,
                     "a big fan-out waits for PostgreSQL; it goes on by itself");
                 self.hand_on_event(origin, self.settings.ladder.first()).await
             }
-            Err(Pause::Books(refused)) => self.bury_refused(origin, &refused).await,
+            Err(Pause::Books(refused)) => self.bury_refused_event(event, origin, &refused).await,
         }
     }
 
@@ -92,7 +93,7 @@ impl Pipeline {
         let Written { planned, skipped, any } =
             self.ledger.write_all(event, origin.trace_id.as_deref()).await?;
         if !any {
-            self.record_skip(event, Recipient::Nobody, origin, SkipReason::NoRecipients).await?;
+            self.skip_nobody(event, origin, SkipReason::NoRecipients).await?;
         }
         let is_new = planned > 0 || !skipped.is_empty() || !any;
         for (reason, count) in &skipped {
@@ -163,11 +164,25 @@ impl Pipeline {
         delivery: &Delivery,
         origin: &Arc<Origin>,
     ) -> Result<Brought, Left> {
-        if let Err(reason) = self.app_of(&delivery.event).await {
-            return self.give_up(delivery, origin, reason).await.map(|()| Brought::AsFarAsItGoes);
-        }
-        // Whatever queue the event came from: somebody who waits for his own message goes before a crowd.
-        self.bring_if_ready(delivery, origin, Rank::Lane).await
+        let work = async {
+            if let Err(reason) = self.app_of(&delivery.event).await {
+                return self.give_up(delivery, origin, reason).await.map(|()| Brought::AsFarAsItGoes);
+            }
+            // Whatever queue the event came from: a fresh event for one user goes before a crowd.
+            self.bring_if_ready(delivery, origin, Rank::Lane).await
+        };
+        self.or_bury(work, delivery, origin, Brought::AsFarAsItGoes).await
+    }
+
+    /// The one row of an event that reaches nobody.
+    async fn skip_nobody(
+        &self,
+        event: &Arc<Event>,
+        origin: &Arc<Origin>,
+        reason: SkipReason,
+    ) -> Result<(), Left> {
+        let (event, recipient) = (Arc::clone(event), Recipient::Nobody);
+        self.record_skip(&Delivery { event, recipient, progress: origin.progress }, origin, reason).await
     }
 }
 

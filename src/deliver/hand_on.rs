@@ -14,7 +14,9 @@ use crate::db;
 use crate::domain::answer::Class;
 use crate::domain::delivery::{Delivery, Progress};
 use crate::domain::event::Event;
+use crate::domain::letter;
 use crate::domain::outcome::{AnswerFacts, DeadReason};
+use crate::domain::recipient::Recipient;
 use crate::metrics::EventResult;
 
 /// What a letter says beside the message itself.
@@ -119,11 +121,42 @@ impl Pipeline {
         self.publish_as_received(origin, &obituary).await
     }
 
-    /// PostgreSQL refused the statement for this message and would refuse it again. A fault of ours: kept, not repeated.
-    pub(super) async fn bury_refused(&self, origin: &Arc<Origin>, error: &db::Error) -> Result<(), Left> {
-        tracing::error!(%error, "PostgreSQL refused what a message needs; please report this");
+    /// PostgreSQL refuses a value of the event, and would refuse it again.
+    pub(super) async fn bury_refused_event(
+        &self,
+        event: &Event,
+        origin: &Arc<Origin>,
+        error: &db::Error,
+    ) -> Result<(), Left> {
         self.metrics.event(EventResult::Dead);
-        self.bury(origin, DeadReason::Panicked, None, &error.to_string()).await
+        let obituary = refused(origin.letter_of_event(event), error);
+        tell_of_refusal(event, error);
+        self.publish_as_received(origin, &obituary).await
+    }
+
+    /// The same for one delivery: the others of its event are not concerned.
+    pub(super) async fn bury_refused(
+        &self,
+        delivery: &Delivery,
+        origin: &Arc<Origin>,
+        error: &db::Error,
+    ) -> Result<(), Left> {
+        if matches!(delivery.recipient, Recipient::Nobody) {
+            return self.bury_refused_event(&delivery.event, origin, error).await;
+        }
+        tell_of_refusal(&delivery.event, error);
+        self.publish_letter(delivery, origin, &refused(letter_of(delivery), error)).await
+    }
+
+    /// Our own code panicked over one delivery. The panic hook has logged it; a dead letter cannot kill again.
+    pub(super) async fn bury_panicked(&self, delivery: &Delivery, origin: &Arc<Origin>) -> Result<(), Left> {
+        let obituary = Obituary {
+            letter: letter_of(delivery),
+            reason: DeadReason::Panicked,
+            life: Life::default(),
+            detail: Some("our own code panicked".to_owned()),
+        };
+        self.publish_letter(delivery, origin, &obituary).await
     }
 
     async fn publish_as_received(&self, origin: &Arc<Origin>, obituary: &Obituary) -> Result<(), Left> {
@@ -138,6 +171,20 @@ impl Pipeline {
             .await
             .map_err(|_stopped| Left::Midway)
     }
+}
+
+fn refused(letter: String, error: &db::Error) -> Obituary {
+    let detail = Some(error.to_string());
+    Obituary { letter, reason: DeadReason::Malformed, life: Life::default(), detail }
+}
+
+fn tell_of_refusal(event: &Event, error: &db::Error) {
+    tracing::warn!(%error, event_id = %event.event_id, app_id = %event.app_id,
+        "PostgreSQL refuses a value of a message; it became a dead letter, see `dlq list`");
+}
+
+fn letter_of(delivery: &Delivery) -> String {
+    letter::of_delivery(&delivery.event, &delivery.recipient, delivery.progress.turn)
 }
 
 fn with_obituary(mut message: Message, obituary: &Obituary) -> Message {

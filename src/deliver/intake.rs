@@ -61,7 +61,7 @@ impl Intake {
 /// One incoming, from its arrival to its ack.
 pub(super) async fn take_in(pipeline: Arc<Pipeline>, incoming: Incoming, rank: Rank) {
     let Incoming { message, receipt, redelivered, .. } = incoming;
-    let _in_hand = pipeline.metrics.incoming();
+    let _in_hand = (pipeline.metrics.incoming(), pipeline.progress.take());
     let origin = Arc::new(Origin::of(message, rank, clock::now()));
     crash_point("received");
     let worked = AssertUnwindSafe(pipeline.work(&origin, redelivered)).catch_unwind();
@@ -93,6 +93,7 @@ impl Pipeline {
                 format!("{size} bytes, allowed are {} (amqp.max_body)", self.settings.max_body_bytes);
             return self.bury(origin, DeadReason::Oversized, None, &problem).await;
         }
+        self.database_good().await?;
         if origin.is_carrier {
             return match self.read_carrier(origin) {
                 Ok(delivery) => Box::pin(self.bring_carrier(delivery, origin)).await,
@@ -102,6 +103,19 @@ impl Pipeline {
         match self.read_event(origin) {
             Ok(event) => self.spread(Arc::new(event), origin, redelivered).await,
             Err(malformed) => self.bury_malformed(origin, &malformed).await,
+        }
+    }
+
+    /// Consumption pauses while PostgreSQL does not do its work: what has not begun stays unacked, and the prefetch bounds how
+    /// much that is.
+    async fn database_good(&self) -> Result<(), Left> {
+        if self.db.health().is_good() {
+            return Ok(());
+        }
+        tokio::select! {
+            biased;
+            () = self.stops.soft.cancelled() => Err(Left::Unstarted),
+            () = self.db.health().good() => Ok(()),
         }
     }
 

@@ -17,6 +17,7 @@ use crate::amqp::{Route, Subscription};
 use crate::domain::delivery::{Delivery, Progress};
 use crate::domain::event::Event;
 use crate::domain::ids::AppId;
+use crate::lifecycle::Task;
 
 /// Unacked messages of a lane per process: enough to use its slots, too few to crowd out fresh events.
 const PREFETCH: u16 = 64;
@@ -43,13 +44,15 @@ impl Pipeline {
         }
         let filled = Arc::new(Notify::new());
         lanes.insert(app_id.clone(), Arc::clone(&filled));
-        let lane = Lane {
+        let lane = Arc::new(Lane {
             gate: self.gates.of(app_id),
             pipeline: Arc::clone(self),
             app_id: app_id.clone(),
             filled: Arc::clone(&filled),
-        };
-        self.tasks.spawn(lane.attend(app.clone()));
+        });
+        let app = app.clone();
+        let attended = move || Arc::clone(&lane).attend(app.clone());
+        self.tasks.spawn(self.guard.restarting(Task::Lane, attended));
         filled
     }
 
@@ -128,7 +131,7 @@ struct Lane {
 
 impl Lane {
     /// Until the soft stop, or until the app's row is gone; whoever registers it again is met anew.
-    async fn attend(self, mut app: AppWatch) {
+    async fn attend(self: Arc<Self>, mut app: AppWatch) {
         let soft = self.pipeline.stops.soft.clone();
         let consumed = async {
             tokio::select! {

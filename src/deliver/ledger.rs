@@ -1,14 +1,16 @@
-//! The pipeline's way to the ledger: four batchers with the patience to wait until PostgreSQL is back, and two questions
-//! about big fan-outs.
+//! The pipeline's way to the ledger: four batchers with the patience to wait until PostgreSQL does its work again, and two
+//! questions about big fan-outs.
 
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::db::health::Asker;
 use crate::db::{self, Database, batch::Batcher, claim, fan_out, plan, record, settle};
 use crate::delays::Delays;
 use crate::domain::event::Event;
 use crate::domain::protocol::Settling;
 use crate::domain::recipient::Recipient;
+use crate::lifecycle::{Task, Tasks};
 use crate::metrics::Metrics;
 
 /// Rows per statement. More would make one statement's locks and its answer's latency felt; fewer would pay the fixed cost
@@ -18,8 +20,9 @@ const MAX_BATCH: usize = 256;
 /// within `delivery.takeover_grace`.
 const LONGEST_BATCH: Duration = Duration::from_secs(30);
 
-/// What the pipeline asks of the ledger. Each of the four batched questions waits for as long as PostgreSQL is away: the message that asks
-/// is unacked meanwhile, so nothing is lost, and the prefetch bounds how many wait.
+/// What the pipeline asks of the ledger. Each of the four batched questions waits for as long as PostgreSQL is away or the
+/// installation is at fault: the message that asks is unacked meanwhile, so nothing is lost, and the prefetch bounds how many
+/// wait. What they answer with is the fault of a value in the question itself.
 #[derive(Clone)]
 pub struct Ledger {
     plan: Batcher<Arc<Event>, plan::Findings>,
@@ -31,7 +34,7 @@ pub struct Ledger {
 
 impl Ledger {
     /// Starts the batchers.
-    pub fn start(db: &Database, lease: claim::Lease, metrics: &Arc<Metrics>) -> Self {
+    pub fn start(db: &Database, lease: claim::Lease, metrics: &Arc<Metrics>, tasks: &Tasks) -> Self {
         let observe = |statement: &'static str| {
             let metrics = Arc::clone(metrics);
             move |rows| metrics.batch(statement, rows)
@@ -39,36 +42,46 @@ impl Ledger {
         let (for_plan, for_record, for_claim, for_settle) = (db.clone(), db.clone(), db.clone(), db.clone());
         Self {
             plan: Batcher::start(
+                (tasks, Task::PlanBatch),
                 MAX_BATCH,
                 Arc::new(move |batch| {
                     let db = for_plan.clone();
-                    Box::pin(async move { db.heard_within(LONGEST_BATCH, plan::look_up(&db, batch)).await })
+                    Box::pin(
+                        async move { db.asked(Asker::Plan, LONGEST_BATCH, plan::look_up(&db, batch)).await },
+                    )
                 }),
                 observe("plan"),
             ),
             record: Batcher::start(
+                (tasks, Task::RecordBatch),
                 MAX_BATCH,
                 Arc::new(move |batch| {
                     let db = for_record.clone();
-                    Box::pin(async move { db.heard_within(LONGEST_BATCH, record::record(&db, batch)).await })
+                    Box::pin(async move {
+                        db.asked(Asker::Record, LONGEST_BATCH, record::record(&db, batch)).await
+                    })
                 }),
                 observe("record"),
             ),
             claim: Batcher::start(
+                (tasks, Task::ClaimBatch),
                 MAX_BATCH,
                 Arc::new(move |batch| {
                     let db = for_claim.clone();
-                    Box::pin(
-                        async move { db.heard_within(LONGEST_BATCH, claim::claim(&db, lease, batch)).await },
-                    )
+                    Box::pin(async move {
+                        db.asked(Asker::Claim, LONGEST_BATCH, claim::claim(&db, lease, batch)).await
+                    })
                 }),
                 observe("claim"),
             ),
             settle: Batcher::start(
+                (tasks, Task::SettleBatch),
                 MAX_BATCH,
                 Arc::new(move |batch| {
                     let db = for_settle.clone();
-                    Box::pin(async move { db.heard_within(LONGEST_BATCH, settle::settle(&db, batch)).await })
+                    Box::pin(async move {
+                        db.asked(Asker::Settle, LONGEST_BATCH, settle::settle(&db, batch)).await
+                    })
                 }),
                 observe("settle"),
             ),
@@ -112,7 +125,8 @@ impl Ledger {
     }
 }
 
-/// Asks again until PostgreSQL answers; what it refuses is the caller's to handle.
+/// Asks again until PostgreSQL answers, or refuses a value in the question, which is the caller's to handle. That it has to
+/// ask again is said by `db::health`, once for everybody.
 async fn until_back<T, F: Future<Output = Result<T, db::Error>>>(
     mut ask: impl FnMut() -> F,
 ) -> Result<T, db::Error> {
@@ -120,7 +134,7 @@ async fn until_back<T, F: Future<Output = Result<T, db::Error>>>(
     loop {
         match ask().await {
             Err(error) if error.is_away() => {
-                tracing::debug!(%error, "waiting for PostgreSQL");
+                tracing::trace!(%error, "waiting for PostgreSQL");
                 let delay = delays.get_or_insert_with(patient).next().unwrap_or(LONGEST_WAIT);
                 tokio::time::sleep(delay).await;
             }

@@ -25,6 +25,7 @@ mod limits;
 mod origin;
 mod pauses;
 mod plan;
+mod progress;
 mod quota;
 mod rates;
 mod ready;
@@ -44,6 +45,7 @@ use crate::amqp::{Broker, Publisher, Topology};
 use crate::db::{Database, claim::Lease};
 use crate::domain::ladder::Ladder;
 use crate::domain::protocol::OnUnknown;
+use crate::lifecycle::Tasks;
 use crate::metrics::Metrics;
 use crate::token::TokenBook;
 use crate::wechat;
@@ -52,6 +54,8 @@ use gates::Gates;
 pub use intake::Intake;
 use lanes::Lanes;
 use ledger::Ledger;
+use progress::Progress;
+pub use progress::Stalled;
 use quota::Quotas;
 use rates::Rates;
 use slots::Slots;
@@ -78,6 +82,7 @@ pub struct Partners {
     pub wechat: wechat::Client,
     pub tokens: TokenBook,
     pub metrics: Arc<Metrics>,
+    pub tasks: Tasks,
 }
 
 /// When to stop.
@@ -110,6 +115,9 @@ pub struct Pipeline {
     lanes: Lanes,
     /// Everything at work; the drain waits for it.
     tasks: TaskTracker,
+    /// Looks after those of them that are long-lived.
+    guard: Tasks,
+    progress: Progress,
     metrics: Arc<Metrics>,
     stops: Stops,
 }
@@ -118,15 +126,17 @@ impl Pipeline {
     /// Starts the ledger's batchers; takes in nothing yet (see [`Intake`]).
     pub fn start(settings: Settings, partners: Partners, stops: Stops) -> Arc<Self> {
         Arc::new(Self {
-            ledger: Ledger::start(&partners.db, settings.lease, &partners.metrics),
+            ledger: Ledger::start(&partners.db, settings.lease, &partners.metrics, &partners.tasks),
             gates: Gates::new(Arc::clone(&partners.metrics)),
             turns: Turns::new(),
             unlisted: Unlisted::default(),
             slots: Slots::new(settings.concurrency),
-            rates: Rates::default(),
+            rates: Rates::new(partners.tasks.clone()),
             quotas: Quotas::new(partners.db.clone()),
             lanes: Lanes::default(),
             tasks: TaskTracker::new(),
+            guard: partners.tasks,
+            progress: Progress::new(),
             publisher: partners.broker.publisher(),
             topology: partners.broker.topology().clone(),
             broker: partners.broker,

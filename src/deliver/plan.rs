@@ -1,9 +1,10 @@
 //! From an event to its deliveries.
 
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 
-use futures_util::StreamExt;
 use futures_util::stream;
+use futures_util::{FutureExt, StreamExt};
 
 use super::fan_out::FirstSight;
 use super::origin::Origin;
@@ -67,7 +68,9 @@ impl Pipeline {
         }
         let findings = match self.ledger.look_up(event).await {
             Ok(findings) => findings,
-            Err(refused) => return self.bury_refused(origin, &refused).await.map(|()| Planned::Elsewhere),
+            Err(refused) => {
+                return self.bury_refused_event(event, origin, &refused).await.map(|()| Planned::Elsewhere);
+            }
         };
         let is_new = findings.known.is_empty();
         match (app, plan::spread(findings.named, findings.many, &findings.known)) {
@@ -102,14 +105,14 @@ impl Pipeline {
         let skips = plan.skips.into_iter().map(|(recipient, reason)| (recipient, Some(reason)));
         let deliveries = plan.deliveries.into_iter().map(|recipient| (recipient, None));
         let step = move |(recipient, reason)| async move {
-            match reason {
-                Some(reason) => self.record_skip(event, recipient, origin, reason).await,
-                None => {
-                    let delivery =
-                        Delivery { event: Arc::clone(event), recipient, progress: origin.progress };
-                    self.bring(delivery, origin).await
+            let delivery = Delivery { event: Arc::clone(event), recipient, progress: origin.progress };
+            let work = async {
+                match reason {
+                    Some(reason) => self.record_skip(&delivery, origin, reason).await,
+                    None => self.bring(&delivery, origin).await,
                 }
-            }
+            };
+            self.or_bury(work, &delivery, origin, ()).await
         };
         // Boxed: a step is some kilobytes, which would be copied with every future around it.
         skips.chain(deliveries).map(step).map(Box::pin)
@@ -118,22 +121,39 @@ impl Pipeline {
     /// Records a skip that needs no claim: nobody has attempted this delivery.
     pub(super) async fn record_skip(
         &self,
-        event: &Arc<Event>,
-        recipient: Recipient,
+        delivery: &Delivery,
         origin: &Arc<Origin>,
         reason: SkipReason,
     ) -> Result<(), Left> {
-        let what = record::What::Skipped(reason);
-        let request =
-            record::Request { event: Arc::clone(event), recipient, what, trace_id: origin.trace_id.clone() };
+        let request = record::Request {
+            event: Arc::clone(&delivery.event),
+            recipient: delivery.recipient.clone(),
+            what: record::What::Skipped(reason),
+            trace_id: origin.trace_id.clone(),
+        };
         match self.ledger.record(&request).await {
-            Ok(true) => self.metrics.delivery(&event.app_id, &Outcome::Skipped(reason)),
-            // Somebody else has written the row; it is his to count.
+            Ok(true) => self.metrics.delivery(&delivery.event.app_id, &Outcome::Skipped(reason)),
+            // Somebody else has written the row, and counts it.
             Ok(false) => {}
-            Err(refused) => return self.bury_refused(origin, &refused).await,
+            Err(refused) => return self.bury_refused(delivery, origin, &refused).await,
         }
         crash_point("skip_recorded");
         Ok(())
+    }
+
+    /// Works on one delivery. A panic makes a dead letter of this delivery and leaves the others of its event alone.
+    pub(super) async fn or_bury<T>(
+        &self,
+        work: impl Future<Output = Result<T, Left>>,
+        delivery: &Delivery,
+        origin: &Arc<Origin>,
+        buried: T,
+    ) -> Result<T, Left> {
+        match AssertUnwindSafe(work).catch_unwind().await {
+            Ok(ended) => ended,
+            // Boxed, as it is rare: see `publish`.
+            Err(_panic) => Box::pin(self.bury_panicked(delivery, origin)).await.map(|()| buried),
+        }
     }
 }
 

@@ -13,6 +13,7 @@ use tokio::time::Instant;
 
 use super::slots::Rank;
 use crate::domain::ids::AppId;
+use crate::lifecycle::{Task, Tasks};
 
 /// A bucket holds what comes in within this, and at least one permit. More would let an app that was silent for a while
 /// exceed its rate when it speaks; less would waste permits whenever a timer is late.
@@ -22,7 +23,10 @@ const COUNT_WAIT: Duration = Duration::from_millis(100);
 
 /// The buckets of all limited apps of a process.
 #[derive(Clone, Default)]
-pub(super) struct Rates(Arc<Mutex<Table>>);
+pub(super) struct Rates {
+    table: Arc<Mutex<Table>>,
+    guard: Tasks,
+}
 
 #[derive(Default)]
 struct Table {
@@ -46,6 +50,11 @@ struct Bucket {
 }
 
 impl Rates {
+    /// No buckets yet.
+    pub(super) fn new(guard: Tasks) -> Self {
+        Self { table: Arc::default(), guard }
+    }
+
     /// Waits for the permit to make one request.
     pub(super) async fn take(&self, app_id: &AppId, rate: Option<u32>, rank: Rank) {
         let Some(rate) = rate else { return };
@@ -61,7 +70,9 @@ impl Rates {
             }
             let waiting = bucket.wait(rank);
             if !std::mem::replace(&mut bucket.is_driven, true) {
-                tokio::spawn(self.clone().drive(app_id.clone()));
+                let (rates, app_id) = (self.clone(), app_id.clone());
+                let drive = move || rates.clone().drive(app_id.clone());
+                tokio::spawn(self.guard.restarting(Task::RatePermits, drive));
             }
             waiting
         };
@@ -132,7 +143,7 @@ impl Rates {
 
     fn lock(&self) -> MutexGuard<'_, Table> {
         // Nothing panics under this lock.
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.table.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

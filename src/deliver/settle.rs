@@ -33,7 +33,10 @@ impl Pipeline {
         }
         let ending = self.publish_onward(delivery, origin, claim, &attempted).await?;
         let request = request(delivery, origin, claim, &attempted, ending);
-        match self.record(&request).await {
+        let settling = self.record(&request).await;
+        // An event for many is one message in hand for minutes; each of its deliveries is progress.
+        self.progress.beat();
+        match settling {
             Settling::Record | Settling::Insert => {
                 crash_point("settled");
                 self.count(delivery, origin, &attempted.outcome);

@@ -1,83 +1,85 @@
-//! Tasks that live equally long, each with a name.
+//! Tasks that live equally long.
 
 use std::future::Future;
-use std::panic::AssertUnwindSafe;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use futures_util::FutureExt;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
-use tracing::{debug, error};
+use tracing::debug;
+
+use super::tasks::{Task, Tasks};
 
 /// Tasks that must live until `until` is cancelled.
 pub(super) struct Group {
     until: CancellationToken,
-    tasks: TaskTracker,
-    fates: Arc<Fates>,
+    tracker: TaskTracker,
+    tasks: Tasks,
+    running: Arc<Running>,
 }
 
-/// Which tasks run, and whether one died before its time.
+/// Which tasks run.
 #[derive(Default)]
-struct Fates {
-    running: Mutex<Vec<&'static str>>,
-    any_died: AtomicBool,
-}
+struct Running(Mutex<Vec<&'static str>>);
 
 impl Group {
-    pub(super) fn new(until: CancellationToken) -> Self {
-        Self { until, tasks: TaskTracker::new(), fates: Arc::default() }
+    pub(super) fn new(until: CancellationToken, tasks: Tasks) -> Self {
+        Self { until, tracker: TaskTracker::new(), tasks, running: Arc::default() }
     }
 
-    /// Starts a task. One that ends too early, or panics at any time, is logged, remembered, and cancels `alarm`.
-    pub(super) fn spawn(
-        &self,
-        name: &'static str,
-        task: impl Future<Output = ()> + Send + 'static,
-        alarm: CancellationToken,
-    ) {
-        let (until, fates) = (self.until.clone(), self.fates.clone());
-        fates.running().push(name);
-        self.tasks.spawn(async move {
-            let panicked = AssertUnwindSafe(task).catch_unwind().await.is_err();
-            if panicked || !until.is_cancelled() {
-                let how = if panicked { "panicked" } else { "ended by itself" };
-                error!(task = name, "{name} {how}: stopping the process");
-                fates.any_died.store(true, Ordering::Release);
-                alarm.cancel();
-            } else {
-                debug!(task = name, "{name} has stopped");
+    /// Starts a task. One that ends too early, or panics at any time, has died, and the process stops.
+    pub(super) fn spawn(&self, task: Task, work: impl Future<Output = ()> + Send + 'static) {
+        let tasks = self.tasks.clone();
+        self.start(task, async move { tasks.run(task, work).await });
+    }
+
+    /// Starts a task that is started again after a panic. One that ends too early has died.
+    pub(super) fn keep<F, W>(&self, task: Task, work: W)
+    where
+        F: Future<Output = ()> + Send + 'static,
+        W: Fn() -> F + Send + 'static,
+    {
+        let (until, watch) = (self.until.clone(), self.tasks.restarting(task, work));
+        self.start(task, async move {
+            until.run_until_cancelled(watch).await;
+            true
+        });
+    }
+
+    /// `work` says whether it ended in order; if not, that it died is known already.
+    fn start(&self, task: Task, work: impl Future<Output = bool> + Send + 'static) {
+        let (until, running, tasks) = (self.until.clone(), self.running.clone(), self.tasks.clone());
+        running.lock().push(task.as_str());
+        self.tracker.spawn(async move {
+            match work.await {
+                true if until.is_cancelled() => debug!(task = task.as_str(), "task has stopped"),
+                true => tasks.died(task, "ended by itself"),
+                false => {}
             }
-            fates.ended(name);
+            running.ended(task.as_str());
         });
     }
 
     /// Ends when all tasks have.
     pub(super) async fn ended(&self) {
-        self.tasks.close();
-        self.tasks.wait().await;
+        self.tracker.close();
+        self.tracker.wait().await;
     }
 
     /// The tasks that have not ended.
     pub(super) fn running(&self) -> Vec<&'static str> {
-        self.fates.running().clone()
-    }
-
-    /// Did a task end before its time?
-    pub(super) fn any_died(&self) -> bool {
-        self.fates.any_died.load(Ordering::Acquire)
+        self.running.lock().clone()
     }
 }
 
-impl Fates {
+impl Running {
     fn ended(&self, name: &'static str) {
-        let mut running = self.running();
+        let mut running = self.lock();
         if let Some(at) = running.iter().position(|other| *other == name) {
             running.swap_remove(at);
         }
     }
 
-    fn running(&self) -> MutexGuard<'_, Vec<&'static str>> {
-        self.running.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> MutexGuard<'_, Vec<&'static str>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -16,12 +16,22 @@ pub enum Part {
     Database,
     /// The consumer of fresh events is subscribed.
     Consumer,
+    /// Messages in hand are settled, deferred or given up.
+    Progress,
+    /// The long-lived tasks run.
+    Tasks,
 }
 
 impl Part {
     /// Every part, in the order of the answer of `/readyz`.
-    pub const ALL: [Self; 4] =
-        [Self::BrokerConsuming, Self::BrokerPublishing, Self::Database, Self::Consumer];
+    pub const ALL: [Self; 6] = [
+        Self::BrokerConsuming,
+        Self::BrokerPublishing,
+        Self::Database,
+        Self::Consumer,
+        Self::Progress,
+        Self::Tasks,
+    ];
 
     /// The word in the answer of `/readyz`.
     pub const fn as_str(self) -> &'static str {
@@ -30,6 +40,8 @@ impl Part {
             Self::BrokerPublishing => "broker_publishing",
             Self::Database => "database",
             Self::Consumer => "consumer",
+            Self::Progress => "progress",
+            Self::Tasks => "tasks",
         }
     }
 }

@@ -17,7 +17,7 @@ fn process() -> (Lifecycle, mpsc::Sender<SignalKind>) {
 /// A task that stops at the soft stop, this much later.
 fn supervise_obedient(process: &Lifecycle, needs: Duration) {
     let soft = process.soft();
-    process.supervise("obedient", async move {
+    process.supervise(Task::Events, async move {
         soft.cancelled().await;
         tokio::time::sleep(needs).await;
     });
@@ -38,7 +38,7 @@ async fn a_signal_drains_and_ends_clean() {
 async fn a_drain_that_takes_too_long_is_cut_off() {
     let (process, signals) = process();
     let (start, hard) = (Instant::now(), process.hard());
-    process.supervise("slow", async move { hard.cancelled().await });
+    process.supervise(Task::Events, async move { hard.cancelled().await });
     signals.send(SignalKind::terminate()).await.unwrap();
     assert_eq!(process.wait().await, Ending::Clean);
     assert_eq!(start.elapsed().as_secs(), DRAIN.as_secs());
@@ -48,7 +48,7 @@ async fn a_drain_that_takes_too_long_is_cut_off() {
 async fn a_second_signal_ends_at_once() {
     let (process, signals) = process();
     let start = Instant::now();
-    process.supervise("deaf", pending());
+    process.supervise(Task::Events, pending());
     signals.send(SignalKind::terminate()).await.unwrap();
     signals.send(SignalKind::interrupt()).await.unwrap();
     assert_eq!(process.wait().await.code(), 130);
@@ -59,7 +59,7 @@ async fn a_second_signal_ends_at_once() {
 async fn a_task_that_ends_by_itself_stops_the_process() {
     let (process, _signals) = process();
     supervise_obedient(&process, Duration::ZERO);
-    process.supervise("short-lived", async {});
+    process.supervise(Task::Deliveries, async {});
     assert_eq!(process.wait().await.code(), 1);
 }
 
@@ -67,7 +67,7 @@ async fn a_task_that_ends_by_itself_stops_the_process() {
 async fn a_panic_stops_the_process_even_while_it_drains() {
     let (process, signals) = process();
     let soft = process.soft();
-    process.supervise("clumsy", async move {
+    process.supervise(Task::Deliveries, async move {
         soft.cancelled().await;
         panic!("on purpose");
     });
@@ -82,7 +82,7 @@ async fn support_outlives_the_workers_and_does_not_hold_the_stop_up() {
     let ended = std::sync::Arc::new(std::sync::Mutex::new(None));
     let ended_at = ended.clone();
     supervise_obedient(&process, Duration::from_secs(3));
-    process.support("connection", async move {
+    process.support(Task::BrokerWatch, async move {
         hard.cancelled().await;
         *ended_at.lock().unwrap() = Some(start.elapsed().as_secs());
     });
@@ -96,7 +96,7 @@ async fn support_that_ends_during_the_drain_has_died() {
     let (process, signals) = process();
     let soft = process.soft();
     supervise_obedient(&process, Duration::from_secs(3));
-    process.support("connection", async move { soft.cancelled().await });
+    process.support(Task::BrokerWatch, async move { soft.cancelled().await });
     signals.send(SignalKind::terminate()).await.unwrap();
     assert_eq!(process.wait().await, Ending::TaskDied);
 }
@@ -105,7 +105,7 @@ async fn support_that_ends_during_the_drain_has_died() {
 async fn a_worker_that_is_deaf_to_stops_is_left_behind() {
     let (process, signals) = process();
     let start = Instant::now();
-    process.supervise("deaf", pending());
+    process.supervise(Task::Events, pending());
     signals.send(SignalKind::terminate()).await.unwrap();
     assert_eq!(process.wait().await, Ending::Clean);
     assert_eq!(start.elapsed(), DRAIN + HARD_STOP_GRACE);

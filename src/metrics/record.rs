@@ -106,6 +106,31 @@ impl Metrics {
         self.unknowns.with_label_values(&[&*self.app(app)]).inc();
     }
 
+    /// PostgreSQL does our work, or does not.
+    pub fn database_up(&self, is_up: bool) {
+        self.database_up.set(is_up.into());
+    }
+
+    /// A statement failed. Names and codes are few: the names are ours, and PostgreSQL's codes a closed list.
+    pub fn database_error(&self, statement: &str, sqlstate: &str) {
+        self.database_errors.with_label_values(&[statement, sqlstate]).inc();
+    }
+
+    /// This process can do its work, or cannot.
+    pub fn ready(&self, is_ready: bool) {
+        self.ready.set(is_ready.into());
+    }
+
+    /// How long nothing has been settled though messages are in hand.
+    pub fn stalled(&self, since: Duration) {
+        self.stalled_seconds.set(i64::try_from(since.as_secs()).unwrap_or(i64::MAX));
+    }
+
+    /// A long-lived task panicked.
+    pub fn task_panic(&self, task: &'static str) {
+        self.task_panics.with_label_values(&[task]).inc();
+    }
+
     /// The broker counts this many messages ready in a queue. Queues are ours, so their names are few.
     pub fn queue_depth(&self, queue: &str, messages: u32) {
         self.queue_depth.with_label_values(&[queue]).set(messages.into());

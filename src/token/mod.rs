@@ -19,5 +19,5 @@ mod timing;
 
 pub use book::{AppState, FaultReason, Lookup, LookupError, TokenBook, TokenState};
 pub use refresh::RefreshResult;
-pub use refresher::{RefreshHook, Refresher};
+pub use refresher::{RefreshHook, Refresher, Surroundings};
 pub use timing::Timing;

@@ -25,6 +25,7 @@ use crate::db::listen::{Heard, Listener};
 use crate::db::{self, Database};
 use crate::domain::ids::AppId;
 use crate::failpoint::panic_point;
+use crate::lifecycle::{Task, Tasks};
 use crate::wechat::Client;
 
 /// Trips at once. With WeChat away each takes the whole request timeout, and so many connections are wanted elsewhere.
@@ -36,6 +37,13 @@ const MAX_HEARD: usize = 64;
 
 /// Called with every result.
 pub type RefreshHook = Arc<dyn Fn(&AppId, RefreshResult) + Send + Sync>;
+
+/// What the refresher lives in.
+pub struct Surroundings {
+    pub tasks: Tasks,
+    /// Ends it; see [`Refresher::start`].
+    pub stop: CancellationToken,
+}
 
 /// Owns all apps' tokens. [`Refresher::start`] it once per process.
 pub struct Refresher {
@@ -64,7 +72,7 @@ pub(super) enum Done {
 }
 
 impl Refresher {
-    /// Starts the task. It works until `stop`, lets the trips under way end, and then ends itself; stop it after the
+    /// Starts the task. It works until the stop, lets the trips under way end, and then ends itself; stop it after the
     /// senders, who need it. Nothing has to be up: it waits for the database, and lookups say so.
     pub fn start(
         db: Database,
@@ -72,7 +80,7 @@ impl Refresher {
         client: Client,
         timing: Timing,
         hook: RefreshHook,
-        stop: CancellationToken,
+        around: Surroundings,
     ) -> (TokenBook, JoinHandle<()>) {
         let (book, pages, wishes) = TokenBook::new();
         let lease = client.request_timeout() + LEASE_MARGIN;
@@ -85,12 +93,14 @@ impl Refresher {
             readings: Readings::default(),
             errands: FuturesUnordered::new(),
         };
-        (book, tokio::spawn(refresher.run(listener, wishes, stop)))
+        (book, tokio::spawn(refresher.run(listener, wishes, around)))
     }
 
-    async fn run(mut self, listener: Listener, mut wishes: mpsc::Receiver<Wish>, stop: CancellationToken) {
+    async fn run(mut self, listener: Listener, mut wishes: mpsc::Receiver<Wish>, around: Surroundings) {
+        let Surroundings { tasks, stop } = around;
         let (tell, mut heard) = mpsc::channel(MAX_HEARD);
-        let _listening = AbortOnDropHandle::new(tokio::spawn(listener.run(tell)));
+        let listening = tasks.guard(Task::TokenListener, listener.run(tell));
+        let _listening = AbortOnDropHandle::new(tokio::spawn(listening));
         let mut poll = interval(self.timing.poll);
         poll.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {

@@ -4,11 +4,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::watch;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::amqp::{Broker, Health, LinkHealth};
-use crate::db::{Database, migrate};
+use crate::db::health::Asker;
+use crate::db::{Database, migrate, probe};
 use crate::delays::Delays;
+use crate::deliver::{Pipeline, Stalled};
 use crate::lifecycle::{Part, Readiness};
 use crate::metrics::Metrics;
 
@@ -52,18 +55,54 @@ pub(super) async fn consumer(mut attached: watch::Receiver<bool>, readiness: Rea
     }
 }
 
-/// Asks the database for a sign of life, and whether its tables are this release's.
-pub(super) async fn database(db: Database, readiness: Readiness) {
+/// Whether PostgreSQL does our work: by what the pipeline's statements meet, and by a question of our own, since without traffic
+/// nobody would notice.
+pub(super) async fn database(db: Database, readiness: Readiness, metrics: Arc<Metrics>) {
+    let mut health = db.health().watch();
     loop {
-        let state = match db.heard_within(SIGN_OF_LIFE, migrate::missing(&db)).await {
-            Ok(None) => Ok(()),
-            Ok(Some(missing)) => {
+        let tables = db.heard_within(SIGN_OF_LIFE, migrate::missing(&db)).await;
+        let probed = db.asked(Asker::Probe, SIGN_OF_LIFE, probe::probe(&db)).await;
+        let asked = match (tables, probed) {
+            (Err(error), _) => Err(error.to_string()),
+            (Ok(Some(missing)), _) => {
                 Err(format!("migration {} is missing: run `wechat-notifier migrate`", missing.version))
             }
-            Err(error) => Err(error.to_string()),
+            (Ok(None), probed) => probed.map_err(|error| error.to_string()),
         };
-        readiness.set(Part::Database, state);
-        tokio::time::sleep(LOOK_EVERY).await;
+        let next_look = Instant::now() + LOOK_EVERY;
+        loop {
+            let state = health.borrow_and_update().clone().map_or(asked.clone(), Err);
+            metrics.database_up(state.is_ok());
+            readiness.set(Part::Database, state);
+            if tokio::time::timeout_at(next_look, health.changed()).await.is_err() {
+                break;
+            }
+        }
+    }
+}
+
+/// Between two looks at the progress of what is in hand.
+const PROGRESS_EVERY: Duration = Duration::from_secs(1);
+
+/// Whether what is in hand makes progress, whatever holds it up. The parts that have said why already are not repeated.
+pub(super) async fn progress(pipeline: Arc<Pipeline>, readiness: Readiness, metrics: Arc<Metrics>) {
+    loop {
+        let stalled = pipeline.stalled();
+        metrics.stalled(stalled.as_ref().map_or(Duration::ZERO, |stalled| stalled.since));
+        let others_know = readiness.missing().iter().any(|missing| missing.part != Part::Progress.as_str());
+        let state = match stalled {
+            Some(Stalled { in_hand, since }) if since >= pipeline.stall_after() && !others_know => {
+                Err(format!(
+                    "{in_hand} messages are in hand and none was settled for {} s; look at the metrics in_flight and \
+                 attempt_seconds, and at WeChat and the network",
+                    since.as_secs()
+                ))
+            }
+            _ => Ok(()),
+        };
+        readiness.set(Part::Progress, state);
+        metrics.ready(readiness.missing().is_empty());
+        tokio::time::sleep(PROGRESS_EVERY).await;
     }
 }
 
@@ -83,15 +122,23 @@ pub(super) async fn depths(broker: Arc<Broker>, metrics: Arc<Metrics>) {
 }
 
 /// Applies missing migrations as soon as the database is there. A database that is away is waited for; one that holds
-/// something else than ours ends the start.
-pub(super) async fn migrate_when_there(db: &Database, stop: &CancellationToken) -> anyhow::Result<()> {
+/// something else than ours, or does not let us migrate, ends the start.
+pub(super) async fn migrate_when_there(
+    db: &Database,
+    readiness: &Readiness,
+    stop: &CancellationToken,
+) -> anyhow::Result<()> {
     let mut delays = Delays::reconnect();
     loop {
-        match migrate::apply(db).await {
+        let error = match migrate::apply(db).await {
             Ok(_) => return Ok(()),
-            Err(error) if error.is_away() => tracing::warn!(%error, "waiting for PostgreSQL"),
-            Err(error) => return Err(error.into()),
+            Err(error) => error,
+        };
+        readiness.set(Part::Database, Err(error.to_string()));
+        if !error.is_away() {
+            return Err(error.into());
         }
+        tracing::warn!(%error, "waiting for PostgreSQL");
         tokio::select! {
             () = stop.cancelled() => return Ok(()),
             () = tokio::time::sleep(delays.next().unwrap_or(LOOK_EVERY)) => {}

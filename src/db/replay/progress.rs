@@ -60,8 +60,7 @@ pub struct Held(#[expect(dead_code, reason = "the connection holds the lock")] d
 pub async fn hold(db: &Database, replay: i64) -> Result<Option<Held>, Error> {
     const HOLD: &str = "-- replay::hold
         SELECT pg_try_advisory_lock(hashtextextended(current_schema() || ' replay ' || $1::bigint, 0))";
-    // Not from the pool that everything else here uses: a small one must not run dry.
-    let client = db.quick().await?;
+    let client = db.durable().await?;
     let held = query::rows(&client, HOLD, &[&replay]).await?[0].get::<_, bool>(0);
     Ok(held.then_some(Held(client)))
 }

@@ -34,7 +34,7 @@ async fn settle_one(transaction: &Transaction<'_>, request: &Request) -> Result<
     match (verdict, row) {
         (Settling::Record, Some(_)) if !matches!(request.ending, Ending::Sent { .. }) => {
             // The statement for our own claims records these; it must have run into a moment in between.
-            return Err(Error::Away("a claim was lost and found again".to_owned()));
+            return Err(Error::Again("a claim was lost and found again"));
         }
         (Settling::Record, Some(row)) => record_sent(transaction, request, row.get("id")).await?,
         (Settling::Insert, _) => insert_sent(transaction, request).await?,

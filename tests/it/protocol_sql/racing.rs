@@ -8,6 +8,7 @@ use wechat_notifier::db::batch::Batcher;
 use wechat_notifier::db::claim::{self, Answer, Request};
 use wechat_notifier::db::{Database, Error};
 use wechat_notifier::domain::protocol::{Carrier, Meeting, OnUnknown, Row, Status};
+use wechat_notifier::lifecycle::{Task, Tasks};
 
 use super::book::{BATCH, Before, Book, LEASE, event, recipient};
 
@@ -86,6 +87,7 @@ async fn a_refused_row_harms_only_itself() {
     let book = Book::new().await;
     let db = book.db.clone();
     let claims = Batcher::start(
+        (&Tasks::default(), Task::ClaimBatch),
         BATCH,
         Arc::new(move |batch: &[Request]| {
             let db = db.clone();

@@ -17,7 +17,10 @@ use tokio_util::sync::CancellationToken;
 use wechat_notifier::config;
 use wechat_notifier::db::listen::Listener;
 use wechat_notifier::domain::ids::AppId;
-use wechat_notifier::token::{AppState, Lookup, RefreshResult, Refresher, Timing, TokenBook, TokenState};
+use wechat_notifier::lifecycle::Tasks;
+use wechat_notifier::token::{
+    AppState, Lookup, RefreshResult, Refresher, Surroundings, Timing, TokenBook, TokenState,
+};
 use wechat_notifier::wechat::Client;
 
 use crate::scratch::Scratch;
@@ -121,7 +124,7 @@ impl World {
             Client::new(&api, 4).unwrap(),
             timing,
             Arc::new(move |_: &AppId, result| seen.lock().unwrap().push(result)),
-            stop.clone(),
+            Surroundings { tasks: Tasks::default(), stop: stop.clone() },
         );
         Process { book, results, stop, task }
     }

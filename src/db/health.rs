@@ -1,0 +1,255 @@
+//! How PostgreSQL is, by what its answers say. One line in the log when it stops doing its work, one when it does it again,
+//! and a state that intake, readiness and metrics look at in between.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use tokio::sync::watch;
+use tokio::time::Instant;
+
+use super::Error;
+
+/// Called with each failed statement: its name and its SQLSTATE.
+pub type ErrorHook = Arc<dyn Fn(&'static str, &str) + Send + Sync>;
+
+/// What is asked again and again until it is answered: only that can report its own recovery.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Asker {
+    Plan,
+    Record,
+    Claim,
+    Settle,
+    /// The question of readiness.
+    Probe,
+}
+
+/// While a fault lasts it is repeated in the log this often: whoever looks at the last minutes must see it. One that comes
+/// and goes is said no more often.
+const REMIND_EVERY: Duration = Duration::from_secs(60);
+/// But one that has lasted for so long is said, whatever was said before it.
+const SAY_AFTER: Duration = Duration::from_secs(5);
+/// A fault that nobody has met again for so long is over, even if nobody has asked since. Each asker asks again within
+/// seconds, and a batch takes half a minute at most.
+const FORGET_AFTER: Duration = Duration::from_secs(90);
+
+/// Shared by all clones of a [`super::Database`].
+#[derive(Clone)]
+pub struct Health(Arc<Shared>);
+
+struct Shared {
+    faults: Mutex<Faults>,
+    /// Why PostgreSQL does not do our work, in words for an operator; `None` while it does.
+    why: watch::Sender<Option<String>>,
+    on_error: Option<ErrorHook>,
+}
+
+#[derive(Default)]
+struct Faults {
+    /// The latest error of each asker that has had no answer since.
+    open: BTreeMap<Asker, Fault>,
+    since: Option<Instant>,
+    /// Has the log been told of what is open now?
+    is_said: bool,
+    said_at: Option<Instant>,
+}
+
+struct Fault {
+    error: Error,
+    at: Instant,
+}
+
+impl Faults {
+    fn is_due(&self, now: Instant) -> bool {
+        let since_said = self.said_at.map_or(REMIND_EVERY, |said_at| now - said_at);
+        let lasts = self.since.map_or(Duration::ZERO, |since| now - since);
+        since_said >= REMIND_EVERY || (!self.is_said && lasts >= SAY_AFTER)
+    }
+}
+
+impl Default for Health {
+    fn default() -> Self {
+        Self::new(None)
+    }
+}
+
+impl Health {
+    /// Nothing is known to be wrong yet.
+    pub fn new(on_error: Option<ErrorHook>) -> Self {
+        Self(Arc::new(Shared { faults: Mutex::default(), why: watch::channel(None).0, on_error }))
+    }
+
+    /// Why PostgreSQL does not do our work, as it changes.
+    pub fn watch(&self) -> watch::Receiver<Option<String>> {
+        self.0.why.subscribe()
+    }
+
+    /// Does PostgreSQL do our work, as far as anybody knows? One shared lock.
+    pub fn is_good(&self) -> bool {
+        self.0.why.borrow().is_none()
+    }
+
+    /// Waits until PostgreSQL does its work.
+    pub async fn good(&self) {
+        // The sender lives as long as this value.
+        let _ = self.watch().wait_for(Option::is_none).await;
+    }
+
+    /// Counts an error of a statement that nobody repeats.
+    pub fn count(&self, error: &Error) {
+        if let Some(on_error) = &self.0.on_error {
+            let (statement, sqlstate) = error.labels();
+            on_error(statement, sqlstate);
+        }
+    }
+
+    /// Hears how an asker fared. A value that was refused says nothing about PostgreSQL.
+    pub fn note<T>(&self, asker: Asker, answer: &Result<T, Error>) {
+        match answer {
+            Err(error) => {
+                self.count(error);
+                if matches!(error, Error::Away(_)) || error.needs_operator() {
+                    self.broken(asker, error);
+                }
+            }
+            // The usual case takes no lock but that of the state.
+            Ok(_) if self.is_good() => {}
+            Ok(_) => self.works(asker),
+        }
+    }
+
+    fn broken(&self, asker: Asker, error: &Error) {
+        let now = Instant::now();
+        let mut faults = self.faults();
+        faults.open.insert(asker, Fault { error: error.clone(), at: now });
+        faults.since.get_or_insert(now);
+        if faults.is_due(now) {
+            (faults.is_said, faults.said_at) = (true, Some(now));
+            say(error);
+        }
+        self.publish(&faults);
+    }
+
+    fn works(&self, asker: Asker) {
+        let now = Instant::now();
+        let mut faults = self.faults();
+        faults.open.retain(|other, fault| *other != asker && now - fault.at < FORGET_AFTER);
+        if faults.open.is_empty()
+            && let Some(since) = faults.since.take()
+        {
+            if std::mem::take(&mut faults.is_said) {
+                let down_s = (now - since).as_secs();
+                tracing::info!(down_s, "PostgreSQL does its work again; deliveries go on");
+            }
+        }
+        self.publish(&faults);
+    }
+
+    fn publish(&self, faults: &Faults) {
+        // What needs somebody is more useful than that PostgreSQL is away.
+        let worst = faults.open.values().max_by_key(|fault| fault.error.needs_operator());
+        let why = worst.map(|fault| fault.error.to_string());
+        self.0.why.send_if_modified(|before| {
+            let is_news = *before != why;
+            *before = why;
+            is_news
+        });
+    }
+
+    fn faults(&self) -> MutexGuard<'_, Faults> {
+        // Nothing panics under this lock.
+        self.0.faults.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn say(error: &Error) {
+    if error.needs_operator() {
+        tracing::error!(%error, "PostgreSQL does not do its work: deliveries wait, nothing is charged or given up, and \
+            they go on by themselves once this is fixed");
+    } else {
+        tracing::warn!(%error, "PostgreSQL is away: deliveries wait, and go on by themselves once it is back");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::db::sqlstate::Remedy;
+
+    fn lost_grant() -> Result<(), Error> {
+        let (code, message) =
+            ("42501".to_owned(), "permission denied for table t_wechat_delivery".to_owned());
+        Err(Error::Installation { query: "claim: insert", code, message, remedy: Remedy::Grant })
+    }
+
+    fn away() -> Result<(), Error> {
+        Err(Error::Away("connection refused".to_owned()))
+    }
+
+    fn refused() -> Result<(), Error> {
+        Err(Error::Refused { query: "plan", code: "22021".to_owned(), message: "invalid byte".to_owned() })
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_fault_lasts_until_whoever_met_it_is_answered() {
+        let health = Health::default();
+        health.note(Asker::Claim, &lost_grant());
+        health.note(Asker::Plan, &Ok(()));
+        assert!(!health.is_good(), "that a plan can be made says nothing about claims");
+        health.note(Asker::Claim, &Ok(()));
+        assert!(health.is_good());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_cause_that_needs_somebody_is_the_one_shown() {
+        let health = Health::default();
+        health.note(Asker::Claim, &lost_grant());
+        health.note(Asker::Plan, &away());
+        let why = health.watch().borrow().clone().unwrap();
+        assert!(why.contains("42501") && why.contains("deploy/sql/roles.sql"), "{why}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_refused_value_is_not_postgresqls_fault() {
+        let health = Health::default();
+        health.note(Asker::Plan, &refused());
+        assert!(health.is_good());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_fault_that_nobody_meets_again_is_forgotten() {
+        let health = Health::default();
+        health.note(Asker::Settle, &away());
+        tokio::time::advance(FORGET_AFTER).await;
+        health.note(Asker::Probe, &Ok(()));
+        assert!(health.is_good());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_comes_and_goes_is_said_once_a_minute_and_what_lasts_is_said() {
+        let health = Health::default();
+        let said = || health.faults().is_said;
+        health.note(Asker::Claim, &lost_grant());
+        assert!(said());
+        health.note(Asker::Claim, &Ok(()));
+        health.note(Asker::Claim, &lost_grant());
+        assert!(!said(), "it was said a moment ago");
+        tokio::time::advance(SAY_AFTER).await;
+        health.note(Asker::Claim, &lost_grant());
+        assert!(said());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn every_error_is_counted_by_statement_and_code() {
+        let counted = Arc::new(Mutex::new(Vec::new()));
+        let told = Arc::clone(&counted);
+        let hook: ErrorHook = Arc::new(move |statement, code| {
+            told.lock().unwrap().push(format!("{statement}/{code}"));
+        });
+        let health = Health::new(Some(hook));
+        health.note(Asker::Claim, &lost_grant());
+        health.note(Asker::Plan, &refused());
+        health.note(Asker::Plan, &away());
+        assert_eq!(*counted.lock().unwrap(), ["claim: insert/42501", "plan/22021", "any/none"]);
+    }
+}

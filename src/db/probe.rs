@@ -1,0 +1,31 @@
+//! Can PostgreSQL do our work? Asked by readiness and by `check`, whether there is traffic or not.
+
+use std::time::Duration;
+
+use uuid::Uuid;
+
+use super::claim::{self, Lease};
+use super::{Database, Error, plan, query, record, settle};
+
+/// Runs the pipeline's own statements with nothing in them, so that every table, column and right that a delivery needs is
+/// asked for; then writes a row to the ledger and takes it back, which a full disk or a standby refuses.
+pub async fn probe(db: &Database) -> Result<(), Error> {
+    plan::look_up(db, &[]).await?;
+    record::record(db, &[]).await?;
+    claim::claim(db, Lease { lasts: Duration::ZERO, grace: Duration::ZERO }, &[]).await?;
+    settle::settle(db, &[]).await?;
+    write_and_take_back(db).await
+}
+
+async fn write_and_take_back(db: &Database) -> Result<(), Error> {
+    const WRITE: &str = "-- probe: a row that is taken back
+        INSERT INTO t_wechat_delivery (company_no, app_id, template_id, event_id, recipient, status, content_hash)
+        VALUES ('', '', '', $1, '', 'planned', '')";
+    const BEGIN: &str = "-- probe: begin";
+    const ROLLBACK: &str = "-- probe: take back";
+    let mut client = db.durable().await?;
+    let transaction = client.transaction().await.map_err(|error| query::failed(BEGIN, &error))?;
+    // A key of its own: two processes that write the same one would wait for each other.
+    query::count(&transaction, WRITE, &[&Uuid::new_v4().to_string()]).await?;
+    transaction.rollback().await.map_err(|error| query::failed(ROLLBACK, &error))
+}
