@@ -16,6 +16,20 @@ pub(super) async fn rows(
     client.query(&statement, values).await.map_err(|error| failed(sql, &error))
 }
 
+/// The one row of a statement that always answers one: an aggregate, a function, an `INSERT … RETURNING`. (A trigger of the
+/// company's own can swallow what is inserted.)
+pub(super) async fn one(
+    client: &impl GenericClient,
+    sql: &'static str,
+    values: &[&(dyn ToSql + Sync)],
+) -> Result<Row, Error> {
+    let row = rows(client, sql, values).await?.into_iter().next();
+    row.ok_or_else(|| Error::Unreadable {
+        table: "PostgreSQL's answer",
+        what: format!("{} returned no row", name_of(sql)),
+    })
+}
+
 /// How many rows the statement touched.
 pub(super) async fn count(
     client: &impl GenericClient,

@@ -32,6 +32,7 @@ mod rates;
 mod replay;
 mod restarts;
 mod sealing;
+mod shapes;
 mod soak;
 mod stopping;
 mod stranded;

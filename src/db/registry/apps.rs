@@ -6,6 +6,7 @@ use serde::Serialize;
 use tokio_postgres::Row;
 
 use super::WRITTEN_BY;
+use crate::db::row::Read;
 use crate::db::secrets::SecretColumn;
 use crate::db::{Database, Error, query};
 use crate::domain::ids::AppId;
@@ -135,23 +136,23 @@ pub async fn list(db: &Database) -> Result<Vec<App>, Error> {
          ORDER BY app_id
          LIMIT 10000";
     let rows = query::rows(&db.durable().await?, SQL, &[&SEALED]).await?;
-    Ok(rows.iter().map(app).collect())
+    rows.iter().map(app).collect()
 }
 
-fn app(row: &Row) -> App {
-    App {
-        app_id: row.get("app_id"),
-        app_name: row.get("app_name"),
-        company_no: row.get("company_no"),
-        token_api: row.get("token_api"),
-        miniprogram_state: row.get("miniprogram_state"),
-        lang: row.get("lang"),
-        rate_per_second: row.get("rate_per_second"),
-        daily_quota: row.get("daily_quota"),
-        quota_used: row.get("quota_used"),
-        has_secret: row.get("has_secret"),
-        secret_sealed: row.get("secret_sealed"),
-        active: row.get("active"),
-        update_time: row.get("update_time"),
-    }
+fn app(row: &Row) -> Result<App, Error> {
+    Ok(App {
+        app_id: row.read("app_id")?,
+        app_name: row.read("app_name")?,
+        company_no: row.read("company_no")?,
+        token_api: row.read("token_api")?,
+        miniprogram_state: row.read("miniprogram_state")?,
+        lang: row.read("lang")?,
+        rate_per_second: row.read("rate_per_second")?,
+        daily_quota: row.read("daily_quota")?,
+        quota_used: row.read("quota_used")?,
+        has_secret: row.read("has_secret")?,
+        secret_sealed: row.read("secret_sealed")?,
+        active: row.read("active")?,
+        update_time: row.read("update_time")?,
+    })
 }

@@ -5,6 +5,7 @@ use serde::Serialize;
 use tokio_postgres::Row;
 
 use super::WRITTEN_BY;
+use crate::db::row::Read;
 use crate::db::{Database, Error, query};
 use crate::domain::ids::{AppId, CompanyNo, CustomerId, Openid, SysUserId, TemplateId};
 
@@ -52,10 +53,10 @@ pub async fn add(db: &Database, rule: &NewRule) -> Result<i64, Error> {
         INSERT INTO t_wechat_message_user (company_no, app_id, template_id, customer_id, sys_user_ids, openids,
                                            create_by, update_by)
         VALUES ($1, $2, $3, $4, $5, $6, $7, $7)
-        RETURNING id::bigint";
+        RETURNING id::bigint AS id";
     let sys_user_ids: Vec<&str> = rule.sys_user_ids.iter().map(SysUserId::as_str).collect();
     let openids: Vec<&str> = rule.openids.iter().map(Openid::as_str).collect();
-    let rows = query::rows(
+    let row = query::one(
         &db.durable().await?,
         SQL,
         &[
@@ -69,7 +70,7 @@ pub async fn add(db: &Database, rule: &NewRule) -> Result<i64, Error> {
         ],
     )
     .await?;
-    Ok(rows[0].get(0))
+    row.read("id")
 }
 
 /// The rules, oldest first.
@@ -92,7 +93,7 @@ pub async fn list(db: &Database, filter: &RuleFilter) -> Result<Vec<Rule>, Error
         &[&filter.company_no, &filter.app_id, &filter.template_id, &filter.user, &filter.limit],
     )
     .await?;
-    Ok(rows.iter().map(rule).collect())
+    rows.iter().map(rule).collect()
 }
 
 /// Removes a rule. False where there is none of that id.
@@ -102,16 +103,16 @@ pub async fn remove(db: &Database, id: i64) -> Result<bool, Error> {
     Ok(query::count(&db.durable().await?, SQL, &[&id]).await? == 1)
 }
 
-fn rule(row: &Row) -> Rule {
-    Rule {
-        id: row.get("id"),
-        company_no: row.get("company_no"),
-        app_id: row.get("app_id"),
-        template_id: row.get("template_id"),
-        customer_id: row.get("customer_id"),
-        sys_user_ids: row.get("sys_user_ids"),
-        openids: row.get("openids"),
-        active: row.get("active"),
-        update_time: row.get("update_time"),
-    }
+fn rule(row: &Row) -> Result<Rule, Error> {
+    Ok(Rule {
+        id: row.read("id")?,
+        company_no: row.read("company_no")?,
+        app_id: row.read("app_id")?,
+        template_id: row.read("template_id")?,
+        customer_id: row.read("customer_id")?,
+        sys_user_ids: row.read("sys_user_ids")?,
+        openids: row.read("openids")?,
+        active: row.read("active")?,
+        update_time: row.read("update_time")?,
+    })
 }
