@@ -91,7 +91,8 @@ define::metrics! {
         database_errors: IntCounterVec = counters("wechat_notifier_database_errors_total", &["statement", "sqlstate"]),
         /// 1 while this process can do its work: what `/readyz` says.
         ready: IntGauge = gauge("wechat_notifier_ready"),
-        /// Seconds since a message in hand was last settled, deferred or given up; 0 while none is in hand.
+        /// Seconds since a message in hand was last settled, deferred or given up; 0 while none is in hand, or while `/readyz`
+        /// says why.
         stalled_seconds: IntGauge = gauge("wechat_notifier_stalled_seconds"),
         /// Panics of long-lived tasks, by task. Each is a fault of ours: please report it.
         task_panics: IntCounterVec = counters("wechat_notifier_task_panics_total", &["task"]),

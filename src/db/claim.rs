@@ -11,6 +11,7 @@ use deadpool_postgres::Object;
 use tokio_postgres::Row as SqlRow;
 use uuid::Uuid;
 
+use super::row::Read;
 use super::{Database, Error, plan};
 use crate::domain::consent::Consent;
 use crate::domain::event::Event;
@@ -161,18 +162,18 @@ async fn insert_new(
         )
         .await
         .map_err(refused)?;
-    Ok(rows.iter().map(inserted).collect())
+    rows.iter().map(inserted).collect()
 }
 
-fn inserted(row: &SqlRow) -> (Uuid, Answer) {
+fn inserted(row: &SqlRow) -> Result<(Uuid, Answer), Error> {
     let claim = Claim {
-        row_id: row.get("id"),
-        claim: row.get("claim"),
-        consent: row.get::<_, Option<i64>>("user_id").map(|_| plan::consent_of(row)),
-        user_id: row.get("user_id"),
+        row_id: row.read("id")?,
+        claim: row.read("claim")?,
+        consent: row.read::<Option<i64>>("user_id")?.map(|_| plan::consent_of(row)),
+        user_id: row.read("user_id")?,
         attempts: 0,
         timeouts: 0,
         unknowns: 0,
     };
-    (claim.claim, Answer { meeting: Meeting::Claim, claim: Some(claim), reused: false })
+    Ok((claim.claim, Answer { meeting: Meeting::Claim, claim: Some(claim), reused: false }))
 }

@@ -39,9 +39,9 @@ impl Error {
         matches!(self, Self::Installation { .. } | Self::Unreadable { .. })
     }
 
-    /// Did the statement run into a time-out, of its own or of a lock?
-    pub fn is_timeout(&self) -> bool {
-        matches!(self, Self::Installation { remedy: Remedy::Lock | Remedy::Slow, .. })
+    /// Did the statement take longer than it may? Less of the same may be quick enough.
+    pub fn is_slow(&self) -> bool {
+        matches!(self, Self::Installation { remedy: Remedy::Slow, .. })
     }
 
     /// Was the statement prepared for tables that have changed since, or forgotten by the server? Preparing it again helps.

@@ -8,6 +8,7 @@ use serde_json::value::RawValue;
 use tokio_postgres::Row;
 use tokio_postgres::types::{Json, ToSql};
 
+use super::row::Read;
 use super::{Database, Error, query};
 use crate::domain::consent::{Answer, Consent};
 use crate::domain::event::Event;
@@ -54,14 +55,14 @@ pub async fn look_up(db: &Database, batch: &[Arc<Event>]) -> Result<Vec<Findings
     let mut findings: Vec<Findings> = batch.iter().map(|_| Findings::default()).collect();
     let mut counts = vec![0; batch.len()];
     for row in &named {
-        let at = position(row);
-        findings[at].named.extend(named_of(row));
+        let at = position(row)?;
+        findings[at].named.extend(named_of(row)?);
         // Rows count, not people: a name that is no identifier names nobody, but has taken its place below the limit.
         counts[at] += 1;
         findings[at].many = counts[at] > plan::PAGE;
     }
     for row in &known {
-        findings[position(row)].known.push(known_of(row)?);
+        findings[position(row)?].known.push(known_of(row)?);
     }
     Ok(findings)
 }
@@ -152,17 +153,20 @@ async fn known(client: &deadpool_postgres::Object, columns: &Columns<'_>) -> Res
 }
 
 /// The event's place in the batch; the statement only hands back what it was given.
-fn position(row: &Row) -> usize {
-    usize::try_from(row.get::<_, i32>("position")).unwrap_or_default()
+fn position(row: &Row) -> Result<usize, Error> {
+    Ok(usize::try_from(row.read::<i32>("position")?).unwrap_or_default())
 }
 
-fn named_of(row: &Row) -> Option<Named> {
-    let bound: Option<&str> = row.get("openid");
-    let user = bound.map(|_| User { active: row.get::<_, i16>("status") == 1, consent: consent_of(row) });
-    let openid = bound.or(row.get("named_openid"));
-    let sys_user_id = row.get::<_, Option<&str>>("named_user").or(row.get("bound_user"));
+fn named_of(row: &Row) -> Result<Option<Named>, Error> {
+    let bound: Option<&str> = row.read("openid")?;
+    let user = match bound {
+        Some(_) => Some(User { active: row.read::<i16>("status")? == 1, consent: consent_of(row) }),
+        None => None,
+    };
+    let openid = bound.or(row.read("named_openid")?);
+    let sys_user_id = row.read::<Option<&str>>("named_user")?.or(row.read("bound_user")?);
     let named = Named { sys_user_id: id(sys_user_id), openid: id(openid), user };
-    (named.sys_user_id.is_some() || named.openid.is_some()).then_some(named)
+    Ok((named.sys_user_id.is_some() || named.openid.is_some()).then_some(named))
 }
 
 /// What the row's record of consent says.
@@ -192,25 +196,25 @@ struct ConsentRecord<'a> {
 }
 
 fn known_of(row: &Row) -> Result<Known, Error> {
-    let status = row.get("status");
+    let status = row.read("status")?;
     Ok(Known {
-        recipient: recipient_of(row),
+        recipient: recipient_of(row)?,
         status: Status::parse(status).ok_or_else(|| Error::Unreadable {
             table: "t_wechat_delivery",
             what: format!("status {status}"),
         })?,
-        turn: row.get("turn"),
-        same_content: row.get("same_content"),
+        turn: row.read("turn")?,
+        same_content: row.read("same_content")?,
     })
 }
 
 /// Whom a ledger row is about.
-pub(super) fn recipient_of(row: &Row) -> Recipient {
-    match (id(row.get("openid")), id(row.get("sys_user_id"))) {
+pub(super) fn recipient_of(row: &Row) -> Result<Recipient, Error> {
+    Ok(match (id(row.read("openid")?), id(row.read("sys_user_id")?)) {
         (Some(openid), sys_user_id) => Recipient::Bound { openid, sys_user_id },
         (None, Some(sys_user_id)) => Recipient::Unbound { sys_user_id },
         (None, None) => Recipient::Nobody,
-    }
+    })
 }
 
 /// Identifiers in the tables were typed by people. An empty cell is how many tools write "none"; a text that is no

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 
+use super::row::Read;
 use super::{Database, Error};
 use crate::domain::event::Event;
 use crate::domain::outcome::SkipReason;
@@ -95,9 +96,8 @@ pub async fn record(db: &Database, batch: &[Request]) -> Result<Vec<bool>, Error
         .map_err(refused)?;
     let mut new = vec![false; batch.len()];
     for row in rows {
-        if let Some(slot) =
-            usize::try_from(row.get::<_, i64>("position") - 1).ok().and_then(|at| new.get_mut(at))
-        {
+        let position = usize::try_from(row.read::<i64>("position")? - 1).unwrap_or_default();
+        if let Some(slot) = new.get_mut(position) {
             *slot = true;
         }
     }

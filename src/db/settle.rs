@@ -7,8 +7,10 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use jiff::Timestamp;
+use tokio_postgres::Row;
 use uuid::Uuid;
 
+use super::row::Read;
 use super::{Database, Error};
 use crate::domain::event::Event;
 use crate::domain::outcome::{AnswerFacts, DeadReason, SkipReason};
@@ -271,5 +273,10 @@ async fn record_ours(
         )
         .await
         .map_err(refused)?;
-    Ok(rows.iter().filter_map(|row| usize::try_from(row.get::<_, i64>("position") - 1).ok()).collect())
+    rows.iter().map(position).collect()
+}
+
+/// The settlement's place in the batch; the statement only hands back what it was given.
+fn position(row: &Row) -> Result<usize, Error> {
+    Ok(usize::try_from(row.read::<i64>("position")? - 1).unwrap_or_default())
 }

@@ -76,6 +76,10 @@ impl Pipeline {
         origin: &Arc<Origin>,
         first_sight: FirstSight,
     ) -> Result<(), Pause> {
+        if !first_sight.written && is_expired(event, origin) {
+            // Its rows could not be written in all that time: nobody is left to look for.
+            return Ok(self.skip_nobody(event, origin, SkipReason::Expired).await?);
+        }
         let is_new = !first_sight.written && self.write_rows(event, origin).await?;
         crash_point("set_written");
         if let Some(due) = event.deliver_after.filter(|due| *due > clock::now()) {
@@ -184,6 +188,10 @@ impl Pipeline {
         let (event, recipient) = (Arc::clone(event), Recipient::Nobody);
         self.record_skip(&Delivery { event, recipient, progress: origin.progress }, origin, reason).await
     }
+}
+
+fn is_expired(event: &Event, origin: &Origin) -> bool {
+    event.expires_at <= clock::now() && !origin.progress.even_expired
 }
 
 impl From<Left> for Pause {

@@ -4,6 +4,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::time::Instant;
+
 use crate::db::health::Asker;
 use crate::db::{self, Database, batch::Batcher, claim, fan_out, plan, record, settle};
 use crate::delays::Delays;
@@ -116,7 +118,7 @@ impl Ledger {
         event: &Event,
         trace_id: Option<&str>,
     ) -> Result<fan_out::Written, db::Error> {
-        fan_out::write(&self.db, event, trace_id).await
+        fan_out::write(&self.db, event, trace_id, fan_out::Limits::usual(Instant::now())).await
     }
 
     /// The next page of those rows that still wait for their first attempt to end. Does not wait either.

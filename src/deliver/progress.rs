@@ -73,6 +73,11 @@ impl Pipeline {
         self.progress.stalled()
     }
 
+    /// Why nothing happens is known, and said elsewhere: a standstill begins once that is over.
+    pub fn excuse_stall(&self) {
+        self.progress.beat();
+    }
+
     /// From here on it is a standstill, and no slow answer.
     pub fn stall_after(&self) -> Duration {
         self.settings.request_timeout.max(SHORTEST_STALL) + STALL_MARGIN

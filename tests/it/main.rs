@@ -17,6 +17,7 @@ mod error_codes;
 mod fan_out;
 mod faults;
 mod inputs;
+mod installation;
 mod kill_storm;
 mod lanes;
 mod letters;

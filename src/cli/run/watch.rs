@@ -60,18 +60,16 @@ pub(super) async fn consumer(mut attached: watch::Receiver<bool>, readiness: Rea
 pub(super) async fn database(db: Database, readiness: Readiness, metrics: Arc<Metrics>) {
     let mut health = db.health().watch();
     loop {
-        let tables = db.heard_within(SIGN_OF_LIFE, migrate::missing(&db)).await;
-        let probed = db.asked(Asker::Probe, SIGN_OF_LIFE, probe::probe(&db)).await;
-        let asked = match (tables, probed) {
-            (Err(error), _) => Err(error.to_string()),
-            (Ok(Some(missing)), _) => {
-                Err(format!("migration {} is missing: run `wechat-notifier migrate`", missing.version))
-            }
-            (Ok(None), probed) => probed.map_err(|error| error.to_string()),
+        let tables = tables(&db).await;
+        let probed = match &tables {
+            Ok(()) => db.asked(Asker::Probe, SIGN_OF_LIFE, probe::probe(&db)).await,
+            Err(_) => Ok(()),
         };
+        let probed = probed.map_err(|error| error.to_string());
         let next_look = Instant::now() + LOOK_EVERY;
         loop {
-            let state = health.borrow_and_update().clone().map_or(asked.clone(), Err);
+            let met = health.borrow_and_update().clone().map_or(Ok(()), Err);
+            let state = tables.clone().and(met).and(probed.clone());
             metrics.database_up(state.is_ok());
             readiness.set(Part::Database, state);
             if tokio::time::timeout_at(next_look, health.changed()).await.is_err() {
@@ -81,29 +79,43 @@ pub(super) async fn database(db: Database, readiness: Readiness, metrics: Arc<Me
     }
 }
 
+/// Whether the tables are this release's.
+async fn tables(db: &Database) -> Result<(), String> {
+    match db.heard_within(SIGN_OF_LIFE, migrate::missing(db)).await {
+        Ok(None) => Ok(()),
+        Ok(Some(missing)) => {
+            Err(format!("migration {} is missing: run `wechat-notifier migrate`", missing.version))
+        }
+        Err(error) => Err(error.to_string()),
+    }
+}
+
 /// Between two looks at the progress of what is in hand.
 const PROGRESS_EVERY: Duration = Duration::from_secs(1);
 
-/// Whether what is in hand makes progress, whatever holds it up. The parts that have said why already are not repeated.
+/// Whether what is in hand makes progress, whatever holds it up. While another part is missing that is the reason, and is said
+/// there.
 pub(super) async fn progress(pipeline: Arc<Pipeline>, readiness: Readiness, metrics: Arc<Metrics>) {
     loop {
+        if readiness.missing().iter().any(|missing| missing.part != Part::Progress.as_str()) {
+            pipeline.excuse_stall();
+        }
         let stalled = pipeline.stalled();
         metrics.stalled(stalled.as_ref().map_or(Duration::ZERO, |stalled| stalled.since));
-        let others_know = readiness.missing().iter().any(|missing| missing.part != Part::Progress.as_str());
-        let state = match stalled {
-            Some(Stalled { in_hand, since }) if since >= pipeline.stall_after() && !others_know => {
-                Err(format!(
-                    "{in_hand} messages are in hand and none was settled for {} s; look at the metrics in_flight and \
-                 attempt_seconds, and at WeChat and the network",
-                    since.as_secs()
-                ))
-            }
-            _ => Ok(()),
-        };
+        let state =
+            stalled.filter(|stalled| stalled.since >= pipeline.stall_after()).map_or(Ok(()), standstill);
         readiness.set(Part::Progress, state);
         metrics.ready(readiness.missing().is_empty());
         tokio::time::sleep(PROGRESS_EVERY).await;
     }
+}
+
+fn standstill(Stalled { in_hand, since }: Stalled) -> Result<(), String> {
+    let since_s = since.as_secs();
+    Err(format!(
+        "{in_hand} messages are in hand and none was settled for {since_s} s; look at the metrics in_flight and \
+         attempt_seconds, and at WeChat and the network"
+    ))
 }
 
 /// Counts what waits in each queue.

@@ -7,6 +7,7 @@ use tokio_postgres::Row as SqlRow;
 use uuid::Uuid;
 
 use super::{Answer, Claim, Columns, Lease, Request};
+use crate::db::row::Read;
 use crate::db::{Error, plan};
 use crate::domain::consent::Consent;
 use crate::domain::protocol::{self, Meeting, Status};
@@ -77,37 +78,37 @@ async fn lock<'a>(
 }
 
 fn met<'a>(row: &SqlRow, batch: &[&'a Request]) -> Result<Met<'a>, Error> {
-    let position = usize::try_from(row.get::<_, i64>("position") - 1).unwrap_or_default();
+    let position = usize::try_from(row.read::<i64>("position")? - 1).unwrap_or_default();
     let request = batch[position];
     let ledger_row = protocol_row(row)?;
-    let reused = !row.get::<_, bool>("same_content");
+    let reused = !row.read::<bool>("same_content")?;
     Ok(Met {
         request,
-        row_id: row.get("id"),
+        row_id: row.read("id")?,
         meeting: protocol::meet(Some(&ledger_row), &request.carrier),
         // A replay may carry a body that an operator mended.
         reused: reused && !request.carrier.replay,
-        consent: row.get::<_, Option<i64>>("user_id").map(|_| plan::consent_of(row)),
-        user_id: row.get("user_id"),
-        attempts: row.get("attempts"),
-        unknowns: row.get("unknowns"),
-        timeouts: row.get("timeouts"),
+        consent: row.read::<Option<i64>>("user_id")?.map(|_| plan::consent_of(row)),
+        user_id: row.read("user_id")?,
+        attempts: row.read("attempts")?,
+        unknowns: row.read("unknowns")?,
+        timeouts: row.read("timeouts")?,
     })
 }
 
 /// Reads the columns that the protocol looks at.
 pub(in crate::db) fn protocol_row(row: &SqlRow) -> Result<protocol::Row, Error> {
-    let status: &str = row.get("status");
+    let status: &str = row.read("status")?;
     Ok(protocol::Row {
         status: Status::parse(status).ok_or_else(|| Error::Unreadable {
             table: "t_wechat_delivery",
             what: format!("status {status}"),
         })?,
-        turn: row.get("turn"),
-        claim: row.get("claim"),
-        leased: row.get("leased"),
-        timeouts: row.get("timeouts"),
-        take_overs: row.get("take_overs"),
+        turn: row.read("turn")?,
+        claim: row.read("claim")?,
+        leased: row.read("leased")?,
+        timeouts: row.read("timeouts")?,
+        take_overs: row.read("take_overs")?,
     })
 }
 

@@ -4,6 +4,7 @@ use deadpool_postgres::{Object, Transaction};
 use tokio_postgres::Row as SqlRow;
 
 use super::super::claim::protocol_row;
+use super::super::row::Read;
 use super::{ConsentChange, Ending, Error, Request};
 use crate::domain::protocol::{self, Settling};
 
@@ -36,7 +37,7 @@ async fn settle_one(transaction: &Transaction<'_>, request: &Request) -> Result<
             // The statement for our own claims records these; it must have run into a moment in between.
             return Err(Error::Again("a claim was lost and found again"));
         }
-        (Settling::Record, Some(row)) => record_sent(transaction, request, row.get("id")).await?,
+        (Settling::Record, Some(row)) => record_sent(transaction, request, row.read("id")?).await?,
         (Settling::Insert, _) => insert_sent(transaction, request).await?,
         _ => return Ok(verdict),
     }

@@ -4,6 +4,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use serde_json::{Value, json};
+use tokio::time::Instant;
+use wechat_notifier::db::fan_out::Limits;
 use wechat_notifier::db::{fan_out, migrate, plan};
 use wechat_notifier::domain::event::{Arrival, Event};
 use wechat_notifier::domain::plan::{Spread, spread};
@@ -36,14 +38,59 @@ async fn a_set_is_written_once_however_many_write_it() {
     client.execute(crowd, &[&"early-"]).await.unwrap();
     let (db, event) = (scratch.database(), decoded(&by_rule()));
 
-    let writers = (0..3).map(|_| fan_out::write(&db, &event, None));
+    let writers = (0..3).map(|_| fan_out::write(&db, &event, None, usual()));
     let written = futures_util::future::try_join_all(writers).await.unwrap();
     client.execute(crowd, &[&"late-"]).await.unwrap();
-    let again = fan_out::write(&db, &event, None).await.unwrap();
+    let again = fan_out::write(&db, &event, None, usual()).await.unwrap();
 
     let new: usize = written.iter().flat_map(|w| &w.skipped).map(|(_, count)| count).sum();
     assert_eq!((new, again.skipped.len()), (600, 0), "somebody added to a set that stood");
     assert!(again.any && written.iter().all(|w| w.any));
+}
+
+/// Writing a row takes 2 ms here, and a statement may take 300: the 600 people come in pieces.
+#[tokio::test]
+async fn a_set_that_takes_too_long_is_written_in_pieces() {
+    let scratch = migrated().await;
+    let client = scratch.client().await;
+    let slow = [
+        "INSERT INTO t_wechat_message_user (company_no, app_id, template_id, openids)
+         SELECT 'c', 'a', 't', array_agg('o' || n) FROM generate_series(1, 600) n",
+        "CREATE FUNCTION slow() RETURNS trigger LANGUAGE plpgsql AS $$
+           BEGIN PERFORM pg_sleep(0.002); RETURN new; END $$",
+        "CREATE TRIGGER slow BEFORE INSERT ON t_wechat_delivery FOR EACH ROW EXECUTE FUNCTION slow()",
+    ];
+    for statement in slow {
+        client.execute(statement, &[]).await.unwrap();
+    }
+    let limits = Limits { statement: Duration::from_millis(300), ..usual() };
+
+    let written = fan_out::write(&scratch.database(), &decoded(&by_rule()), None, limits).await.unwrap();
+
+    assert_eq!(written.skipped.iter().map(|(_, count)| count).sum::<usize>(), 600);
+    let rows = client.query_one("SELECT count(*) FROM t_wechat_delivery", &[]).await.unwrap();
+    assert_eq!(rows.get::<_, i64>(0), 600);
+}
+
+/// What is not written in time is not written at all: a part of a set could be taken for the whole.
+#[tokio::test]
+async fn a_set_that_is_not_written_in_time_leaves_no_row() {
+    let scratch = migrated().await;
+    let client = scratch.client().await;
+    let crowd = "INSERT INTO t_wechat_message_user (company_no, app_id, template_id, openids)
+                 SELECT 'c', 'a', 't', array_agg('o' || n) FROM generate_series(1, 600) n";
+    client.execute(crowd, &[]).await.unwrap();
+    let limits = Limits { whole: Instant::now(), ..usual() };
+
+    let error = fan_out::write(&scratch.database(), &decoded(&by_rule()), None, limits).await.unwrap_err();
+
+    assert!(error.is_away(), "{error}");
+    let rows = client.query_one("SELECT count(*) FROM t_wechat_delivery", &[]).await.unwrap();
+    assert_eq!(rows.get::<_, i64>(0), 0);
+}
+
+fn usual() -> Limits {
+    Limits::usual(Instant::now())
 }
 
 async fn migrated() -> Scratch {
@@ -173,7 +220,7 @@ fn verdict(recipient: &Recipient, reason: Option<String>) -> Verdict {
 }
 
 async fn judged_by_sql(scratch: &Scratch, event: &Value) -> Vec<Verdict> {
-    fan_out::write(&scratch.database(), &decoded(event), None).await.unwrap();
+    fan_out::write(&scratch.database(), &decoded(event), None, usual()).await.unwrap();
     let rows = scratch
         .client()
         .await
