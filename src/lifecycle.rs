@@ -18,6 +18,7 @@ mod tasks;
 
 use std::future::Future;
 use std::process::ExitCode;
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::signal::unix::{SignalKind, signal};
@@ -124,6 +125,16 @@ impl Lifecycle {
         W: Fn() -> F + Send + 'static,
     {
         self.support.keep(task, work);
+    }
+
+    /// As [`Self::keep`], for a loop that shows that it turns.
+    pub fn keep_beating<F, W>(&self, task: Task, work: W)
+    where
+        F: Future<Output = ()> + Send + 'static,
+        W: Fn(Arc<Beat>) -> F + Send + 'static,
+    {
+        let beat = Arc::new(self.tasks.beat(task));
+        self.support.keep(task, move || work(Arc::clone(&beat)));
     }
 
     /// For those who start long-lived tasks of their own.

@@ -4,7 +4,6 @@ mod watch;
 
 use std::process::ExitCode;
 use std::sync::Arc;
-use std::time::Duration;
 
 use anyhow::{Context, Result};
 use tokio::sync::Notify;
@@ -18,15 +17,12 @@ use crate::dead_letters::archiver::{self, Archiver};
 use crate::dead_letters::{count_letters, purge_old, replay};
 use crate::deliver::{Intake, Partners, Pipeline, Settings, Stops};
 use crate::http;
-use crate::lifecycle::{AfterPanic, Heartbeats, Lifecycle, News, Part, Readiness, Task};
+use crate::lifecycle::{AfterPanic, Lifecycle, News, Part, Readiness, Task};
 use crate::metrics::Metrics;
 use crate::telemetry;
 use crate::token::{self, RefreshResult, Refresher, Timing, TokenBook};
 use crate::wechat;
 
-/// A loop that shows no sign of life for this long hangs. Each beats every second, and the slowest thing one waits for in
-/// between, a statement, gives up after ten.
-const MAX_SILENCE: Duration = Duration::from_secs(60);
 /// Retried deliveries get this part of the prefetch, so that they cannot starve fresh events.
 const RETRIED_SHARE: u16 = 4;
 
@@ -55,7 +51,6 @@ struct Daemon {
     metrics: Arc<Metrics>,
     /// Operators' pauses may have changed.
     pauses_announced: Arc<Notify>,
-    heartbeats: Heartbeats,
     readiness: Readiness,
     retention: Retention,
 }
@@ -63,10 +58,10 @@ struct Daemon {
 impl Daemon {
     async fn assemble(config: &Config, lifecycle: &Lifecycle) -> Result<Self> {
         let metrics = Arc::new(Metrics::new());
-        let (heartbeats, readiness) = (Heartbeats::new(), Readiness::new(lifecycle.soft()));
+        let readiness = Readiness::new(lifecycle.soft());
         let sources = http::ops::Sources {
             metrics: Arc::clone(&metrics),
-            heartbeats: heartbeats.clone(),
+            heartbeats: lifecycle.tasks().heartbeats().clone(),
             readiness: readiness.clone(),
         };
         serve(config, lifecycle, sources).await?;
@@ -93,7 +88,7 @@ impl Daemon {
         let stops = Stops { soft: lifecycle.soft(), hard: lifecycle.hard() };
         let pipeline = Pipeline::start(settings(config), partners, stops);
         let retention = config.retention.clone();
-        Ok(Self { db, broker, pipeline, metrics, pauses_announced, heartbeats, readiness, retention })
+        Ok(Self { db, broker, pipeline, metrics, pauses_announced, readiness, retention })
     }
 
     /// What keeps an eye on the parts, and tells operators.
@@ -104,36 +99,36 @@ impl Daemon {
             let (health, readiness, metrics) = (broker.health(), readiness.clone(), metrics.clone());
             move || watch::broker(health.clone(), readiness.clone(), metrics.clone())
         });
-        lifecycle.keep(Task::DatabaseWatch, {
+        lifecycle.keep_beating(Task::DatabaseWatch, {
             let (db, readiness, metrics) = (db.clone(), readiness.clone(), metrics.clone());
-            move || watch::database(db.clone(), readiness.clone(), metrics.clone())
+            move |beat| watch::database(db.clone(), readiness.clone(), metrics.clone(), beat)
         });
-        lifecycle.keep(Task::ProgressWatch, {
+        lifecycle.keep_beating(Task::ProgressWatch, {
             let (pipeline, metrics) = (pipeline.clone(), metrics.clone());
-            move || watch::progress(pipeline.clone(), readiness.clone(), metrics.clone())
+            move |beat| watch::progress(pipeline.clone(), readiness.clone(), metrics.clone(), beat)
         });
-        lifecycle.keep(Task::LaneWatch, {
+        lifecycle.keep_beating(Task::LaneWatch, {
             let pipeline = pipeline.clone();
-            move || pipeline.clone().look_for_filled_lanes()
+            move |beat| pipeline.clone().look_for_filled_lanes(beat)
         });
-        lifecycle.keep(Task::DeadLetterCensus, {
+        lifecycle.keep_beating(Task::DeadLetterCensus, {
             let (db, metrics) = (db.clone(), metrics.clone());
-            move || count_letters(db.clone(), metrics.clone())
+            move |beat| count_letters(db.clone(), metrics.clone(), beat)
         });
         if let Some(keep) = self.retention.dead_letters {
             let db = db.clone();
             lifecycle.keep(Task::DeadLetterRetention, move || purge_old(db.clone(), keep));
         }
-        lifecycle.keep(Task::Pauses, {
+        lifecycle.keep_beating(Task::Pauses, {
             let (pipeline, announced) = (pipeline.clone(), self.pauses_announced.clone());
-            move || pipeline.clone().keep_pauses_in_step(announced.clone())
+            move |beat| pipeline.clone().keep_pauses_in_step(announced.clone(), beat)
         });
-        lifecycle.keep(Task::QueueDepths, {
+        lifecycle.keep_beating(Task::QueueDepths, {
             let metrics = metrics.clone();
-            move || watch::depths(broker.clone(), metrics.clone())
+            move |beat| watch::depths(broker.clone(), metrics.clone(), beat)
         });
-        lifecycle.keep(Task::ReplayWatch, move || {
-            replay::Watch { db: db.clone(), metrics: metrics.clone(), pipeline: pipeline.clone() }.run()
+        lifecycle.keep_beating(Task::ReplayWatch, move |beat| {
+            replay::Watch { db: db.clone(), metrics: metrics.clone(), pipeline: pipeline.clone() }.run(beat)
         });
     }
 
@@ -142,9 +137,9 @@ impl Daemon {
         let topology = self.broker.topology();
         let retried = (config.amqp.prefetch / RETRIED_SHARE).max(1);
         let events = self.broker.consume(&topology.events(), config.amqp.prefetch);
-        lifecycle.keep(Task::Limits, {
+        lifecycle.keep_beating(Task::Limits, {
             let (pipeline, attached) = (Arc::clone(&self.pipeline), events.attached());
-            move || pipeline.clone().follow_limits(attached.clone())
+            move |beat| pipeline.clone().follow_limits(attached.clone(), beat)
         });
         lifecycle.keep(Task::ConsumerWatch, {
             let (attached, readiness) = (events.attached(), self.readiness.clone());
@@ -153,7 +148,7 @@ impl Daemon {
         let deliveries = self.broker.consume(&topology.deliveries(), retried);
         for (task, subscription) in [(Task::Events, events), (Task::Deliveries, deliveries)] {
             let intake = Intake::new(Arc::clone(&self.pipeline));
-            let beat = self.heartbeats.register(task.as_str(), MAX_SILENCE);
+            let beat = lifecycle.tasks().beat(task);
             lifecycle.supervise(task, async move {
                 intake.feed(subscription, move || beat.beat()).await;
                 intake.drain().await;
@@ -162,7 +157,7 @@ impl Daemon {
         let archiver =
             Archiver { db: self.db.clone(), metrics: Arc::clone(&self.metrics), stop: lifecycle.soft() };
         let letters = self.broker.consume(&topology.dead(), archiver::PREFETCH);
-        let beat = self.heartbeats.register(Task::Archiver.as_str(), MAX_SILENCE);
+        let beat = lifecycle.tasks().beat(Task::Archiver);
         lifecycle.supervise(Task::Archiver, archiver.run(letters, move || beat.beat()));
     }
 }

@@ -11,11 +11,14 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
 
 use super::Error;
-use crate::lifecycle::{Task, Tasks};
+use crate::lifecycle::{Beat, Task, Tasks};
 
 /// Requests waiting for the next statement. Every task of ours waits for at most one, so the pipeline's own bound on tasks
 /// is the real one; this only keeps a burst from blocking.
 const QUEUE_LENGTH: usize = 4096;
+
+/// How often an idle batcher shows that it lives.
+const BEAT_EVERY: Duration = Duration::from_secs(1);
 
 /// The statement of a batcher: takes the whole batch, answers in the same order.
 pub type Statement<I, O> =
@@ -46,7 +49,8 @@ impl<I: Send + Sync + 'static, O: Send + 'static> Batcher<I, O> {
         observe: impl Fn(usize) + Send + Sync + 'static,
     ) -> Self {
         let (requests, waiting) = mpsc::channel(QUEUE_LENGTH);
-        tokio::spawn(tasks.guard(task, run(waiting, max, statement, observe)));
+        let beat = tasks.beat(task);
+        tokio::spawn(tasks.guard(task, run(waiting, max, statement, observe, beat)));
         Self { requests }
     }
 
@@ -64,13 +68,20 @@ async fn run<I: Send + Sync, O: Send>(
     max: usize,
     statement: Arc<Statement<I, O>>,
     observe: impl Fn(usize),
+    beat: Beat,
 ) {
     let mut taken = Vec::with_capacity(max);
-    while waiting.recv_many(&mut taken, max).await > 0 {
+    loop {
+        beat.beat();
+        match tokio::time::timeout(BEAT_EVERY, waiting.recv_many(&mut taken, max)).await {
+            Ok(0) => break,
+            Ok(_some) => {}
+            Err(_nothing_came) => continue,
+        }
         observe(taken.len());
         let (items, askers): (Vec<I>, Vec<_>) =
             taken.drain(..).map(|request| (request.item, request.answer)).unzip();
-        for (asker, answer) in askers.into_iter().zip(answers(&statement, &items).await) {
+        for (asker, answer) in askers.into_iter().zip(answers(&statement, &items, &beat).await) {
             // An asker that left (a hard stop) wants no answer.
             let _ = asker.send(answer);
         }
@@ -78,21 +89,30 @@ async fn run<I: Send + Sync, O: Send>(
 }
 
 /// One statement for all; where the database refuses it, one for each, so that one bad row harms only itself.
-async fn answers<I: Sync, O>(statement: &Arc<Statement<I, O>>, items: &[I]) -> Vec<Result<O, Error>> {
+async fn answers<I: Sync, O>(
+    statement: &Arc<Statement<I, O>>,
+    items: &[I],
+    beat: &Beat,
+) -> Vec<Result<O, Error>> {
     match statement(items).await {
         Ok(answers) if answers.len() == items.len() => answers.into_iter().map(Ok).collect(),
         Ok(_) => vec_of(items.len(), &lost_answer()),
         Err(error) if items.len() == 1 || matches!(error, Error::Away(_)) => vec_of(items.len(), &error),
-        Err(_) => singles(statement, items).await,
+        Err(_) => singles(statement, items, beat).await,
     }
 }
 
 /// One by one. What is wrong with the installation meets everybody: after a few who all met it nobody else is asked for.
-async fn singles<I: Sync, O>(statement: &Arc<Statement<I, O>>, items: &[I]) -> Vec<Result<O, Error>> {
+async fn singles<I: Sync, O>(
+    statement: &Arc<Statement<I, O>>,
+    items: &[I],
+    beat: &Beat,
+) -> Vec<Result<O, Error>> {
     let begun = Instant::now();
     let mut answers = Vec::with_capacity(items.len());
     let (mut met_in_a_row, mut any_good) = (0, false);
     for item in items {
+        beat.beat();
         let answer = statement(std::slice::from_ref(item)).await.and_then(only);
         met_in_a_row = if answer.as_ref().is_err_and(Error::is_away) { met_in_a_row + 1 } else { 0 };
         any_good |= answer.is_ok();
@@ -139,6 +159,10 @@ mod tests {
 
     use super::*;
     use crate::db::sqlstate::Remedy;
+
+    fn beat() -> Beat {
+        Tasks::default().beat(Task::PlanBatch)
+    }
 
     /// A statement that doubles numbers, refuses any batch with a 13 in it, and runs only when let.
     fn doubling(sizes: Arc<Mutex<Vec<usize>>>, gate: Arc<Semaphore>) -> Arc<Statement<u32, u32>> {
@@ -204,14 +228,15 @@ mod tests {
     #[tokio::test]
     async fn a_fault_that_meets_everybody_is_not_asked_for_by_each() {
         let sizes = Arc::<Mutex<Vec<usize>>>::default();
-        let answers = answers(&faulty(Arc::clone(&sizes), |_| true), &[0; 200]).await;
+        let answers = answers(&faulty(Arc::clone(&sizes), |_| true), &[0; 200], &beat()).await;
         assert!(answers.iter().all(|answer| matches!(answer, Err(Error::Installation { .. }))));
         assert_eq!((answers.len(), &sizes.lock().unwrap()[..]), (200, &[200, 1, 1, 1][..]));
     }
 
     #[tokio::test]
     async fn a_fault_that_meets_one_row_harms_only_that() {
-        let answers = answers(&faulty(Arc::default(), |item| *item == 5), &(0..10).collect::<Vec<_>>()).await;
+        let answers =
+            answers(&faulty(Arc::default(), |item| *item == 5), &(0..10).collect::<Vec<_>>(), &beat()).await;
         let good: Vec<u32> = answers.iter().filter_map(|answer| answer.as_ref().ok().copied()).collect();
         assert_eq!(good, [0, 1, 2, 3, 4, 6, 7, 8, 9]);
     }
@@ -220,7 +245,7 @@ mod tests {
     async fn one_bad_request_harms_only_itself() {
         let (sizes, gate) = (Arc::default(), Arc::new(Semaphore::new(100)));
         let statement = doubling(sizes, gate);
-        let answers = answers(&statement, &[1, 13, 3]).await;
+        let answers = answers(&statement, &[1, 13, 3], &beat()).await;
         assert_eq!(answers[0].as_ref().unwrap(), &2);
         assert!(matches!(answers[1], Err(Error::Refused { .. })));
         assert_eq!(answers[2].as_ref().unwrap(), &6);

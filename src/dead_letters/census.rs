@@ -7,14 +7,16 @@ use crate::db::Database;
 use crate::db::letters::{self, Tally};
 use crate::domain::letter::State;
 use crate::domain::outcome::DeadReason;
+use crate::lifecycle::Beat;
 use crate::metrics::Metrics;
 
 /// Between two counts. An index answers them; more often would only read it more often.
 const COUNT_EVERY: Duration = Duration::from_secs(15);
 
 /// Counts for as long as it is let. While PostgreSQL is away the last numbers stand.
-pub async fn count_letters(db: Database, metrics: Arc<Metrics>) {
+pub async fn count_letters(db: Database, metrics: Arc<Metrics>, beat: Arc<Beat>) {
     loop {
+        beat.beat();
         match letters::tally(&db).await {
             Ok(tallies) => metrics.letters(|state, reason| of(&tallies, state, reason)),
             Err(error) => tracing::debug!(%error, "letters cannot be counted"),

@@ -17,7 +17,7 @@ use crate::amqp::{Route, Subscription};
 use crate::domain::delivery::{Delivery, Progress};
 use crate::domain::event::Event;
 use crate::domain::ids::AppId;
-use crate::lifecycle::Task;
+use crate::lifecycle::{Beat, Task};
 
 /// Unacked messages of a lane per process: enough to use its slots, too few to crowd out fresh events.
 const PREFETCH: u16 = 64;
@@ -106,8 +106,9 @@ impl Pipeline {
     }
 
     /// Looks for lanes with messages in them that nobody here consumes yet. Runs for ever.
-    pub async fn look_for_filled_lanes(self: Arc<Self>) {
+    pub async fn look_for_filled_lanes(self: Arc<Self>, beat: Arc<Beat>) {
         loop {
+            beat.beat();
             for app_id in self.tokens.apps() {
                 let lane = [self.topology.lane(&app_id)];
                 let depths = self.broker.depths(&lane).await.unwrap_or_default();

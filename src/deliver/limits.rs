@@ -14,6 +14,7 @@ use super::slots::{Rank, Slot};
 use crate::clock;
 use crate::db::apps::App;
 use crate::domain::ids::AppId;
+use crate::lifecycle::Beat;
 
 /// A fresh delivery that waits longer, for its app's share or anything else of its app's, waits in the app's lane instead,
 /// where it holds up nobody.
@@ -108,11 +109,15 @@ impl Pipeline {
 
     /// Follows who shares the rates, and opens apps whose day has something left again. Runs for ever; `attached` says when
     /// our own consumer of fresh events can be counted.
-    pub async fn follow_limits(self: Arc<Self>, mut attached: watch::Receiver<bool>) {
+    pub async fn follow_limits(self: Arc<Self>, mut attached: watch::Receiver<bool>, beat: Arc<Beat>) {
         // An end of the news is the process's own; nothing limited matters then.
-        let _ = attached.wait_for(|here| *here).await;
+        while !*attached.borrow_and_update() {
+            beat.beat();
+            let _ = tokio::time::timeout(LOOK_EVERY, attached.changed()).await;
+        }
         let mut before = None;
         loop {
+            beat.beat();
             match self.broker.consumers(&self.topology.events()).await {
                 Ok(now) => {
                     sharers(before, now).into_iter().for_each(|processes| self.rates.shared_by(processes));

@@ -15,6 +15,7 @@ use super::Pipeline;
 use super::gates::{ByHand, Facts, Gates, Notice};
 use crate::db::{self, Database, pauses};
 use crate::domain::ids::AppId;
+use crate::lifecycle::Beat;
 
 /// Orders are announced; this reading by the clock is the truth behind it.
 const LOOK_EVERY: Duration = Duration::from_secs(2);
@@ -24,9 +25,10 @@ const GATHER: Duration = Duration::from_millis(100);
 impl Pipeline {
     /// Keeps table and gates in step; `announced` hurries it. Runs for ever. Nothing is sent before it has read the orders
     /// once.
-    pub async fn keep_pauses_in_step(self: Arc<Self>, announced: Arc<Notify>) {
+    pub async fn keep_pauses_in_step(self: Arc<Self>, announced: Arc<Notify>, beat: Arc<Beat>) {
         let mut board = Board::new(self.db.clone());
         loop {
+            beat.beat();
             let kept = board.keep_in_step(&self.gates).await;
             board.tell(kept);
             tokio::select! {

@@ -11,6 +11,7 @@ use futures_util::FutureExt;
 use tokio_util::sync::CancellationToken;
 use tracing::error;
 
+use super::heartbeats::{Beat, Heartbeats};
 use crate::failpoint::panics_when_told;
 
 /// First and longest pause before a task that panicked is started again.
@@ -18,6 +19,10 @@ const FIRST_RESTART: Duration = Duration::from_secs(1);
 const LONGEST_RESTART: Duration = Duration::from_secs(60);
 /// A task that has run for so long since its restart works again.
 const WORKS_AFTER: Duration = Duration::from_secs(10);
+
+/// A loop that shows no sign of life for this long hangs. Each beats with every turn, at the latest every 15 s, and the slowest
+/// thing one waits for in between, a statement, gives up after thirty.
+const MAX_SILENCE: Duration = Duration::from_secs(60);
 
 /// What to do about a panic.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -132,6 +137,7 @@ struct Watch {
     alarm: CancellationToken,
     any_died: AtomicBool,
     hook: OnceLock<NewsHook>,
+    heartbeats: Heartbeats,
 }
 
 impl Tasks {
@@ -143,6 +149,16 @@ impl Tasks {
     /// Calls `hook` from now on. There is one; a second one is ignored.
     pub fn tell(&self, hook: NewsHook) {
         let _second = self.0.hook.set(hook);
+    }
+
+    /// The loops that show that they turn.
+    pub fn heartbeats(&self) -> &Heartbeats {
+        &self.0.heartbeats
+    }
+
+    /// The pulse of one loop, which must beat at least once in [`MAX_SILENCE`] from now on.
+    pub fn beat(&self, task: Task) -> Beat {
+        self.0.heartbeats.register(task.as_str(), MAX_SILENCE)
     }
 
     /// Has a task died that the process cannot do without?

@@ -12,7 +12,7 @@ use crate::db::health::Asker;
 use crate::db::{Database, migrate, probe};
 use crate::delays::Delays;
 use crate::deliver::{Pipeline, Stalled};
-use crate::lifecycle::{Part, Readiness};
+use crate::lifecycle::{Beat, Part, Readiness};
 use crate::metrics::Metrics;
 
 /// Between two looks at database and queues: readiness and depths are seconds old at most, at a cost nobody notices.
@@ -57,9 +57,10 @@ pub(super) async fn consumer(mut attached: watch::Receiver<bool>, readiness: Rea
 
 /// Whether PostgreSQL does our work: by what the pipeline's statements meet, and by a question of our own, since without traffic
 /// nobody would notice.
-pub(super) async fn database(db: Database, readiness: Readiness, metrics: Arc<Metrics>) {
+pub(super) async fn database(db: Database, readiness: Readiness, metrics: Arc<Metrics>, beat: Arc<Beat>) {
     let mut health = db.health().watch();
     loop {
+        beat.beat();
         let tables = tables(&db).await;
         let probed = match &tables {
             Ok(()) => db.asked(Asker::Probe, SIGN_OF_LIFE, probe::probe(&db)).await,
@@ -95,8 +96,14 @@ const PROGRESS_EVERY: Duration = Duration::from_secs(1);
 
 /// Whether what is in hand makes progress, whatever holds it up. While another part is missing that is the reason, and is said
 /// there.
-pub(super) async fn progress(pipeline: Arc<Pipeline>, readiness: Readiness, metrics: Arc<Metrics>) {
+pub(super) async fn progress(
+    pipeline: Arc<Pipeline>,
+    readiness: Readiness,
+    metrics: Arc<Metrics>,
+    beat: Arc<Beat>,
+) {
     loop {
+        beat.beat();
         if readiness.missing().iter().any(|missing| missing.part != Part::Progress.as_str()) {
             pipeline.excuse_stall();
         }
@@ -119,8 +126,9 @@ fn standstill(Stalled { in_hand, since }: Stalled) -> Result<(), String> {
 }
 
 /// Counts what waits in each queue.
-pub(super) async fn depths(broker: Arc<Broker>, metrics: Arc<Metrics>) {
+pub(super) async fn depths(broker: Arc<Broker>, metrics: Arc<Metrics>, beat: Arc<Beat>) {
     loop {
+        beat.beat();
         match broker.depths(&broker.topology().queues()).await {
             Ok(depths) => {
                 for (queue, messages) in depths {

@@ -6,6 +6,7 @@ use std::time::Duration;
 use crate::db::{Database, Error, replay};
 use crate::deliver::Pipeline;
 use crate::domain::ids::AppId;
+use crate::lifecycle::Beat;
 use crate::metrics::Metrics;
 
 /// Between two looks: an operator who waits for an outcome sees it soon, and an idle database hardly notices.
@@ -22,9 +23,10 @@ pub struct Watch {
 
 impl Watch {
     /// Runs for ever.
-    pub async fn run(self) {
+    pub async fn run(self, beat: Arc<Beat>) {
         loop {
-            if let Err(error) = self.look().await {
+            beat.beat();
+            if let Err(error) = self.look(&beat).await {
                 // Readiness tells of a database that is away, or that lacks a migration.
                 tracing::debug!(%error, "outcomes of replays cannot be read");
             }
@@ -32,12 +34,13 @@ impl Watch {
         }
     }
 
-    async fn look(&self) -> Result<(), Error> {
+    async fn look(&self, beat: &Beat) -> Result<(), Error> {
         for end in replay::ends(&self.db).await? {
             self.metrics.replay_ended(&end);
         }
         let mut after = None;
         loop {
+            beat.beat();
             let page = replay::settle_page(&self.db, after).await?;
             for ended in &page.ended {
                 self.metrics.letter_replayed(&ended.outcome);
