@@ -175,7 +175,7 @@ pub enum Settlement {
 pub enum Settling {
     /// Write it into the row.
     Record,
-    /// The row is gone (a crash of PostgreSQL took an unsynced claim): write it whole. Only `sent` does this.
+    /// The row is gone (a failover to a standby that lacked it): write it whole. Only `sent` does this.
     Insert,
     /// Somebody recorded `sent` before; nothing changes, nothing is counted twice. Ack.
     AlreadySent,

@@ -37,6 +37,7 @@ mod shapes;
 mod soak;
 mod stopping;
 mod stranded;
+mod task_panics;
 mod tidy;
 mod tls;
 mod token;

@@ -91,7 +91,7 @@ async fn record_sent(transaction: &Transaction<'_>, request: &Request, row_id: i
     Ok(())
 }
 
-/// A crash of PostgreSQL took the unsynced claim: the row is written whole.
+/// The row with our claim is gone (a failover to a standby that lacked it): it is written whole.
 async fn insert_sent(transaction: &Transaction<'_>, request: &Request) -> Result<(), Error> {
     const INSERT: &str = "-- settle: write a sent row whole
         INSERT INTO t_wechat_delivery (company_no, app_id, template_id, event_id, recipient, openid, sys_user_id, status,
