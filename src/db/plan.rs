@@ -77,9 +77,9 @@ fn columns_of(batch: &[Arc<Event>]) -> Columns<'_> {
         columns.event_id.push(event.event_id.as_str());
         columns.customer_id.push(event.customer_id.as_ref().map_or("", |id| id.as_str()));
         columns.content_hash.push(&event.content_hash);
-        columns.by_rule.push(event.sys_user_ids.is_empty() && event.openids.is_empty());
-        columns.sys_user_ids.push(lines(event.sys_user_ids.iter().map(|id| id.as_str())));
-        columns.openids.push(lines(event.openids.iter().map(|id| id.as_str())));
+        columns.by_rule.push(event.audience.is_by_rule());
+        columns.sys_user_ids.push(lines(event.audience.sys_user_ids().iter().map(|id| id.as_str())));
+        columns.openids.push(lines(event.audience.openids().iter().map(|id| id.as_str())));
     }
     columns
 }

@@ -51,6 +51,42 @@ async fn everybody_who_gets_nothing_is_in_the_ledger_with_a_reason() {
 }
 
 #[tokio::test]
+async fn an_empty_list_of_recipients_reaches_nobody() {
+    let world = World::new().await;
+    world.user("zhangsan", "o-zhang").await;
+    world.user("lisi", "o-li").await;
+    world.rule(&["zhangsan", "lisi"]).await;
+    let _daemon = world.daemon().await;
+
+    world
+        .publish_all([
+            event("no-users").with("sys_user_ids", json!([])),
+            event("no-openids").with("openids", json!([])).with("sys_user_ids", json!(null)),
+            event("only-li").with("sys_user_ids", json!([])).with("openids", json!(["o-li"])),
+            event("rules").with("sys_user_ids", json!(null)).with("openids", json!(null)),
+        ])
+        .await;
+
+    world.all_ended(5).await;
+    let ends: Vec<_> = world
+        .ledger()
+        .await
+        .into_iter()
+        .map(|row| (row.event_id.clone(), row.recipient.clone(), row.end()))
+        .collect();
+    let expected = [
+        ("no-openids", "", "skipped:no_recipients"),
+        ("no-users", "", "skipped:no_recipients"),
+        ("only-li", "o-li", "sent"),
+        ("rules", "o-li", "sent"),
+        ("rules", "o-zhang", "sent"),
+    ];
+    assert_eq!(ends, expected.map(|(event, who, end)| (event.to_owned(), who.to_owned(), end.to_owned())));
+    let why = world.cli(&["deliveries", "why", "no-users"]).await;
+    assert!(why.contains("empty list"), "{why}");
+}
+
+#[tokio::test]
 async fn consent_is_counted_down_and_closed_when_wechat_refuses() {
     let world = World::new().await;
     world.user_with("once", "o-once", &json!({"status": "accept", "remaining": 1})).await;
