@@ -65,11 +65,9 @@ impl Finding {
 
 impl Check {
     pub async fn execute(self, config: &Config) -> Result<Exit> {
-        let mut findings: Vec<Finding> = config
-            .warnings()
-            .into_iter()
-            .map(|text| Finding::new("configuration", State::Warning, text))
-            .collect();
+        let mut findings = vec![Finding::new("configuration", State::Ok, config.origin())];
+        let warnings = config.warnings().into_iter();
+        findings.extend(warnings.map(|text| Finding::new("configuration", State::Warning, text)));
         let db = super::database(config)?;
         let (broker, mut rest) = tokio::join!(broker(config), database_and_apps(&db, config));
         findings.push(broker);

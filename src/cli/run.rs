@@ -29,6 +29,11 @@ const RETRIED_SHARE: u16 = 4;
 /// Starts the daemon and runs it until it is told to stop.
 pub async fn run(config: Config) -> Result<ExitCode> {
     telemetry::init(&config.log)?;
+    tracing::info!(
+        file = config.file.as_deref().map(|file| tracing::field::display(file.display())),
+        "configuration: {}",
+        config.origin()
+    );
     for warning in config.warnings() {
         tracing::warn!("{warning}");
     }
