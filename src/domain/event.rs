@@ -120,6 +120,14 @@ impl Arrival<'_> {
 impl Event {
     /// Reads and checks a message body. Unknown fields are tolerated; `null` counts as absent.
     pub fn decode(body: &[u8], arrival: &Arrival<'_>) -> Result<Self, Malformed> {
+        let event = Self::decode_accepted(body, arrival)?;
+        event.can_be_in_time()?;
+        Ok(event)
+    }
+
+    /// The same for an event that was taken in before: what newer releases refuse about an event as a whole must not end a
+    /// delivery that is on its way.
+    pub fn decode_accepted(body: &[u8], arrival: &Arrival<'_>) -> Result<Self, Malformed> {
         let wire = Wire::split(body)?;
         let content = required(wire.data, "data", content::normalised)?;
         let page = optional(wire.page, "page", read::page)?.filter(|page| !page.is_empty());
@@ -146,6 +154,19 @@ impl Event {
             expires_at: expires_at.unwrap_or_else(|| arrival.default_expiry(occurred_at)),
             on_unknown: optional(wire.on_unknown, "on_unknown", read::on_unknown)?,
         })
+    }
+}
+
+impl Event {
+    /// Due only when it is over, it would wait and then be skipped; its publisher would never know.
+    fn can_be_in_time(&self) -> Result<(), Malformed> {
+        match self.deliver_after {
+            Some(due) if due >= self.expires_at => Err(Malformed::at(
+                "deliver_after",
+                format!("is not before the event's end ({}), which `expires_at` sets", self.expires_at),
+            )),
+            _ => Ok(()),
+        }
     }
 }
 

@@ -206,6 +206,44 @@ fn an_event_without_an_end_gets_one() {
 }
 
 #[test]
+fn an_event_that_is_due_after_its_end_is_malformed() {
+    let body = |deliver_after: &str, expires_at: Value| {
+        let event = json!({ "event_id": "e", "company_no": "c", "app_id": "a", "template_id": "t", "data": { "a": 1 },
+                            "deliver_after": deliver_after, "expires_at": expires_at });
+        event.to_string()
+    };
+    let late = body("2026-11-24T00:00:00Z", json!("2026-11-23T00:00:00Z"));
+    let complaint_ = complaint(decode(&late));
+    assert!(
+        complaint_.starts_with("field `deliver_after`: is not before the event's end (2026-11-23T00:00:00Z)"),
+        "{complaint_}"
+    );
+    assert!(Event::decode_accepted(late.as_bytes(), &arrival()).is_ok(), "what is on its way goes on");
+    // It arrives on the 22nd, and lives for three days.
+    assert!(decode(&body("2026-11-26T00:00:00Z", Value::Null)).is_err());
+    assert!(decode(&body("2026-11-24T00:00:00Z", Value::Null)).is_ok());
+    assert!(decode(&body("2026-11-24T00:00:00Z", json!("9999-12-31T23:59:59Z"))).is_ok());
+}
+
+#[test]
+fn the_end_of_time_is_a_time() {
+    let expires_at = |text: &str| with("expires_at", json!(text)).map(|event| event.expires_at);
+    for text in ["9999-12-31T23:59:59Z", "9999-12-31T23:59:59.999999999+08:00", "9999-12-31T23:59:59-12:00"] {
+        assert_eq!(expires_at(text), Ok(Timestamp::MAX), "{text}");
+    }
+    assert_eq!(expires_at("9999-12-30T00:00:00Z"), Ok(at("9999-12-30T00:00:00Z")));
+    for text in [
+        "9999-12-31",
+        "9999-12-31T23:59:59",
+        "9999-13-31T23:59:59Z",
+        "-000044-03-15T12:00:00Z",
+        "10000-01-01T00:00:00Z",
+    ] {
+        assert!(expires_at(text).is_err(), "{text}");
+    }
+}
+
+#[test]
 fn what_is_not_an_object_is_told_so() {
     assert_eq!(
         Event::decode(b"{\"a\":\"\xff\"}", &arrival()).unwrap_err().to_string(),
