@@ -190,7 +190,9 @@ fn refresher(
     let told = Arc::clone(metrics);
     let hook = Arc::new(move |app_id: &_, result: RefreshResult| {
         told.register_app(app_id);
-        told.token_refresh(app_id, result.as_str());
+        if let Some(word) = result.as_str() {
+            told.token_refresh(app_id, word);
+        }
         if let Some(expires_at) = result.expires_at(crate::clock::now()) {
             told.token_expires(app_id, expires_at);
         }
