@@ -15,7 +15,7 @@ use crate::db::listen::Listener as TokenListener;
 use crate::db::{Database, Health, Planning};
 use crate::dead_letters::archiver::{self, Archiver};
 use crate::dead_letters::{count_letters, purge_old, replay};
-use crate::deliver::{Intake, Partners, Pipeline, Settings, Stops};
+use crate::deliver::{Intake, Partners, Pipeline, Settings, Source, Stops};
 use crate::http;
 use crate::lifecycle::{AfterPanic, Lifecycle, News, Part, Readiness, Task};
 use crate::metrics::Metrics;
@@ -151,8 +151,11 @@ impl Daemon {
             move || watch::consumer(attached.clone(), readiness.clone())
         });
         let deliveries = self.broker.consume(&topology.deliveries(), retried);
-        for (task, subscription) in [(Task::Events, events), (Task::Deliveries, deliveries)] {
-            let intake = Intake::new(Arc::clone(&self.pipeline));
+        for (task, subscription, source) in [
+            (Task::Events, events, Source::Publishers),
+            (Task::Deliveries, deliveries, Source::Ourselves),
+        ] {
+            let intake = Intake::new(Arc::clone(&self.pipeline), source);
             let beat = lifecycle.tasks().beat(task);
             lifecycle.supervise(task, async move {
                 intake.feed(subscription, move || beat.beat()).await;

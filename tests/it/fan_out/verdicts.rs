@@ -139,6 +139,19 @@ async fn every_consent(scratch: &Scratch) {
                 .push(json!({ "status": word, "remaining": serde_json::from_str::<Value>(count).unwrap() }));
         }
     }
+    for cause in [
+        json!("refused"),
+        json!("sent"),
+        json!("bad_openid"),
+        json!("settings"),
+        json!(null),
+        json!(["sent"]),
+    ] {
+        for word in ["reject", "accept", "ban"] {
+            records.push(json!({ "status": word, "remaining": 0, "cause": cause }));
+            records.push(json!({ "status": word, "cause": cause }));
+        }
+    }
     for (number, record) in records.iter().enumerate() {
         for active in [1_i16, 0] {
             client
