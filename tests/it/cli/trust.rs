@@ -62,7 +62,10 @@ async fn a_configuration_that_others_can_write_is_refused() {
     desk.mode(0o606);
     let by_name = format!("--config {} app list", desk.file().display());
     for line in ["app list", "check", by_name.as_str()] {
-        refused(&desk.run(&terminal, line), &["wechat-notifier.toml", "can be written by others", "chmod go-w"]);
+        refused(
+            &desk.run(&terminal, line),
+            &["wechat-notifier.toml", "can be written by others", "chmod go-w"],
+        );
     }
     desk.mode(0o644);
     assert_eq!(desk.run(&terminal, "app list").code, 0);
