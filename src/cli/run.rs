@@ -151,10 +151,9 @@ impl Daemon {
             move || watch::consumer(attached.clone(), readiness.clone())
         });
         let deliveries = self.broker.consume(&topology.deliveries(), retried);
-        for (task, subscription, source) in [
-            (Task::Events, events, Source::Publishers),
-            (Task::Deliveries, deliveries, Source::Ourselves),
-        ] {
+        for (task, subscription, source) in
+            [(Task::Events, events, Source::Publishers), (Task::Deliveries, deliveries, Source::Ourselves)]
+        {
             let intake = Intake::new(Arc::clone(&self.pipeline), source);
             let beat = lifecycle.tasks().beat(task);
             lifecycle.supervise(task, async move {

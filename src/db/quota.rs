@@ -81,5 +81,5 @@ pub async fn put_back(db: &Database, app_id: &AppId, day: Day, permits: u64) -> 
     let client = db.durable().await.map_err(unasked)?;
     let put_back = query::count(&client, SQL, &[&app_id.as_str(), &day.0, &permits]).await;
     // A refusal is an answer: the statement was rolled back.
-    put_back.map(drop).map_err(|error| NotPutBack { is_certain: !error.is_away(), error })
+    put_back.map(drop).map_err(|error| NotPutBack { is_certain: !matches!(error, Error::Away(_)), error })
 }
