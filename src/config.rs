@@ -8,6 +8,7 @@ mod document;
 mod error;
 mod settings;
 mod suggest;
+mod trust;
 mod values;
 mod warnings;
 
@@ -21,6 +22,8 @@ use crate::domain::ladder::Ladder;
 use crate::domain::protocol::OnUnknown;
 pub use error::{Advice, ConfigError, Origin};
 use settings::Settings;
+use trust::Choice;
+pub use trust::Distrust;
 
 /// The shipped example, which is the default of every key.
 const DEFAULTS: &str = include_str!("../deploy/wechat-notifier.example.toml");
@@ -30,6 +33,8 @@ const DEFAULT_PATH: &str = "wechat-notifier.toml";
 /// Everything the daemon can be told.
 #[derive(Debug, Clone)]
 pub struct Config {
+    /// The file that was read, in full; `None`: defaults and environment alone.
+    pub file: Option<PathBuf>,
     pub amqp: Amqp,
     pub database: Database,
     pub wechat: WeChat,
@@ -46,7 +51,8 @@ pub struct Config {
 impl Config {
     /// Lays the file at `path` and then the environment over the defaults, and checks the whole.
     ///
-    /// Without a `path` the file `wechat-notifier.toml` in the current folder is read, if it is there. The environment is
+    /// Without a `path` the file `wechat-notifier.toml` in the current folder is read, if it is there. A file that another
+    /// user owns or can write is refused. The environment is
     /// an argument (see [`environment`]) so that a test can bring its own.
     ///
     /// # Errors
@@ -57,11 +63,24 @@ impl Config {
     ) -> Result<Self, ConfigError> {
         let mut settings = Settings::defaults(DEFAULTS)?;
         let by_habit = Some(Path::new(DEFAULT_PATH)).filter(|path| path.exists());
-        if let Some(path) = path.or(by_habit) {
-            settings.lay_file(path)?;
+        let choice = if path.is_some() { Choice::Named } else { Choice::Found };
+        let file = path.or(by_habit);
+        if let Some(path) = file {
+            settings.lay_file(path, choice)?;
         }
         settings.lay_environment(environment)?;
-        build::config(&settings)
+        let file = file.map(|path| std::path::absolute(path).unwrap_or_else(|_| path.to_owned()));
+        Ok(Self { file, ..build::config(&settings)? })
+    }
+
+    /// Where the settings come from, in words: for the log and for `check`.
+    pub fn origin(&self) -> String {
+        match &self.file {
+            Some(file) => format!("read from {}, then the environment", file.display()),
+            None => format!(
+                "no file was read ({DEFAULT_PATH} is not in the current folder), only the environment"
+            ),
+        }
     }
 }
 

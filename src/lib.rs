@@ -7,7 +7,7 @@
 //! ```text
 //! amqp::consumer ─► deliver::intake ─► deliver::plan ─► deliver::turns, slots, token ─► db::claim
 //!                                                                                          │
-//!        ack ◄── db::settle ◄── amqp::publisher (retry, dead letter) ◄── domain::classify ◄── wechat::client
+//!        ack ◄── db::settle ◄── amqp::publisher (retry, dead letter) ◄── domain::answer ◄── wechat::client
 //! ```
 //!
 //! Read `deliver` first, then `domain::protocol`, the table that makes "nothing lost, nothing doubled" true.

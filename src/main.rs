@@ -18,7 +18,7 @@ async fn main() -> ExitCode {
     let _ = rustls::crypto::ring::default_provider().install_default();
 
     cli::execute(Cli::from_arguments()).await.unwrap_or_else(|error| {
-        eprintln!("error: {error:#}");
+        cli::tell(&error);
         cli::Exit::Failed.into()
     })
 }

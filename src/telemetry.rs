@@ -1,16 +1,22 @@
-//! Logs: text for a person at a terminal, JSON for everything else, always to stderr.
+//! Logs: text for a person at a terminal, JSON for everything else, always to stderr. What other systems sent stands in them
+//! with everything spelled out that could act on a terminal: JSON logs are looked at on one too.
 
-use std::io::IsTerminal;
+use std::fmt::{self, Debug};
+use std::io::{IsTerminal, Write};
 use std::panic::PanicHookInfo;
 
+use tracing::field::Field;
 use tracing::level_filters::LevelFilter;
 use tracing::{Dispatch, error};
 use tracing_subscriber::EnvFilter;
+use tracing_subscriber::field::MakeExt;
 use tracing_subscriber::filter::ParseError;
 use tracing_subscriber::fmt::MakeWriter;
+use tracing_subscriber::fmt::format::{Writer, debug_fn};
 use tracing_subscriber::util::SubscriberInitExt;
 
 use crate::config::{Log, LogFormat};
+use crate::domain::visible::{visible, visible_json};
 
 /// Crates that tell their own story at `info` and below, which is not ours. Name one in `log.level` to hear it.
 const QUIET: [&str; 5] = ["hyper", "hyper_util", "reqwest", "rustls", "tokio_postgres"];
@@ -58,12 +64,50 @@ fn dispatch<W>(json: bool, filter: EnvFilter, writer: W) -> Dispatch
 where
     W: for<'a> MakeWriter<'a> + Send + Sync + 'static,
 {
-    let lines = tracing_subscriber::fmt().with_env_filter(filter).with_writer(writer);
+    let lines = tracing_subscriber::fmt().with_env_filter(filter);
     if json {
         // Fields beside the message, not below it: log stores index one level.
-        lines.json().flatten_event(true).with_span_list(false).finish().into()
+        let lines = lines.json().flatten_event(true).with_span_list(false);
+        lines.with_writer(VisibleJson(writer)).finish().into()
     } else {
-        lines.with_ansi(std::io::stderr().is_terminal()).finish().into()
+        let lines = lines.fmt_fields(debug_fn(write_field).delimited(" "));
+        lines.with_ansi(std::io::stderr().is_terminal()).with_writer(writer).finish().into()
+    }
+}
+
+/// JSON lines on their way out, each written at once and whole.
+struct VisibleJson<W>(W);
+
+impl<'a, W: MakeWriter<'a>> MakeWriter<'a> for VisibleJson<W> {
+    type Writer = VisibleJson<W::Writer>;
+
+    fn make_writer(&'a self) -> Self::Writer {
+        VisibleJson(self.0.make_writer())
+    }
+}
+
+impl<W: Write> Write for VisibleJson<W> {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        match str::from_utf8(bytes) {
+            Ok(json) => self.0.write_all(visible_json(json).as_bytes())?,
+            Err(_) => self.0.write_all(bytes)?,
+        }
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        self.0.flush()
+    }
+}
+
+/// `name=value`, and the message without its name, as the default has it, but for the value's spelling.
+fn write_field(writer: &mut Writer<'_>, field: &Field, value: &dyn Debug) -> fmt::Result {
+    let value = format!("{value:?}");
+    let value = visible(&value);
+    match field.name() {
+        "message" => write!(writer, "{value}"),
+        name if writer.has_ansi_escapes() => write!(writer, "\x1b[3m{name}\x1b[0m\x1b[2m=\x1b[0m{value}"),
+        name => write!(writer, "{name}={value}"),
     }
 }
 
@@ -101,14 +145,37 @@ mod tests {
         }
     }
 
-    /// What `speak` logs under this filter, as JSON lines.
-    fn logged(level: &str, speak: impl FnOnce()) -> Vec<serde_json::Value> {
+    /// What `speak` logs under this filter, as it is written.
+    fn written(json: bool, level: &str, speak: impl FnOnce()) -> String {
         let page = Page::default();
         let writer = page.clone();
-        let dispatch = dispatch(true, filter(level).unwrap(), move || writer.clone());
+        let dispatch = dispatch(json, filter(level).unwrap(), move || writer.clone());
         tracing::dispatcher::with_default(&dispatch, speak);
         let bytes = page.0.lock().unwrap().clone();
-        String::from_utf8(bytes).unwrap().lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+        String::from_utf8(bytes).unwrap()
+    }
+
+    /// The same as JSON lines.
+    fn logged(level: &str, speak: impl FnOnce()) -> Vec<serde_json::Value> {
+        written(true, level, speak).lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+    }
+
+    #[test]
+    fn nothing_in_a_line_can_act_on_a_terminal() {
+        let odd = "\u{1b}[2J\r\n\u{9b}1m\u{202e}\u{7}";
+        let speak = || {
+            tracing::info!(event_id = odd, shown = %odd, known = ?odd, "taken in {odd}");
+            let _span = tracing::info_span!("span", inside = %odd).entered();
+            tracing::info!("in a span");
+        };
+        let text = written(false, "info", speak);
+        assert_eq!(text.lines().count(), 2, "{text:?}");
+        assert!(text.contains(r"taken in \u{1b}[2J\r\n\u{9b}1m\u{202e}\u{7}"), "{text:?}");
+        let json = written(true, "info", speak);
+        for line in [&text, &json] {
+            assert!(!line.chars().any(|c| c != '\n' && (c.is_control() || c == '\u{202e}')), "{line:?}");
+        }
+        assert_eq!(logged("info", speak)[0]["event_id"], odd, "JSON says the same");
     }
 
     #[test]

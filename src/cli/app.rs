@@ -9,7 +9,7 @@ use anyhow::{Context, Result, bail};
 use clap::{Args, Subcommand};
 
 use self::secret::SecretSource;
-use super::output::line;
+use super::output::{line, note};
 use super::{Exit, database};
 use crate::config::Config;
 use crate::db::registry::apps::{self, AppChanges};
@@ -149,7 +149,7 @@ impl Set {
         let changes = self.settings.into_changes(active)?;
         let db = database(config)?;
         if !apps::set(&db, &app_id, &changes).await? {
-            eprintln!("no app {app_id} is registered; `app add` registers it");
+            note!("no app {app_id} is registered; `app add` registers it");
             return Ok(Exit::FoundNothing);
         }
         tokens::announce(&db, &app_id).await?;

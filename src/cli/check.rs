@@ -8,13 +8,14 @@ use futures_util::{StreamExt, stream};
 use serde::Serialize;
 
 use super::output::Format;
+use super::pauses::{distinct, in_full};
 use super::{Exit, credentials};
 use crate::amqp::{Broker, Topology};
 use crate::config::Config;
 use crate::db::apps::{self, AppRow};
 use crate::db::migrate::{self, MigrateError};
 use crate::db::registry::sealing;
-use crate::db::{self, Database};
+use crate::db::{self, Database, pauses};
 use crate::wechat::Client;
 
 /// A healthy broker takes well under a second; a person does not wait much longer for a table.
@@ -65,11 +66,9 @@ impl Finding {
 
 impl Check {
     pub async fn execute(self, config: &Config) -> Result<Exit> {
-        let mut findings: Vec<Finding> = config
-            .warnings()
-            .into_iter()
-            .map(|text| Finding::new("configuration", State::Warning, text))
-            .collect();
+        let mut findings = vec![Finding::new("configuration", State::Ok, config.origin())];
+        let warnings = config.warnings().into_iter();
+        findings.extend(warnings.map(|text| Finding::new("configuration", State::Warning, text)));
         let db = super::database(config)?;
         let (broker, mut rest) = tokio::join!(broker(config), database_and_apps(&db, config));
         findings.push(broker);
@@ -113,6 +112,7 @@ async fn database_and_apps(db: &Database, config: &Config) -> Vec<Finding> {
             findings.push(of_migrations(migrations, config));
             if usable {
                 findings.extend(apps(db, config).await);
+                findings.extend(pauses(db).await);
                 findings.extend(secrets(db).await);
             }
             findings
@@ -149,6 +149,24 @@ async fn apps(db: &Database, config: &Config) -> Vec<Finding> {
             stream::iter(&rows).map(|row| app(db, &client, row)).buffered(FETCHES_AT_ONCE).collect().await
         }
     }
+}
+
+/// A paused app is sent nothing, however good its credentials are; a paused template stops itself alone.
+async fn pauses(db: &Database) -> Vec<Finding> {
+    let (active, mut paused) = match tokio::try_join!(active(db), pauses::by_app(db)) {
+        Ok(found) => found,
+        Err(fault) => return vec![Finding::new("pauses", State::Failed, fault.to_string())],
+    };
+    let of_app = |row: &AppRow| paused.remove(row.app.app_id.as_str()).unwrap_or_default();
+    let found: Vec<pauses::Found> = active.iter().flat_map(of_app).collect();
+    let each = found.chunk_by(|a, b| a.app_id == b.app_id).flat_map(distinct);
+    each.map(|pause| match &pause.template_id {
+        None => Finding::new(format!("pause of app {}", pause.app_id), State::Failed, in_full(pause)),
+        Some(template) => {
+            Finding::new(format!("pause of template {template}"), State::Warning, in_full(pause))
+        }
+    })
+    .collect()
 }
 
 /// With a key nothing should stand plain; without one the configuration's warning says it all.

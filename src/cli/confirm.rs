@@ -1,8 +1,10 @@
 //! Asking before something that cannot be undone.
 
-use std::io::{BufRead, IsTerminal, Write};
+use std::io::{BufRead, IsTerminal};
 
 use anyhow::{Result, bail};
+
+use crate::cli::output::unfinished_line;
 use clap::Args;
 
 /// Whether to ask.
@@ -26,8 +28,7 @@ impl Confirming {
         if !input.is_terminal() {
             bail!("{question} There is no terminal to ask on: say --yes if that is what you want");
         }
-        eprint!("{question} [y/N] ");
-        std::io::stderr().flush()?;
+        unfinished_line("", &format!("{question} [y/N] "));
         let mut answer = String::new();
         input.lock().read_line(&mut answer)?;
         Ok(is_yes(&answer))

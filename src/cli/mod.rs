@@ -7,6 +7,7 @@ mod credentials;
 mod deliveries;
 mod dlq;
 mod exit;
+mod fault;
 mod migrate;
 mod operator;
 mod output;
@@ -25,6 +26,7 @@ use anyhow::{Context, Result};
 use clap::{Parser, Subcommand};
 
 pub use exit::Exit;
+pub use fault::tell;
 
 use crate::config::{self, Config};
 use crate::db::{Database, Planning};
@@ -74,7 +76,14 @@ enum Command {
 impl Cli {
     /// What this process was called with; prints help or a usage error, and ends, where that is the answer.
     pub fn from_arguments() -> Self {
-        Self::parse()
+        Self::try_parse().unwrap_or_else(|answer| {
+            if !answer.use_stderr() {
+                answer.exit();
+            }
+            // A usage error quotes its argument, which a script may have from anywhere.
+            output::aside(output::Text::laid_out(answer.render().to_string().trim_end()));
+            std::process::exit(answer.exit_code())
+        })
     }
 }
 

@@ -1,6 +1,7 @@
-//! What commands print: tables for people, JSON for programs.
+//! What commands print: tables for people, JSON for programs. Nothing else in the program writes to a terminal but the log
+//! (a test looks for it), and nothing leaves here that could act on one: see [`crate::domain::visible`].
 
-use std::io::{ErrorKind, Write};
+use std::io::{ErrorKind, IsTerminal, Write};
 
 use anyhow::Result;
 use clap::Args;
@@ -9,6 +10,7 @@ use jiff::Timestamp;
 use serde::Serialize;
 
 use crate::domain::ids::Openid;
+use crate::domain::visible::{visible, visible_json};
 
 /// How a listing is printed.
 #[derive(Debug, Clone, Copy, Args)]
@@ -20,19 +22,19 @@ pub struct Format {
 
 impl Format {
     /// Prints the rows: one JSON array, or a table.
-    pub fn list<T: Serialize, const N: usize>(
+    pub fn list<T: Serialize, C: Into<Text>, const N: usize>(
         self,
         rows: &[T],
         header: [&str; N],
-        cells: impl Fn(&T) -> [String; N],
+        cells: impl Fn(&T) -> [C; N],
     ) -> Result<()> {
         if self.json {
             return json(&rows);
         }
         let mut table = Table::new();
         table.load_style(presets::UTF8_FULL_CONDENSED).set_header(header);
-        table.add_rows(rows.iter().map(cells));
-        line(&table.to_string())
+        table.add_rows(rows.iter().map(|row| cells(row).map(|cell| cell.into().shown())));
+        print(&table.to_string())
     }
 
     /// Is the reader a program? Then nothing else may stand on standard output.
@@ -41,21 +43,92 @@ impl Format {
     }
 
     /// Prints one thing: a JSON object, or whatever `text` makes of it.
-    pub fn one<T: Serialize>(self, value: &T, text: impl FnOnce(&T) -> String) -> Result<()> {
-        if self.json { json(value) } else { line(&text(value)) }
+    pub fn one<T: Serialize, W: Into<Text>>(self, value: &T, text: impl FnOnce(&T) -> W) -> Result<()> {
+        if self.json { json(value) } else { print(&text(value).into().shown()) }
+    }
+}
+
+/// Lines of text. A single string is one line, whatever it holds: a line break in it is shown as `\n`, so that no value can
+/// forge a line.
+#[derive(Debug, Default)]
+pub struct Text(Vec<String>);
+
+impl Text {
+    /// The lines of what we have laid out ourselves, such as pretty JSON.
+    pub fn laid_out(text: &str) -> Vec<String> {
+        text.split('\n').map(str::to_owned).collect()
+    }
+
+    fn shown(&self) -> String {
+        self.0.iter().map(|line| visible(line)).collect::<Vec<_>>().join("\n")
+    }
+}
+
+impl From<String> for Text {
+    fn from(line: String) -> Self {
+        Self(vec![line])
+    }
+}
+
+impl From<Vec<String>> for Text {
+    fn from(lines: Vec<String>) -> Self {
+        Self(lines)
     }
 }
 
 fn json<T: Serialize>(value: &T) -> Result<()> {
-    line(&serde_json::to_string_pretty(value)?)
+    print(&json_text(&serde_json::to_string_pretty(value)?))
 }
 
-/// Prints a line. A reader who has seen enough (`| head`) is no fault of ours.
+/// JSON that is as safe to look at as text; it says the same.
+pub fn json_text(json: &str) -> String {
+    visible_json(json).into_owned()
+}
+
+/// Prints one line.
 pub fn line(text: &str) -> Result<()> {
-    match writeln!(std::io::stdout().lock(), "{text}") {
+    print(&visible(text))
+}
+
+/// Prints lines.
+pub fn lines(text: Vec<String>) -> Result<()> {
+    print(&Text(text).shown())
+}
+
+/// A reader who has seen enough (`| head`) is no fault of ours.
+fn print(shown: &str) -> Result<()> {
+    match writeln!(std::io::stdout().lock(), "{shown}") {
         Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(()),
         printed => Ok(printed?),
     }
+}
+
+/// Standard output for a program that reads lines of [`json_text`].
+pub fn pipe() -> impl Write {
+    std::io::stdout()
+}
+
+/// Says something beside the result, on standard error, for what is one line see [`note!`].
+pub fn aside(text: impl Into<Text>) {
+    // Nobody listens: the exit code still tells.
+    let _ = writeln!(std::io::stderr().lock(), "{}", text.into().shown());
+}
+
+/// `note!("no app {id}")`: a line on standard error.
+macro_rules! note {
+    ($($words:tt)*) => { $crate::cli::output::aside(format!($($words)*)) };
+}
+pub(crate) use note;
+
+/// Writes over the line that stands on standard error, or leaves it at a question's end; see [`is_watched`].
+pub fn unfinished_line(start: &'static str, text: &str) {
+    let mut stderr = std::io::stderr().lock();
+    let _ = write!(stderr, "{start}{}", visible(text)).and_then(|()| stderr.flush());
+}
+
+/// Is standard error a terminal?
+pub fn is_watched() -> bool {
+    std::io::stderr().is_terminal()
 }
 
 /// A cell for something that may be missing.

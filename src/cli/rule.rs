@@ -3,7 +3,7 @@
 use anyhow::Result;
 use clap::{Args, Subcommand};
 
-use super::output::{Format, Masking, joined, line, or_dash, time};
+use super::output::{Format, Masking, joined, line, note, or_dash, time};
 use super::{Exit, database};
 use crate::config::Config;
 use crate::db::registry::rules::{self, NewRule, RuleFilter};
@@ -132,7 +132,7 @@ pub struct Remove {
 impl Remove {
     async fn execute(self, config: &Config) -> Result<Exit> {
         if !rules::remove(&database(config)?, self.id).await? {
-            eprintln!("there is no rule {}", self.id);
+            note!("there is no rule {}", self.id);
             return Ok(Exit::FoundNothing);
         }
         line(&format!("removed rule {}", self.id))?;

@@ -15,7 +15,7 @@ use crate::db::listen::Listener as TokenListener;
 use crate::db::{Database, Health, Planning};
 use crate::dead_letters::archiver::{self, Archiver};
 use crate::dead_letters::{count_letters, purge_old, replay};
-use crate::deliver::{Intake, Partners, Pipeline, Settings, Stops};
+use crate::deliver::{Intake, Partners, Pipeline, Settings, Source, Stops};
 use crate::http;
 use crate::lifecycle::{AfterPanic, Lifecycle, News, Part, Readiness, Task};
 use crate::metrics::Metrics;
@@ -29,6 +29,11 @@ const RETRIED_SHARE: u16 = 4;
 /// Starts the daemon and runs it until it is told to stop.
 pub async fn run(config: Config) -> Result<ExitCode> {
     telemetry::init(&config.log)?;
+    tracing::info!(
+        file = config.file.as_deref().map(|file| tracing::field::display(file.display())),
+        "configuration: {}",
+        config.origin()
+    );
     for warning in config.warnings() {
         tracing::warn!("{warning}");
     }
@@ -146,8 +151,10 @@ impl Daemon {
             move || watch::consumer(attached.clone(), readiness.clone())
         });
         let deliveries = self.broker.consume(&topology.deliveries(), retried);
-        for (task, subscription) in [(Task::Events, events), (Task::Deliveries, deliveries)] {
-            let intake = Intake::new(Arc::clone(&self.pipeline));
+        for (task, subscription, source) in
+            [(Task::Events, events, Source::Publishers), (Task::Deliveries, deliveries, Source::Ourselves)]
+        {
+            let intake = Intake::new(Arc::clone(&self.pipeline), source);
             let beat = lifecycle.tasks().beat(task);
             lifecycle.supervise(task, async move {
                 intake.feed(subscription, move || beat.beat()).await;
@@ -185,7 +192,9 @@ fn refresher(
     let told = Arc::clone(metrics);
     let hook = Arc::new(move |app_id: &_, result: RefreshResult| {
         told.register_app(app_id);
-        told.token_refresh(app_id, result.as_str());
+        if let Some(word) = result.as_str() {
+            told.token_refresh(app_id, word);
+        }
         if let Some(expires_at) = result.expires_at(crate::clock::now()) {
             told.token_expires(app_id, expires_at);
         }

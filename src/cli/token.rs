@@ -5,7 +5,7 @@ use clap::{Args, Subcommand};
 use secrecy::{ExposeSecret, SecretString};
 use serde::Serialize;
 
-use super::output::{Format, line, or_dash};
+use super::output::{Format, line, note, or_dash};
 use super::{Exit, credentials, database};
 use crate::config::Config;
 use crate::db::apps::{self, AppRow};
@@ -103,7 +103,7 @@ impl Refresh {
     async fn execute(self, config: &Config) -> Result<Exit> {
         let db = database(config)?;
         let Some(row) = apps::one(&db, &self.app_id).await? else {
-            eprintln!("no app {} is registered; `app add` registers it", self.app_id);
+            note!("no app {} is registered; `app add` registers it", self.app_id);
             return Ok(Exit::FoundNothing);
         };
         let client = Client::new(&config.wechat, 1)?;

@@ -6,7 +6,7 @@ use anyhow::Result;
 use clap::{Args, Subcommand};
 use serde_json::Value;
 
-use super::output::{Format, Masking, line, or_dash, time};
+use super::output::{Format, Masking, Text, line, or_dash, time};
 use super::{Exit, database};
 use crate::config::Config;
 use crate::db::registry::users::{self, Binding, NewConsent};
@@ -138,13 +138,13 @@ impl Show {
             ["app", "openid", "business user", "name", "state", "consents", "changed"],
             |user| {
                 [
-                    user.app_id.clone(),
-                    user.openid.clone(),
-                    or_dash(user.sys_user_id.as_ref()),
-                    or_dash(user.username.as_ref()),
-                    (if user.active { "on" } else { "off" }).to_owned(),
-                    consents(&user.subscribe_template),
-                    time(user.update_time),
+                    user.app_id.clone().into(),
+                    user.openid.clone().into(),
+                    or_dash(user.sys_user_id.as_ref()).into(),
+                    or_dash(user.username.as_ref()).into(),
+                    (if user.active { "on" } else { "off" }).to_owned().into(),
+                    Text::from(consents(&user.subscribe_template)),
+                    time(user.update_time).into(),
                 ]
             },
         )?;
@@ -153,7 +153,7 @@ impl Show {
 }
 
 /// One line a template: what he said and how many sends remain.
-fn consents(record: &Value) -> String {
+fn consents(record: &Value) -> Vec<String> {
     let one = |(template, consent): (&String, &Value)| {
         let status = consent.get("status").and_then(Value::as_str).unwrap_or("?");
         match consent.get("remaining").and_then(Value::as_i64) {
@@ -161,7 +161,7 @@ fn consents(record: &Value) -> String {
             None => format!("{template}: {status}"),
         }
     };
-    record.as_object().map(|record| record.iter().map(one).collect::<Vec<_>>().join("\n")).unwrap_or_default()
+    record.as_object().map(|record| record.iter().map(one).collect()).unwrap_or_default()
 }
 
 #[cfg(test)]

@@ -24,6 +24,7 @@ pub(super) fn config(from: &Settings) -> Result<Config, ConfigError> {
     let wechat = wechat(from)?;
     let shutdown = shutdown(from, wechat.request_timeout)?;
     Ok(Config {
+        file: None,
         amqp: amqp(from)?,
         database: database(from)?,
         wechat,

@@ -4,12 +4,17 @@ use std::fmt;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use super::trust::Distrust;
+
 /// Why there is no configuration to start with.
 #[derive(Debug, thiserror::Error)]
 pub enum ConfigError {
     /// A file we were told to read cannot be read.
     #[error("cannot read {what} {path}: {source}", path = path.display())]
     Unreadable { what: &'static str, path: PathBuf, source: std::io::Error },
+    /// Somebody else decides what stands in the file.
+    #[error("the configuration file {path} {distrust}", path = path.display())]
+    Distrusted { path: PathBuf, distrust: Distrust },
     /// The text is not TOML. Quotes nothing of the file, which may hold a password.
     #[error("{origin} is not TOML: {problem}")]
     Syntax { origin: Origin, problem: String },

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use super::document::{self, NotToml, Raw};
 use super::error::{Advice, ConfigError, Origin};
 use super::suggest::advice;
+use super::trust::{self, Choice};
 
 /// What every variable of ours begins with.
 const PREFIX: &str = "WECHAT_NOTIFIER_";
@@ -53,12 +54,8 @@ impl Settings {
     }
 
     /// Lays a configuration file over what is there.
-    pub(super) fn lay_file(&mut self, path: &Path) -> Result<(), ConfigError> {
-        let text = std::fs::read_to_string(path).map_err(|source| ConfigError::Unreadable {
-            what: "the configuration file",
-            path: path.to_owned(),
-            source,
-        })?;
+    pub(super) fn lay_file(&mut self, path: &Path, choice: Choice) -> Result<(), ConfigError> {
+        let text = trust::read(path, choice)?;
         self.lay_text(&text, path)
     }
 

@@ -1,5 +1,8 @@
 //! What works but should not stay so in production.
 
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
+
 use secrecy::ExposeSecret;
 
 use super::Config;
@@ -17,13 +20,26 @@ impl Config {
         if let Some(host) = exposed_database(self.database.url.expose_secret()) {
             warnings.push(format!("database.url reaches {host} without TLS: add sslmode=require"));
         }
-        if self.security.master_key_file.is_none() {
-            warnings.push(
-                "security.master_key_file is not set: secrets stand unsealed in the database".to_owned(),
-            );
-        }
+        warnings.extend(match &self.security.master_key_file {
+            None => Some(
+                "security.master_key_file is not set: secrets are stored in plaintext in the database"
+                    .to_owned(),
+            ),
+            Some(path) => path.metadata().ok().and_then(|facts| exposed_key(path, facts.mode(), facts.uid())),
+        });
         warnings
     }
+}
+
+/// Group access to a key is right where root owns it and our group reads it; on a file of our own it serves somebody else.
+fn exposed_key(path: &Path, mode: u32, owner: u32) -> Option<String> {
+    let readers = match mode & 0o044 {
+        others if others & 0o004 != 0 => "every user of this machine",
+        _group if mode & 0o040 != 0 && owner == rustix::process::geteuid().as_raw() => "its group",
+        _ => return None,
+    };
+    let path = path.display();
+    Some(format!("security.master_key_file {path} can be read by {readers}: run `chmod 600 {path}`"))
 }
 
 /// The broker's host, where it is another machine and the way there is open.
@@ -71,6 +87,16 @@ mod tests {
         assert_eq!(exposed_broker("amqp://u:p@ss@mq.example:5672/%2f"), Some("mq.example"));
         assert_eq!(exposed_database("postgres://u:p@db.example/n?sslmode=prefer"), Some("db.example"));
         assert_eq!(exposed_database("host=db.example user=u"), Some("db.example"));
+    }
+
+    #[test]
+    fn a_key_that_others_can_read_is_noticed() {
+        let me = rustix::process::geteuid().as_raw();
+        let said = |mode, owner| exposed_key(Path::new("master.key"), mode, owner).unwrap_or_default();
+        assert!(said(0o100_644, me).contains("every user"), "{}", said(0o100_644, me));
+        assert!(said(0o100_640, me).contains("its group"));
+        assert_eq!(said(0o100_600, me), "");
+        assert_eq!(said(0o100_640, me + 1), "", "root's file, read through our group");
     }
 
     #[test]

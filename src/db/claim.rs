@@ -57,6 +57,8 @@ pub struct Claim {
     pub claim: Uuid,
     /// Consent as it stands now, which may be less than when the plan was made. `None`: the user's row is gone.
     pub consent: Option<Consent>,
+    /// The user's row is there, and switched off.
+    pub is_disabled: bool,
     /// `t_wechat_user.id`, for writing consent back.
     pub user_id: Option<i64>,
     /// Requests charged so far.
@@ -136,8 +138,9 @@ async fn insert_new(
             ON CONFLICT DO NOTHING
             RETURNING id, claim, app_id, template_id, openid
         )
-        SELECT n.id, n.claim, u.id AS user_id, u.subscribe_template -> n.template_id AS consent
-          FROM inserted n LEFT JOIN t_wechat_user u ON u.app_id = n.app_id AND u.openid = n.openid AND u.status = 1";
+        SELECT n.id, n.claim, u.id AS user_id, u.id IS NOT NULL AND u.status IS DISTINCT FROM 1 AS is_disabled,
+               u.subscribe_template -> n.template_id AS consent
+          FROM inserted n LEFT JOIN t_wechat_user u ON u.app_id = n.app_id AND u.openid = n.openid";
     let refused = |error| Error::of_query("claim: insert", &error);
     let requests: Vec<&Request> = batch.iter().collect();
     let c = Columns::of(&requests);
@@ -170,6 +173,7 @@ fn inserted(row: &SqlRow) -> Result<(Uuid, Answer), Error> {
         row_id: row.read("id")?,
         claim: row.read("claim")?,
         consent: row.read::<Option<i64>>("user_id")?.map(|_| plan::consent_of(row)),
+        is_disabled: row.read("is_disabled")?,
         user_id: row.read("user_id")?,
         attempts: 0,
         timeouts: 0,

@@ -172,10 +172,11 @@ macro_rules! verdict {
         r"CASE WHEN p.openid IS NULL OR NOT p.bound THEN 'not_bound'
                WHEN p.status <> 1 THEN 'disabled'
                -- As in Rust, only a whole number counts.
-               WHEN (p.consent ->> 'status' LIKE 'accept%' OR p.consent ->> 'status' = 'reject')
-                AND (p.consent -> 'remaining')::text ~ '^(0|-[0-9]{1,18})$' THEN 'quota_used'
+               WHEN p.consent ->> 'status' LIKE 'accept%' AND (p.consent -> 'remaining')::text ~ '^(0|-[0-9]{1,18})$' THEN 'quota_used'
                WHEN p.consent ->> 'status' LIKE 'accept%' THEN NULL
-               WHEN p.consent ->> 'status' = 'reject' THEN 'rejected'
+               WHEN p.consent ->> 'status' = 'reject'
+               THEN CASE p.consent ->> 'cause' WHEN 'bad_openid' THEN 'bad_openid' WHEN 'sent' THEN 'quota_used'
+                                               ELSE 'rejected' END
                WHEN p.consent ->> 'status' = 'ban' THEN 'banned'
                ELSE 'not_subscribed' END"
     };
@@ -190,7 +191,7 @@ const INSERT: &str = concat!(
             AS n (sys_user_id, openid)
          WHERE r.company_no = $1 AND r.app_id = $2 AND r.template_id = $3 AND r.status = 1
            AND coalesce(r.customer_id, '') = ANY (ARRAY['', $5::text])
-           AND $6::text[] = '{}' AND $7::text[] = '{}'
+           AND $13
         UNION ALL
         SELECT unnest($6::text[]), NULL
         UNION ALL
@@ -243,11 +244,11 @@ async fn insert(
     trace_id: Option<&str>,
     piece: Piece,
 ) -> Result<Written, Error> {
-    let sys_user_ids: Vec<&str> = event.sys_user_ids.iter().map(|id| id.as_str()).collect();
-    let openids: Vec<&str> = event.openids.iter().map(|id| id.as_str()).collect();
+    let sys_user_ids: Vec<&str> = event.audience.sys_user_ids().iter().map(|id| id.as_str()).collect();
+    let openids: Vec<&str> = event.audience.openids().iter().map(|id| id.as_str()).collect();
     let customer_id = event.customer_id.as_ref().map_or("", |id| id.as_str());
     let rest = i64::from(piece.rest);
-    let values: [&(dyn ToSql + Sync); 12] = [
+    let values: [&(dyn ToSql + Sync); 13] = [
         &event.company_no.as_str(),
         &event.app_id.as_str(),
         &event.template_id.as_str(),
@@ -260,6 +261,7 @@ async fn insert(
         &trace_id,
         &piece.of,
         &rest,
+        &event.audience.is_by_rule(),
     ];
     let rows = query::rows(transaction, INSERT, &values).await?;
     let mut written = Written { any: !rows.is_empty(), ..Written::default() };

@@ -1,6 +1,5 @@
 //! Who is named for an event, and what the ledger already knows of it.
 
-use std::borrow::Cow;
 use std::sync::Arc;
 
 use serde::Deserialize;
@@ -77,9 +76,9 @@ fn columns_of(batch: &[Arc<Event>]) -> Columns<'_> {
         columns.event_id.push(event.event_id.as_str());
         columns.customer_id.push(event.customer_id.as_ref().map_or("", |id| id.as_str()));
         columns.content_hash.push(&event.content_hash);
-        columns.by_rule.push(event.sys_user_ids.is_empty() && event.openids.is_empty());
-        columns.sys_user_ids.push(lines(event.sys_user_ids.iter().map(|id| id.as_str())));
-        columns.openids.push(lines(event.openids.iter().map(|id| id.as_str())));
+        columns.by_rule.push(event.audience.is_by_rule());
+        columns.sys_user_ids.push(lines(event.audience.sys_user_ids().iter().map(|id| id.as_str())));
+        columns.openids.push(lines(event.audience.openids().iter().map(|id| id.as_str())));
     }
     columns
 }
@@ -180,10 +179,10 @@ fn read_consent(record: &str) -> Consent {
     // Serde would take a list for a record, too.
     let record = Some(record).filter(|record| record.starts_with('{'));
     let record: Option<ConsentRecord<'_>> = record.and_then(|record| serde_json::from_str(record).ok());
-    let ConsentRecord { status, remaining } = record.unwrap_or_default();
-    let status: Option<Cow<'_, str>> = status.and_then(|raw| serde_json::from_str(raw.get()).ok());
+    let ConsentRecord { status, cause, remaining } = record.unwrap_or_default();
+    let word = |raw: Option<&RawValue>| -> Option<String> { serde_json::from_str(raw?.get()).ok() };
     let remaining = remaining.and_then(|raw| serde_json::from_str(raw.get()).ok());
-    Consent { answer: Answer::parse(status.as_deref()), remaining }
+    Consent { answer: Answer::parse(word(status).as_deref(), word(cause).as_deref()), remaining }
 }
 
 /// What of a consent record matters here. Raw, since business systems write it: one odd part must not hide the other.
@@ -191,6 +190,8 @@ fn read_consent(record: &str) -> Consent {
 struct ConsentRecord<'a> {
     #[serde(borrow)]
     status: Option<&'a RawValue>,
+    #[serde(borrow)]
+    cause: Option<&'a RawValue>,
     #[serde(borrow)]
     remaining: Option<&'a RawValue>,
 }

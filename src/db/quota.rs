@@ -62,11 +62,24 @@ async fn begin_day(client: &deadpool_postgres::Object, app_id: &AppId) -> Result
     Ok(())
 }
 
+/// Permits that could not be put back.
+#[derive(Debug, thiserror::Error)]
+#[error("{error}")]
+pub struct NotPutBack {
+    pub error: Error,
+    /// The day's number stands as it was: they can be used, or put back again. Without an answer nobody knows, and they must
+    /// be forgotten: in two places at once they would let the app exceed its quota.
+    pub is_certain: bool,
+}
+
 /// Puts back what was not spent of that day.
-pub async fn put_back(db: &Database, app_id: &AppId, day: Day, permits: u64) -> Result<(), Error> {
+pub async fn put_back(db: &Database, app_id: &AppId, day: Day, permits: u64) -> Result<(), NotPutBack> {
     const SQL: &str = "-- quota::put_back
         UPDATE t_wechat_quota SET used = greatest(used - $3, 0) WHERE app_id = $1 AND day = '2000-01-01'::date + $2::integer";
     let permits = i64::try_from(permits).unwrap_or(i64::MAX);
-    query::count(&db.durable().await?, SQL, &[&app_id.as_str(), &day.0, &permits]).await?;
-    Ok(())
+    let unasked = |error| NotPutBack { error, is_certain: true };
+    let client = db.durable().await.map_err(unasked)?;
+    let put_back = query::count(&client, SQL, &[&app_id.as_str(), &day.0, &permits]).await;
+    // A refusal is an answer: the statement was rolled back.
+    put_back.map(drop).map_err(|error| NotPutBack { is_certain: !matches!(error, Error::Away(_)), error })
 }

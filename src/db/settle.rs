@@ -12,6 +12,7 @@ use uuid::Uuid;
 
 use super::row::Read;
 use super::{Database, Error};
+use crate::domain::consent::Closing;
 use crate::domain::event::Event;
 use crate::domain::outcome::{AnswerFacts, DeadReason, SkipReason};
 use crate::domain::protocol::{self, Settling, Status};
@@ -66,7 +67,7 @@ pub enum ConsentChange {
     /// One counted send is used.
     Used,
     /// WeChat refused (43101, 40003): closed, unless the user has answered again since the claim.
-    Refused,
+    Closed(Closing),
 }
 
 impl Ending {
@@ -123,7 +124,7 @@ impl ConsentChange {
         match self {
             Self::Nothing => "",
             Self::Used => "used",
-            Self::Refused => "refused",
+            Self::Closed(closing) => closing.as_str(),
         }
     }
 }
@@ -229,7 +230,8 @@ async fn record_ours(
                        WHEN 'used' THEN jsonb_set(u.subscribe_template, ARRAY[l.template_id, 'remaining'],
                             to_jsonb(greatest((u.subscribe_template -> l.template_id ->> 'remaining')::numeric - 1, 0)))
                        ELSE coalesce(u.subscribe_template, '{}') || jsonb_build_object(l.template_id,
-                            jsonb_build_object('status', 'reject', 'remaining', 0, 'updated_at', clock_timestamp()))
+                            jsonb_build_object('status', 'reject', 'cause', l.consent, 'remaining', 0,
+                                               'updated_at', clock_timestamp()))
                    END,
                    update_time = clock_timestamp()
               FROM locked l

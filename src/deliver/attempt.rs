@@ -210,7 +210,6 @@ impl Pipeline {
             attempts: claim.row.attempts + blame.charged,
             timeouts: claim.row.timeouts,
             unknown_before: claim.row.unknowns > 0,
-            counted: claim.row.consent.is_some_and(|consent| consent.remaining.is_some()),
             msgid: answer.msgid(),
             retry_after: answer.retry_after(),
             is_the_apps: blame.is_the_apps,

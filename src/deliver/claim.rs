@@ -118,6 +118,9 @@ impl Pipeline {
         if self.app_of(&delivery.event).await.is_ok_and(|app| !app.app().active) {
             return Some(SkipReason::AppDisabled);
         }
+        if row.is_disabled {
+            return Some(SkipReason::Disabled);
+        }
         let refusal = row.consent.map_or(Err(SkipReason::NotBound), |consent| consent.allows()).err()?;
         // An attempt nobody knows the end of may have used the last send: then this is not the user's refusal.
         let may_be_ours = matches!(refusal, SkipReason::QuotaUsed | SkipReason::Rejected);

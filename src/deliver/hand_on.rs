@@ -93,7 +93,7 @@ impl Pipeline {
         field: Option<&str>,
         problem: &str,
     ) -> Result<(), Left> {
-        tracing::warn!(%reason, problem, "message became a dead letter; see `dlq list`");
+        self.dead_letters.of_message(origin, reason, field, problem);
         let obituary = Obituary {
             // Nothing in it can be trusted to name it; two of them are two letters.
             letter: Uuid::new_v4().simple().to_string(),
@@ -114,8 +114,7 @@ impl Pipeline {
         origin: &Arc<Origin>,
         reason: DeadReason,
     ) -> Result<(), Left> {
-        tracing::warn!(%reason, event_id = %event.event_id, app_id = %event.app_id, company_no = %event.company_no,
-            "event became a dead letter; see `dlq list`");
+        self.dead_letters.of_event(event, origin, reason);
         let obituary =
             Obituary { letter: origin.letter_of_event(event), reason, life: Life::default(), detail: None };
         self.publish_as_received(origin, &obituary).await

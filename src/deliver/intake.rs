@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use futures_util::FutureExt;
 
-use super::origin::Origin;
+use super::origin::{self, Origin};
 use super::slots::Rank;
 use super::{Left, Pipeline};
 use crate::amqp::{Incoming, Subscription};
@@ -20,12 +20,22 @@ use crate::metrics::EventResult;
 /// Takes in messages and gives each a task of its own.
 pub struct Intake {
     pipeline: Arc<Pipeline>,
+    source: Source,
+}
+
+/// Who fills a queue.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Source {
+    /// Publishers, through the exchange of events. Headers of ours on their messages are none of ours.
+    Publishers,
+    /// Ourselves: publishers' permissions do not reach these queues.
+    Ourselves,
 }
 
 impl Intake {
-    /// An intake for one process; several subscriptions may feed it.
-    pub fn new(pipeline: Arc<Pipeline>) -> Self {
-        Self { pipeline }
+    /// An intake for one process and one queue.
+    pub fn new(pipeline: Arc<Pipeline>, source: Source) -> Self {
+        Self { pipeline, source }
     }
 
     /// Feeds from one queue until the soft stop. The subscription's prefetch bounds the tasks.
@@ -39,7 +49,10 @@ impl Intake {
                 next = tokio::time::timeout(super::ready::BEAT_EVERY, subscription.next()) => next,
             };
             match next {
-                Ok(Some(incoming)) => {
+                Ok(Some(mut incoming)) => {
+                    if self.source == Source::Publishers {
+                        origin::disown(&mut incoming.message);
+                    }
                     let task = take_in(Arc::clone(&self.pipeline), incoming, Rank::Fresh);
                     self.pipeline.tasks.spawn(task);
                 }
@@ -55,14 +68,15 @@ impl Intake {
         self.pipeline.tasks.close();
         self.pipeline.tasks.wait().await;
         self.pipeline.put_quotas_back().await;
+        self.pipeline.dead_letters.finish();
     }
 }
 
 /// One incoming, from its arrival to its ack.
 pub(super) async fn take_in(pipeline: Arc<Pipeline>, incoming: Incoming, rank: Rank) {
-    let Incoming { message, receipt, redelivered, .. } = incoming;
+    let Incoming { message, routing_key, receipt, redelivered, .. } = incoming;
     let _in_hand = (pipeline.metrics.incoming(), pipeline.progress.take());
-    let origin = Arc::new(Origin::of(message, rank, clock::now()));
+    let origin = Arc::new(Origin::of(message, routing_key, rank, clock::now()));
     crash_point("received");
     let worked = AssertUnwindSafe(pipeline.work(&origin, redelivered)).catch_unwind();
     // The work first: a look at the stop takes a lock that all messages share.

@@ -15,6 +15,7 @@ mod apps;
 mod attempt;
 mod bring;
 mod claim;
+mod dead_letter_log;
 mod fan_out;
 mod gates;
 mod hand_on;
@@ -50,8 +51,9 @@ use crate::metrics::Metrics;
 use crate::token::TokenBook;
 use crate::wechat;
 
+use dead_letter_log::DeadLetterLog;
 use gates::Gates;
-pub use intake::Intake;
+pub use intake::{Intake, Source};
 use lanes::Lanes;
 use ledger::Ledger;
 use progress::Progress;
@@ -107,6 +109,7 @@ pub struct Pipeline {
     gates: Gates,
     turns: Turns,
     unlisted: Unlisted,
+    dead_letters: DeadLetterLog,
     /// Requests in flight over all apps.
     slots: Slots,
     /// Requests per second and per day, where an app's row limits them.
@@ -130,6 +133,7 @@ impl Pipeline {
             gates: Gates::new(Arc::clone(&partners.metrics)),
             turns: Turns::new(),
             unlisted: Unlisted::default(),
+            dead_letters: DeadLetterLog::default(),
             slots: Slots::new(settings.concurrency),
             rates: Rates::new(partners.tasks.clone()),
             quotas: Quotas::new(partners.db.clone()),

@@ -14,6 +14,8 @@ use crate::domain::letter;
 #[derive(Debug)]
 pub struct Origin {
     pub message: Message,
+    /// The key it came with: the publisher's, or the name of the queue where it waited.
+    pub routing_key: String,
     /// A carrier (event and recipient), or an event as published?
     pub is_carrier: bool,
     pub progress: Progress,
@@ -27,21 +29,21 @@ pub struct Origin {
 
 impl Origin {
     /// Reads the headers. Whatever is missing or strange counts as zero: the ledger decides in the end.
-    pub fn of(message: Message, rank: Rank, first_seen: Timestamp) -> Self {
+    pub fn of(message: Message, routing_key: String, rank: Rank, first_seen: Timestamp) -> Self {
         let headers = &message.headers;
         let is_carrier = headers.number(own::VERSION).is_some();
         // An event as published stands at the beginning, whatever its headers say.
-        let number = |name| headers.number(name).filter(|_| is_carrier).unwrap_or_default();
+        let number = |name| headers.number(name).filter(|_| is_carrier);
+        let time = |name| number(name).and_then(|at_ms| Timestamp::from_millisecond(at_ms).ok());
         Self {
+            routing_key,
             is_carrier,
             progress: Progress {
-                turn: i32::try_from(number(own::TURN)).unwrap_or_default().max(0),
-                step: usize::try_from(number(own::STEP)).unwrap_or_default(),
-                due: headers.number(own::DUE).and_then(|at_ms| Timestamp::from_millisecond(at_ms).ok()),
-                first_failed: headers
-                    .number(own::FIRST_FAILED)
-                    .filter(|_| is_carrier)
-                    .and_then(|at_ms| Timestamp::from_millisecond(at_ms).ok()),
+                turn: number(own::TURN).and_then(|turn| i32::try_from(turn).ok()).unwrap_or_default().max(0),
+                step: number(own::STEP).and_then(|step| usize::try_from(step).ok()).unwrap_or_default(),
+                due: time(own::DUE),
+                first_failed: time(own::FIRST_FAILED),
+                // An event that is replayed as a whole is no carrier, and says so too.
                 replay: headers.get(own::REPLAY).is_some(),
                 even_expired: headers.get(own::EVEN_EXPIRED).is_some(),
             },
@@ -97,6 +99,16 @@ impl Origin {
     }
 }
 
+/// Takes our headers off a message that a publisher sent. He has no say in turns, in when it is due, or in whether it may be
+/// too old; and what is moved to a lane later must not be taken for ours there.
+pub(super) fn disown(message: &mut Message) {
+    let ours = message.headers.iter().map(|(name, _)| name).filter(|name| name.starts_with(own::PREFIX));
+    let ours: Vec<String> = ours.cloned().collect();
+    for name in ours {
+        message.headers.remove(&name);
+    }
+}
+
 /// The trace id of a `traceparent` (W3C Trace Context: version, 32 hex digits, parent, flags).
 fn trace_id(traceparent: &str) -> Option<String> {
     let id = traceparent.split('-').nth(1)?;
@@ -106,6 +118,36 @@ fn trace_id(traceparent: &str) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_publisher_cannot_speak_in_our_name() {
+        let mut message = Message::json("{}");
+        for name in [
+            own::VERSION,
+            own::TURN,
+            own::DUE,
+            own::REPLAY,
+            own::EVEN_EXPIRED,
+            own::LETTER,
+            "tenant",
+            TRACEPARENT,
+        ] {
+            message.headers.set(name, 1);
+        }
+        disown(&mut message);
+        let names: Vec<&str> = message.headers.iter().map(|(name, _)| name.as_str()).collect();
+        assert_eq!(names, ["tenant", TRACEPARENT]);
+        let origin = Origin::of(message, "pay".to_owned(), Rank::Fresh, Timestamp::UNIX_EPOCH);
+        assert_eq!((origin.is_carrier, origin.progress), (false, Progress::default()));
+    }
+
+    #[test]
+    fn an_event_that_waited_is_due_whenever_its_own_words_say() {
+        let mut message = Message::json("{}");
+        message.headers.set(own::DUE, 4_000_000_000_000);
+        let origin = Origin::of(message, String::new(), Rank::Lane, Timestamp::UNIX_EPOCH);
+        assert_eq!(origin.progress.due, None, "only a carrier is due by header");
+    }
 
     #[test]
     fn a_trace_is_continued_when_its_header_is_sound() {

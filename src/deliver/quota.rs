@@ -184,14 +184,26 @@ impl Purse {
         Ok(())
     }
 
+    /// Nobody can spend them meanwhile; where they are certain not to have arrived, they are in the purse again.
     async fn put_back(&self, db: &Database) -> Result<(), Error> {
         let (permits, day) = {
             let mut state = self.lock();
             (std::mem::take(&mut state.permits), state.day)
         };
-        match day {
-            Some((day, _)) if permits > 0 => quota::put_back(db, &self.app_id, day, permits).await,
-            _ => Ok(()),
+        let Some((day, _)) = day.filter(|_| permits > 0) else { return Ok(()) };
+        quota::put_back(db, &self.app_id, day, permits).await.map_err(|failed| {
+            if failed.is_certain {
+                self.keep(permits, day);
+            }
+            failed.error
+        })
+    }
+
+    /// One of yesterday's helps nobody today.
+    fn keep(&self, permits: u64, day: Day) {
+        let mut state = self.lock();
+        if state.is_of(day) {
+            state.permits += permits;
         }
     }
 
@@ -229,11 +241,7 @@ impl Drop for Permit {
         if self.is_spent {
             return;
         }
-        let mut state = self.purse.lock();
-        // One of yesterday's helps nobody today.
-        if state.is_of(self.day) {
-            state.permits += 1;
-        }
+        self.purse.keep(1, self.day);
     }
 }
 

@@ -12,6 +12,7 @@ use super::origin::Origin;
 use super::{Left, Pipeline};
 use crate::clock;
 use crate::db::settle::{self, ConsentChange, Ending};
+use crate::domain::consent::Closing;
 use crate::domain::delivery::{Delivery, Progress};
 use crate::domain::letter;
 use crate::domain::outcome::{DeadReason, Outcome, SkipReason};
@@ -81,7 +82,7 @@ impl Pipeline {
             Outcome::Dead(reason) => {
                 let obituary = obituary(delivery, claim, attempted, reason);
                 self.publish_letter(delivery, origin, &obituary).await?;
-                tell_of_death(delivery, &obituary);
+                self.dead_letters.of_delivery(delivery, origin, &obituary);
                 crash_point("letter_published");
                 Ok(Ending::Dead(reason))
             }
@@ -179,24 +180,16 @@ fn request(
 
 /// Only WeChat's word changes consent: a yes uses a counted send, a refusal closes it.
 fn consent_change(claim: &Claim, attempted: &Attempted) -> ConsentChange {
-    let counted = claim.row.consent.is_some_and(|consent| consent.remaining.is_some());
+    let remaining = claim.row.consent.and_then(|consent| consent.remaining);
+    let is_answer = attempted.facts.errcode.is_some();
     match attempted.outcome {
-        Outcome::Sent { .. } if counted => ConsentChange::Used,
-        Outcome::Skipped(
-            SkipReason::Rejected
-            | SkipReason::QuotaUsed
-            | SkipReason::BadOpenid
-            | SkipReason::RefusedAfterUnknown,
-        ) if attempted.facts.errcode.is_some() => ConsentChange::Refused,
+        Outcome::Sent { .. } if remaining.is_some() => ConsentChange::Used,
+        Outcome::Skipped(SkipReason::BadOpenid) if is_answer => ConsentChange::Closed(Closing::BadOpenid),
+        Outcome::Skipped(SkipReason::Rejected | SkipReason::RefusedAfterUnknown) if is_answer => {
+            ConsentChange::Closed(Closing::of_refusal(remaining, claim.row.unknowns))
+        }
         _ => ConsentChange::Nothing,
     }
-}
-
-fn tell_of_death(delivery: &Delivery, obituary: &Obituary) {
-    let event = &delivery.event;
-    let (errcode, field) = (obituary.life.facts.errcode, obituary.life.facts.field.as_deref());
-    tracing::info!(event_id = %event.event_id, app_id = %event.app_id, reason = %obituary.reason, errcode, field,
-        "delivery became a dead letter; see `dlq list`");
 }
 
 fn obituary(delivery: &Delivery, claim: &Claim, attempted: &Attempted, reason: DeadReason) -> Obituary {

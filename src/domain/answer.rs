@@ -11,7 +11,7 @@ use std::time::Duration;
 use super::outcome::AnswerFacts;
 pub use super::pause::PauseReason;
 pub use codes::{ERROR_CODES, ErrorCode, explain};
-pub use errmsg::{MAX_ERRMSG_CHARS, blocked_ip, bounded, field_of, rid_of};
+pub use errmsg::{MAX_ERRMSG_CHARS, blocked_ip, field_of, split as split_errmsg};
 
 /// What came back from `subscribe/send`, as far as the adapter could read it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -19,8 +19,9 @@ pub enum SendAnswer {
     /// HTTP 200 with a readable body.
     Read {
         errcode: i64,
+        /// Bounded, and without the trace id (see [`split_errmsg`]).
         errmsg: String,
-        /// Trace id of the request, where the body has one (see [`rid_of`]).
+        /// Trace id of the request, where the body has one.
         rid: Option<String>,
         /// WeChat's id of the message; often above 2^53, not always there (facts: wechat-api 3.2).
         msgid: Option<u64>,
@@ -67,8 +68,8 @@ impl SendAnswer {
         match self {
             Self::Read { errcode, errmsg, rid, .. } => AnswerFacts {
                 errcode: Some(*errcode),
-                errmsg: Some(bounded(errmsg)),
-                rid: rid.clone().or_else(|| rid_of(errmsg)),
+                errmsg: Some(errmsg.clone()),
+                rid: rid.clone(),
                 field: field_of(errmsg).filter(|_| *errcode == codes::BAD_DATA),
             },
             Self::Http { status, .. } => said(format!("HTTP {status}")),

@@ -71,7 +71,7 @@ pub fn decode(body: &[u8]) -> Result<(Event, Recipient), Malformed> {
         first_seen: expires_at,
         default_ttl: Duration::ZERO,
     };
-    let event = Event::decode(event.as_bytes(), &arrival)?;
+    let event = Event::decode_accepted(event.as_bytes(), &arrival)?;
     Ok((Event { event_id, expires_at, ..event }, recipient))
 }
 

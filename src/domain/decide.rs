@@ -20,8 +20,6 @@ pub struct Situation<'a> {
     pub timeouts: i32,
     /// Some earlier attempt may have reached the user.
     pub unknown_before: bool,
-    /// Does the user's consent count its sends?
-    pub counted: bool,
     /// WeChat's message id, where it gave one.
     pub msgid: Option<u64>,
     /// WeChat's wish: not again before this long.
@@ -64,12 +62,12 @@ fn climb(situation: &Situation<'_>) -> Outcome {
     }
 }
 
-/// 43101 has four causes and one code (facts: wechat-api 3.3); what we know besides tells them apart.
+/// 43101 has four causes and one code (facts: wechat-api 3.3). Used up by our own count is not among them: such a consent is
+/// not sent to. So either the user withdrew it, or an attempt without an answer used it.
 fn reason_of(refusal: Refusal, situation: &Situation<'_>) -> SkipReason {
     match refusal {
         Refusal::BadOpenid => SkipReason::BadOpenid,
         Refusal::NotSubscribed if situation.unknown_before => SkipReason::RefusedAfterUnknown,
-        Refusal::NotSubscribed if situation.counted => SkipReason::QuotaUsed,
         Refusal::NotSubscribed => SkipReason::Rejected,
     }
 }
@@ -91,7 +89,6 @@ mod tests {
             attempts: 1,
             timeouts: 0,
             unknown_before: false,
-            counted: false,
             msgid: None,
             retry_after: None,
             is_the_apps: false,
@@ -140,8 +137,9 @@ mod tests {
     fn a_refusal_says_which_of_its_causes_it_was() {
         let refused = Class::Recipient(Refusal::NotSubscribed);
         assert_eq!(decided(refused, |_| ()), Outcome::Skipped(SkipReason::Rejected));
-        assert_eq!(decided(refused, |s| s.counted = true), Outcome::Skipped(SkipReason::QuotaUsed));
-        let after = decided(refused, |s| (s.counted, s.unknown_before) = (true, true));
+        let after = decided(refused, |s| s.unknown_before = true);
         assert_eq!(after, Outcome::Skipped(SkipReason::RefusedAfterUnknown));
+        let unheard_of = Class::Recipient(Refusal::BadOpenid);
+        assert_eq!(decided(unheard_of, |_| ()), Outcome::Skipped(SkipReason::BadOpenid));
     }
 }

@@ -30,10 +30,8 @@ pub struct Event {
     pub template_id: TemplateId,
     /// Narrows the rules to one customer.
     pub customer_id: Option<CustomerId>,
-    /// Replaces the rules: these business users.
-    pub sys_user_ids: Vec<SysUserId>,
-    /// Replaces the rules: these WeChat users.
-    pub openids: Vec<Openid>,
+    /// Who is asked: the rules, or the event itself.
+    pub audience: Audience,
     /// Page of the mini program that a tap opens.
     pub page: Option<String>,
     /// The `data` object exactly as it goes to WeChat: keys sorted, `{"key":{"value":"text"}}`, raw UTF-8.
@@ -50,6 +48,49 @@ pub struct Event {
     pub expires_at: Timestamp,
     /// The event's own policy for unknown outcomes; `None` leaves it to the configuration.
     pub on_unknown: Option<OnUnknown>,
+}
+
+/// Who says which people an event is for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Audience {
+    /// The event gives no list: the rules decide.
+    Rules,
+    /// The event gives a list, which replaces the rules even where it is empty.
+    Named { sys_user_ids: Vec<SysUserId>, openids: Vec<Openid> },
+}
+
+impl Audience {
+    /// An empty list is a list. A publisher whose own query found nobody must not reach everybody.
+    fn of(sys_user_ids: Option<Vec<SysUserId>>, openids: Option<Vec<Openid>>) -> Self {
+        match (sys_user_ids, openids) {
+            (None, None) => Self::Rules,
+            (sys_user_ids, openids) => Self::Named {
+                sys_user_ids: sys_user_ids.unwrap_or_default(),
+                openids: openids.unwrap_or_default(),
+            },
+        }
+    }
+
+    /// Do the rules say who gets the event?
+    pub const fn is_by_rule(&self) -> bool {
+        matches!(self, Self::Rules)
+    }
+
+    /// The business users that the event names.
+    pub fn sys_user_ids(&self) -> &[SysUserId] {
+        match self {
+            Self::Rules => &[],
+            Self::Named { sys_user_ids, .. } => sys_user_ids,
+        }
+    }
+
+    /// The WeChat users that the event names.
+    pub fn openids(&self) -> &[Openid] {
+        match self {
+            Self::Rules => &[],
+            Self::Named { openids, .. } => openids,
+        }
+    }
 }
 
 /// First 16 bytes of a SHA-256: enough to tell two contents apart, small enough for five million rows.
@@ -79,6 +120,14 @@ impl Arrival<'_> {
 impl Event {
     /// Reads and checks a message body. Unknown fields are tolerated; `null` counts as absent.
     pub fn decode(body: &[u8], arrival: &Arrival<'_>) -> Result<Self, Malformed> {
+        let event = Self::decode_accepted(body, arrival)?;
+        event.can_be_in_time()?;
+        Ok(event)
+    }
+
+    /// The same for an event that was taken in before: what newer releases refuse about an event as a whole must not end a
+    /// delivery that is on its way.
+    pub fn decode_accepted(body: &[u8], arrival: &Arrival<'_>) -> Result<Self, Malformed> {
         let wire = Wire::split(body)?;
         let content = required(wire.data, "data", content::normalised)?;
         let page = optional(wire.page, "page", read::page)?.filter(|page| !page.is_empty());
@@ -91,8 +140,10 @@ impl Event {
             app_id: required(wire.app_id, "app_id", id)?,
             template_id: required(wire.template_id, "template_id", id)?,
             customer_id: optional(wire.customer_id, "customer_id", id)?,
-            sys_user_ids: optional(wire.sys_user_ids, "sys_user_ids", read::ids)?.unwrap_or_default(),
-            openids: optional(wire.openids, "openids", read::ids)?.unwrap_or_default(),
+            audience: Audience::of(
+                optional(wire.sys_user_ids, "sys_user_ids", read::ids)?,
+                optional(wire.openids, "openids", read::ids)?,
+            ),
             content_hash: content::hash(&content, page.as_deref()),
             page,
             data: content,
@@ -103,6 +154,19 @@ impl Event {
             expires_at: expires_at.unwrap_or_else(|| arrival.default_expiry(occurred_at)),
             on_unknown: optional(wire.on_unknown, "on_unknown", read::on_unknown)?,
         })
+    }
+}
+
+impl Event {
+    /// Due only when it is over, it would wait and then be skipped; its publisher would never know.
+    fn can_be_in_time(&self) -> Result<(), Malformed> {
+        match self.deliver_after {
+            Some(due) if due >= self.expires_at => Err(Malformed::at(
+                "deliver_after",
+                format!("is not before the event's end ({}), which `expires_at` sets", self.expires_at),
+            )),
+            _ => Ok(()),
+        }
     }
 }
 

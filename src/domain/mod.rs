@@ -21,3 +21,4 @@ pub mod playbook;
 pub mod protocol;
 pub mod recipient;
 pub mod replay;
+pub mod visible;

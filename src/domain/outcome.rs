@@ -34,7 +34,7 @@ macro_rules! reasons {
 reasons! {
     /// Why nothing was sent although nothing is broken.
     SkipReason {
-        /// No rule names anybody for this event.
+        /// No rule names anybody for this event, or its own list is empty.
         NoRecipients => "no_recipients",
         /// The business user or openid is not bound to the app.
         NotBound => "not_bound",

@@ -88,7 +88,6 @@ pub(super) type Answer = oneshot::Sender<Result<Lookup, LookupError>>;
 pub(super) enum Wish {
     LookUp { app_id: AppId, answer: Answer },
     Rejected { app_id: AppId, generation: i64 },
-    RefreshNow { app_id: AppId },
 }
 
 impl TokenBook {
@@ -128,11 +127,6 @@ impl TokenBook {
         if in_use {
             self.wish(Wish::Rejected { app_id: app_id.clone(), generation }).await;
         }
-    }
-
-    /// Fetches a token now, whatever the present one has left. The stable endpoint may well give the same one.
-    pub async fn refresh_now(&self, app_id: &AppId) {
-        self.wish(Wish::RefreshNow { app_id: app_id.clone() }).await;
     }
 
     async fn wish(&self, wish: Wish) {

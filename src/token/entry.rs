@@ -188,9 +188,8 @@ impl Entry {
     pub(super) fn adopt(&mut self, row: AppRow, now: Instant, timing: &Timing) -> Option<RefreshResult> {
         self.version = row.token_version;
         let Some(stored) = row.token else {
-            self.token = None;
             self.due = now;
-            return None;
+            return self.token.take().map(|_| RefreshResult::Discarded);
         };
         let value = match stored.value {
             Ok(value) => value,

@@ -88,26 +88,31 @@ pub enum RefreshResult {
     Sealed,
     /// WeChat, or the database, could not be asked.
     Away,
+    /// No refresh at all: the token in use is none any more, since WeChat rejects it or its row has none.
+    Discarded,
 }
 
 impl RefreshResult {
-    /// When the token ends, where this result brought one.
+    /// When the app's token ends, by what this result changed about it; `None`: as before.
     pub fn expires_at(self, now: jiff::Timestamp) -> Option<jiff::Timestamp> {
         match self {
             Self::Fetched { expires_in } | Self::Adopted { expires_in } => now.checked_add(expires_in).ok(),
-            Self::Refused | Self::Rejected | Self::Sealed | Self::Away => None,
+            // There is none to use, whatever life WeChat had promised.
+            Self::Rejected | Self::Discarded => Some(now),
+            Self::Refused | Self::Sealed | Self::Away => None,
         }
     }
 
-    /// The word for the metric's `result` label.
-    pub const fn as_str(self) -> &'static str {
+    /// The word for the `result` label of the metric of refreshes; `None` where there was none.
+    pub const fn as_str(self) -> Option<&'static str> {
         match self {
-            Self::Fetched { .. } => "fetched",
-            Self::Adopted { .. } => "adopted",
-            Self::Refused => "refused",
-            Self::Rejected => "rejected",
-            Self::Sealed => "sealed",
-            Self::Away => "away",
+            Self::Fetched { .. } => Some("fetched"),
+            Self::Adopted { .. } => Some("adopted"),
+            Self::Refused => Some("refused"),
+            Self::Rejected => Some("rejected"),
+            Self::Sealed => Some("sealed"),
+            Self::Away => Some("away"),
+            Self::Discarded => None,
         }
     }
 }

@@ -164,11 +164,6 @@ impl Refresher {
         match wish {
             Wish::LookUp { app_id, answer } => self.look_up(app_id, answer),
             Wish::Rejected { app_id, generation } => self.reject(&app_id, generation),
-            Wish::RefreshNow { app_id } => {
-                if let Some(page) = self.entries.get_mut(&app_id) {
-                    page.entry.wake(Instant::now());
-                }
-            }
         }
     }
 
@@ -177,6 +172,7 @@ impl Refresher {
         if page.entry.reject(generation, Instant::now(), &self.timing) {
             warn!(%app_id, generation, "WeChat rejects the access token; fetching another");
             page.publish();
+            (self.hook)(app_id, RefreshResult::Discarded);
         }
     }
 

@@ -8,8 +8,9 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::access_token::percent_encoded;
-use super::send::{integer, split_errmsg};
+use super::send::integer;
 use super::{Client, RequestError};
+use crate::domain::answer::split_errmsg;
 use crate::domain::app::TokenApi;
 use crate::domain::ids::AppId;
 

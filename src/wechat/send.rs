@@ -5,11 +5,8 @@ use serde_json::Value;
 use serde_json::value::RawValue;
 
 use super::{AccessToken, Client, RequestError};
-use crate::domain::answer::SendAnswer;
+use crate::domain::answer::{SendAnswer, split_errmsg};
 use crate::domain::ids::{Openid, TemplateId};
-
-/// Longest text of WeChat's that is kept; its own are under 200 characters.
-pub(super) const MAX_ERRMSG_CHARS: usize = 300;
 
 /// One subscribe message, borrowed from its event.
 #[derive(Debug, Clone, Copy)]
@@ -106,16 +103,6 @@ pub(super) fn integer(value: &Value) -> Option<i64> {
 
 fn unsigned(value: &Value) -> Option<u64> {
     value.as_u64().or_else(|| value.as_str()?.trim().parse().ok())
-}
-
-/// Parts WeChat's text from the request id at its end (`… rid: 5f3a…`), and cuts what is too long.
-pub(super) fn split_errmsg(text: &str) -> (String, Option<String>) {
-    let (errmsg, rid) = match text.rsplit_once("rid:") {
-        Some((errmsg, rid)) => (errmsg, rid.split_whitespace().next()),
-        None => (text, None),
-    };
-    let errmsg = errmsg.trim().trim_end_matches(',').chars().take(MAX_ERRMSG_CHARS).collect();
-    (errmsg, rid.map(|rid| rid.chars().take(MAX_ERRMSG_CHARS).collect()))
 }
 
 #[cfg(test)]

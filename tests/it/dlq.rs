@@ -3,4 +3,5 @@
 mod archived;
 mod browsed;
 mod closed;
+mod logged;
 mod many;

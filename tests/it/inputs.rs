@@ -78,6 +78,11 @@ fn mistakes() -> Vec<(Vec<u8>, Option<&'static str>, &'static str)> {
         (with("data", json!(["¥100.00"])), Some("data"), "must be an object, not a list"),
         (with("data", json!({"thing1": {"value": [1]}})), Some("data.thing1.value"), "not a list"),
         (with("openids", json!(["o-1", 2])), Some("openids[1]"), "must be a string"),
+        (
+            with("deliver_after", json!("9999-12-31T23:59:59Z")),
+            Some("deliver_after"),
+            "is not before the event's end",
+        ),
         (with("expires_at", json!("tomorrow")), Some("expires_at"), "is not a time"),
         (with("on_unknown", json!("panic")), Some("on_unknown"), "must be one of resend, park"),
         (with("event_id", json!("pay\0 1")), Some("event_id"), "contains a control character"),

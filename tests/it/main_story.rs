@@ -51,6 +51,42 @@ async fn everybody_who_gets_nothing_is_in_the_ledger_with_a_reason() {
 }
 
 #[tokio::test]
+async fn an_empty_list_of_recipients_reaches_nobody() {
+    let world = World::new().await;
+    world.user("zhangsan", "o-zhang").await;
+    world.user("lisi", "o-li").await;
+    world.rule(&["zhangsan", "lisi"]).await;
+    let _daemon = world.daemon().await;
+
+    world
+        .publish_all([
+            event("no-users").with("sys_user_ids", json!([])),
+            event("no-openids").with("openids", json!([])).with("sys_user_ids", json!(null)),
+            event("only-li").with("sys_user_ids", json!([])).with("openids", json!(["o-li"])),
+            event("rules").with("sys_user_ids", json!(null)).with("openids", json!(null)),
+        ])
+        .await;
+
+    world.all_ended(5).await;
+    let ends: Vec<_> = world
+        .ledger()
+        .await
+        .into_iter()
+        .map(|row| (row.event_id.clone(), row.recipient.clone(), row.end()))
+        .collect();
+    let expected = [
+        ("no-openids", "", "skipped:no_recipients"),
+        ("no-users", "", "skipped:no_recipients"),
+        ("only-li", "o-li", "sent"),
+        ("rules", "o-li", "sent"),
+        ("rules", "o-zhang", "sent"),
+    ];
+    assert_eq!(ends, expected.map(|(event, who, end)| (event.to_owned(), who.to_owned(), end.to_owned())));
+    let why = world.cli(&["deliveries", "why", "no-users"]).await;
+    assert!(why.contains("empty list"), "{why}");
+}
+
+#[tokio::test]
 async fn consent_is_counted_down_and_closed_when_wechat_refuses() {
     let world = World::new().await;
     world.user_with("once", "o-once", &json!({"status": "accept", "remaining": 1})).await;
@@ -72,8 +108,107 @@ async fn consent_is_counted_down_and_closed_when_wechat_refuses() {
     world.publish(event("refused-1").to(&["closed"])).await;
     assert_eq!(world.ended("refused-1").await.end(), "skipped:rejected");
     world.publish(event("refused-2").to(&["closed"])).await;
-    assert_eq!(world.ended("refused-2").await.end(), "skipped:quota_used");
+    assert_eq!(world.ended("refused-2").await.end(), "skipped:rejected");
     assert_eq!(world.wechat.send_requests().await, 2, "a closed consent was tried again");
+}
+
+/// Whoever reads the ledger must see a refusal as one, an unknown openid as one, and neither as a used-up quota.
+#[tokio::test]
+async fn a_closed_consent_says_for_ever_after_why_it_was_closed() {
+    let world = World::new().await;
+    world.user_with("refuser", "o-refuser", &json!({"status": "accept", "remaining": 3})).await;
+    world.user_with("stranger", "o-stranger", &json!({"status": "accept", "remaining": 3})).await;
+    world.user_with("used", "o-used", &json!({"status": "accept", "remaining": 1})).await;
+    for (openid, errcode) in [("o-refuser", 43101), ("o-stranger", 40003)] {
+        let selector = json!({"path": "send", "openid": openid});
+        world.wechat.fault(json!({"match": selector, "action": {"errcode": errcode}})).await;
+    }
+    // The first request's answer never comes, and the second one is refused: the first has used the last send.
+    let selector = json!({"path": "send", "openid": "o-used"});
+    world.wechat.fault(json!({"match": selector, "times": 1, "action": "hang"})).await;
+    world.wechat.fault(json!({"match": selector, "times": 1, "action": {"errcode": 43101}})).await;
+    let _daemon = world.daemon().await;
+
+    let ends = [("refuser", "rejected"), ("stranger", "bad_openid"), ("used", "refused_after_unknown")];
+    for (user, reason) in ends {
+        world.publish(event(&format!("{user}-1")).to(&[user])).await;
+        assert_eq!(world.ended(&format!("{user}-1")).await.end(), format!("skipped:{reason}"));
+    }
+    world.wechat.heal().await;
+    for (user, reason) in [("refuser", "rejected"), ("stranger", "bad_openid"), ("used", "quota_used")] {
+        world.publish(event(&format!("{user}-2")).to(&[user])).await;
+        assert_eq!(world.ended(&format!("{user}-2")).await.end(), format!("skipped:{reason}"));
+    }
+    let why = world.cli(&["deliveries", "why", "refuser-2"]).await;
+    assert!(why.contains("had said no") && !why.contains("used up"), "{why}");
+}
+
+#[tokio::test]
+async fn a_user_who_is_switched_off_while_waiting_is_disabled() {
+    let world = World::new().await;
+    world.user("zhangsan", "o-zhang").await;
+    let _daemon = world.daemon().await;
+    let soon = jiff::Timestamp::now() + std::time::Duration::from_secs(2);
+    world.publish(event("later").to(&["zhangsan"]).with("deliver_after", soon.to_string())).await;
+    world.row_when("later", "planned", |row| row.status == "planned").await;
+    world.db.execute("UPDATE t_wechat_user SET status = 0", &[]).await.unwrap();
+    assert_eq!(world.ended("later").await.end(), "skipped:disabled");
+    assert_eq!(world.wechat.send_requests().await, 0);
+}
+
+#[tokio::test]
+async fn the_end_of_time_is_a_time_to_expire_at() {
+    let world = World::new().await;
+    world.user("zhangsan", "o-zhang").await;
+    let _daemon = world.daemon().await;
+    let never = "9999-12-31T23:59:59Z";
+    world
+        .publish_all([
+            event("now").to(&["zhangsan"]).with("expires_at", never),
+            event("far")
+                .to(&["zhangsan"])
+                .with("deliver_after", "9999-12-30T00:00:00Z")
+                .with("expires_at", never),
+        ])
+        .await;
+    assert_eq!(world.ended("now").await.end(), "sent");
+    world.row_when("far", "planned", |row| row.status == "planned").await;
+}
+
+/// Anybody who may publish can set any header.
+#[tokio::test]
+async fn headers_of_ours_on_a_publisher_s_event_mean_nothing() {
+    let world = World::new().await;
+    world.user("zhangsan", "o-zhang").await;
+    let daemon = world.daemon().await;
+    let forged = std::collections::BTreeMap::from([
+        ("x-wn-even-expired", "true"),
+        ("x-wn-due", "4000000000000"),
+        ("x-wn-replay", "7"),
+        ("x-wn-version", "1"),
+        ("x-wn-turn", "5"),
+    ]);
+    let body = |event: crate::support::EventBody| vec![event.0.to_string().into_bytes()];
+    let old = |id: &str| event(id).to(&["zhangsan"]).with("expires_at", "2020-01-01T00:00:00Z");
+    world.publish_raw(body(event("fresh").to(&["zhangsan"])), &forged).await;
+    world.publish_raw(body(old("old")), &forged).await;
+    let row = world.ended("fresh").await;
+    assert_eq!((row.end().as_str(), row.turn), ("sent", 0));
+    assert_eq!(world.ended("old").await.end(), "skipped:expired");
+
+    // Nor by way of the lane, where our own replays come from.
+    world.cli(&["app", "pause", crate::support::APP, "--why", "story"]).await;
+    let paused =
+        format!(r#"wechat_notifier_app_paused{{app_id="{}",reason="by_hand"}}"#, crate::support::APP);
+    crate::support::eventually("the pause", async || (daemon.metric(&paused).await == 1.0).then_some(()))
+        .await;
+    world.publish_raw(body(old("laned")), &forged).await;
+    let lane = format!("lane.{}", crate::support::APP);
+    crate::support::eventually("the lane", async || (world.depth(&lane).await == Some(1)).then_some(()))
+        .await;
+    world.cli(&["app", "resume", crate::support::APP]).await;
+    assert_eq!(world.ended("laned").await.end(), "skipped:expired");
+    assert_eq!(world.wechat.got("o-zhang").await, 1);
 }
 
 #[tokio::test]

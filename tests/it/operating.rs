@@ -157,6 +157,28 @@ async fn why_tells_each_of_these_stories_without_naming_anybody_whole() {
     }
 }
 
+/// A dashboard must not promise two hours of a token that WeChat does not take.
+#[tokio::test]
+async fn a_rejected_token_has_no_time_left() {
+    let world = World::new().await;
+    world.user("zhangsan", "o-zhang").await;
+    let daemon = world.daemon().await;
+    world.publish(event("fine").to(&["zhangsan"])).await;
+    world.ended("fine").await;
+    let left = format!(r#"wechat_notifier_token_expires_seconds{{app_id="{APP}"}}"#);
+    assert!(daemon.metric(&left).await > 0.0);
+
+    world.wechat.fault(json!({ "match": { "path": "send" }, "action": { "errcode": 40001 } })).await;
+    world.publish(event("refused").to(&["zhangsan"])).await;
+    let paused = format!(r#"wechat_notifier_app_paused{{app_id="{APP}",reason="token_rejected"}}"#);
+    eventually("the app to be paused", async || (daemon.metric(&paused).await == 1.0).then_some(())).await;
+    assert!(daemon.metric(&left).await <= 0.0);
+
+    world.wechat.heal().await;
+    assert_eq!(world.ended("refused").await.end(), "sent");
+    eventually("a token with time left", async || (daemon.metric(&left).await > 0.0).then_some(())).await;
+}
+
 const APP_SECRET: &str = "5ecre7-0f-7he-app-5ecre7-0f-7he-";
 const SESSION_KEY: &str = "tiihtNczf5v6AKRyjwEUhQ==";
 

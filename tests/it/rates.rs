@@ -206,6 +206,27 @@ async fn a_stop_gives_unspent_quota_back_and_a_crash_never_invents_any() {
 }
 
 #[tokio::test]
+async fn quota_in_hand_outlives_a_database_that_refuses_to_take_it_back() {
+    let world = World::new().await;
+    world.crowd(2).await;
+    // A tenth of it, and one, are taken at once: three.
+    world.limit("--daily-quota", "20").await;
+    let daemon = world.daemon().await;
+    world.publish(event("e-1").to(&["user-1"])).await;
+    world.ends_when("sent", 1).await;
+    assert_eq!(world.usual_app().await["quota_used"], 3);
+
+    world.sql("ALTER TABLE t_wechat_quota ADD CONSTRAINT refused CHECK (used > 2)").await;
+    world.limit("--daily-quota", "30").await;
+    world.publish(event("e-2").to(&["user-2"])).await;
+    daemon.says(&["cannot ask how much of the day's quota is left"]).await;
+    world.sql("ALTER TABLE t_wechat_quota DROP CONSTRAINT refused").await;
+    world.ends_when("sent", 2).await;
+    stop(daemon).await;
+    assert_eq!(world.usual_app().await["quota_used"], 2, "permits were lost on the way");
+}
+
+#[tokio::test]
 async fn yesterdays_use_does_not_count_today() {
     let world = World::new().await;
     world.crowd(20).await;

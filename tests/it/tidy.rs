@@ -14,7 +14,10 @@ use std::sync::LazyLock;
 
 use imports::{strays, upward_imports};
 use sizes::{long_files, long_functions};
-use source::{SIMULATOR, Source, TextFile, sources, text_files, words};
+use source::{SIMULATOR, Source, TextFile, daemon, sources, text_files, words};
+
+/// The one writes what commands say, the other the log.
+const MAY_PRINT: &[&str] = &["src/cli/output.rs", "src/telemetry.rs"];
 
 const SQL: &[&str] = &["SELECT ", "INSERT INTO ", "UPDATE t_", "DELETE FROM "];
 
@@ -73,6 +76,14 @@ fn functions_fit_a_screen() {
 #[test]
 fn nothing_unwraps_outside_tests() {
     expect_none(unwraps(&SOURCES), "Handle it, or say with `expect` why it cannot happen.");
+}
+
+#[test]
+fn what_is_printed_goes_through_one_place() {
+    expect_none(
+        prints(&SOURCES),
+        "Use `line`, `lines`, `note!` or `Format` of src/cli/output.rs: there nothing can act on a terminal.",
+    );
 }
 
 #[test]
@@ -136,6 +147,22 @@ fn unwraps(sources: &[Source]) -> Vec<String> {
     for source in sources {
         for (at, _) in source.code.match_indices(".unwrap()") {
             findings.push(format!("{}:{}: bare unwrap", source.path, source.line(at)));
+        }
+    }
+    findings
+}
+
+/// Who writes to a terminal but the two that make text safe for it.
+fn prints(sources: &[Source]) -> Vec<String> {
+    let by_macro = ["println", "eprintln", "print", "eprint", "dbg"].map(|name| (name, '!'));
+    let by_handle = ["stdout", "stderr"].map(|name| (name, '('));
+    let mut findings = Vec::new();
+    for source in daemon(sources).filter(|source| !MAY_PRINT.contains(&source.path.as_str())) {
+        for (printer, sign) in by_macro.into_iter().chain(by_handle) {
+            let called = |at: &usize| source.code[at + printer.len()..].starts_with(sign);
+            for at in words(&source.code, printer).filter(called) {
+                findings.push(format!("{}:{}: `{printer}`", source.path, source.line(at)));
+            }
         }
     }
     findings

@@ -4,7 +4,7 @@ use anyhow::Result;
 use clap::Args;
 use serde::Serialize;
 
-use crate::cli::output::{Format, or_dash, time};
+use crate::cli::output::{Format, Text, or_dash, time};
 use crate::cli::pauses::{distinct, in_short};
 use crate::cli::{Exit, database};
 use crate::config::Config;
@@ -45,33 +45,33 @@ impl List {
             "changed",
         ];
         self.format.list(&apps, header, |Listed { app, pauses }| {
+            let secret = match (app.has_secret, app.secret_sealed) {
+                (false, _) => "MISSING",
+                (true, true) => "sealed",
+                (true, false) => "plain",
+            };
             [
-                app.app_id.clone(),
-                or_dash(app.app_name.as_ref()),
-                app.company_no.clone().unwrap_or_else(|| "any".to_owned()),
-                (if app.active { "on" } else { "off" }).to_owned(),
-                paused(pauses),
-                (match (app.has_secret, app.secret_sealed) {
-                    (false, _) => "MISSING",
-                    (true, true) => "sealed",
-                    (true, false) => "plain",
-                })
-                .to_owned(),
-                app.token_api.clone(),
-                or_dash(app.rate_per_second),
-                used_of_quota(app),
-                time(app.update_time),
+                app.app_id.clone().into(),
+                or_dash(app.app_name.as_ref()).into(),
+                app.company_no.clone().unwrap_or_else(|| "any".to_owned()).into(),
+                (if app.active { "on" } else { "off" }).to_owned().into(),
+                Text::from(paused(pauses)),
+                secret.to_owned().into(),
+                app.token_api.clone().into(),
+                or_dash(app.rate_per_second).into(),
+                used_of_quota(app).into(),
+                time(app.update_time).into(),
             ]
         })?;
         Ok(Exit::Done)
     }
 }
 
-fn paused(pauses: &[Found]) -> String {
+fn paused(pauses: &[Found]) -> Vec<String> {
     if pauses.is_empty() {
-        return "-".to_owned();
+        return vec!["-".to_owned()];
     }
-    distinct(pauses).into_iter().map(in_short).collect::<Vec<_>>().join("\n")
+    distinct(pauses).into_iter().map(in_short).collect()
 }
 
 fn used_of_quota(app: &apps::App) -> String {

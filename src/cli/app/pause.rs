@@ -4,7 +4,7 @@ use anyhow::Result;
 use clap::Args;
 
 use crate::cli::operator::operator;
-use crate::cli::output::line;
+use crate::cli::output::{line, note};
 use crate::cli::{Exit, database};
 use crate::config::Config;
 use crate::db::pauses::{self, Resumed};
@@ -51,7 +51,7 @@ impl What {
     }
 
     fn unknown_app(&self) -> Exit {
-        eprintln!("no app {} is registered; `app list` shows those that are", self.app_id);
+        note!("no app {} is registered; `app list` shows those that are", self.app_id);
         Exit::FoundNothing
     }
 }
@@ -88,7 +88,7 @@ impl Resume {
         if !apps::list(db).await?.iter().any(|app| app.app_id == self.what.app_id.as_str()) {
             return Ok(self.what.unknown_app());
         }
-        eprintln!("{} is not paused; `app list` shows what is", self.what.name());
+        note!("{} is not paused; `app list` shows what is", self.what.name());
         Ok(Exit::FoundNothing)
     }
 }

@@ -11,7 +11,7 @@ use serde_json::json;
 use crate::amqp::{Broker, Topology};
 use crate::cli::confirm::Confirming;
 use crate::cli::operator::operator;
-use crate::cli::output::Format;
+use crate::cli::output::{Format, note};
 use crate::cli::{Exit, database, span};
 use crate::clock;
 use crate::config::Config;
@@ -68,14 +68,14 @@ impl Close {
         };
         let found = letters::stranded(&db, &choice).await?;
         if found.is_empty() {
-            eprintln!("no such unfinished delivery has stood still for {} s", unmoved_for.as_secs());
+            note!("no such unfinished delivery has stood still for {} s", unmoved_for.as_secs());
             return Ok(Exit::FoundNothing);
         }
         lanes_are_empty(config, &found).await?;
         let found = self.with_letters(found, config)?;
         let question = format!("Give up {} deliveries as stranded?", found.len());
         if found.len() > 1 && !self.confirming.confirm(&question)? {
-            eprintln!("left as they are");
+            note!("left as they are");
             return Ok(Exit::Failed);
         }
         let closed = letters::close_stranded(&db, &found, choice.unmoved_for_s).await?;

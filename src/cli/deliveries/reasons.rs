@@ -14,7 +14,9 @@ pub fn meaning(reason: &str) -> &'static str {
 
 fn meaning_of_skip(reason: SkipReason) -> &'static str {
     match reason {
-        SkipReason::NoRecipients => "no rule named anybody for this company, app, template and customer",
+        SkipReason::NoRecipients => {
+            "no rule named anybody for this company, app, template and customer, or the event gave an empty list"
+        }
         SkipReason::NotBound => "no WeChat user of the app was bound to this name",
         SkipReason::Disabled => "the user's row was switched off",
         SkipReason::AppDisabled => "the app was switched off",

@@ -148,11 +148,31 @@ fn named_by(delivery: &Delivery, rules: &[Rule]) -> String {
     let naming = rules.iter().filter(|rule| {
         names(&rule.sys_user_ids, &delivery.sys_user_id) || names(&rule.openids, &delivery.openid)
     });
-    let ids: Vec<String> = naming.map(|rule| rule.id.to_string()).collect();
-    if ids.is_empty() {
-        "no rule names him now, so the event did, or the rule is gone".to_owned()
+    let each: Vec<String> = naming.map(|rule| as_it_is_now(rule, delivery)).collect();
+    if each.is_empty() {
+        return "no current rule matches this user: the event named them itself, or the rule has changed"
+            .to_owned();
+    }
+    // The ledger does not keep how a recipient was found, and an event can name whom a rule names too.
+    format!("named by {} now, unless the event named its recipients itself", each.join(", "))
+}
+
+/// A rule, with whatever speaks against its having named somebody for a delivery that is older than now.
+fn as_it_is_now(rule: &Rule, delivery: &Delivery) -> String {
+    let mut doubts = Vec::new();
+    if !rule.active {
+        doubts.push("switched off".to_owned());
+    }
+    if let Some(customer) = rule.customer_id.as_deref().filter(|id| !id.is_empty()) {
+        doubts.push(format!("only for customer {customer}"));
+    }
+    if rule.update_time > delivery.created_at {
+        doubts.push("changed after this delivery was planned".to_owned());
+    }
+    if doubts.is_empty() {
+        format!("rule {}", rule.id)
     } else {
-        format!("named by rule {}", ids.join(", "))
+        format!("rule {} ({})", rule.id, doubts.join(", "))
     }
 }
 

@@ -8,7 +8,7 @@ use serde_json::json;
 
 use super::telling::{Chapter, heading};
 use super::{absent, mask};
-use crate::cli::output::{Format, Masking};
+use crate::cli::output::{Format, Masking, note};
 use crate::cli::{Exit, database};
 use crate::config::Config;
 use crate::db::letters;
@@ -55,7 +55,7 @@ impl Why {
     }
 
     async fn nothing_known(&self, db: &Database) -> Result<Exit> {
-        eprintln!(
+        note!(
             "nothing is known of event {}: it was not taken in yet, or it is older than the ledger reaches",
             self.event
         );
@@ -63,7 +63,7 @@ impl Why {
         let apps: BTreeSet<_> =
             paused.iter().filter(|pause| pause.template_id.is_none()).map(|pause| &pause.app_id).collect();
         for app_id in apps {
-            eprintln!("app {app_id} is paused: the event may wait in its lane; `app list` says why");
+            note!("app {app_id} is paused: the event may wait in its lane; `app list` says why");
         }
         Ok(Exit::FoundNothing)
     }
@@ -124,7 +124,7 @@ impl Why {
         letters.iter_mut().for_each(|letter| crate::cli::dlq::mask(self.masking, letter));
         let story = json!({ "event_id": self.event, "deliveries": deliveries, "letters": letters,
                             "pauses": pauses, "story": sentences });
-        self.format.one(&story, |_| sentences.join("\n"))
+        self.format.one(&story, |_| sentences.clone())
     }
 }
 

@@ -10,7 +10,7 @@ use clap::Args;
 use serde_json::Value;
 
 use super::{Which, body, letters_in_words, mask};
-use crate::cli::output::Masking;
+use crate::cli::output::{Masking, json_text, note, pipe};
 use crate::cli::{Exit, database};
 use crate::config::Config;
 use crate::db::letters::{self, Whole};
@@ -46,7 +46,7 @@ impl Export {
             let Some(last) = page.last() else { break };
             after = last.found.id;
             for letter in page {
-                match writeln!(to, "{}", self.line(letter)?) {
+                match writeln!(to, "{}", json_text(&self.line(letter)?.to_string())) {
                     // A reader who has seen enough (`| head`) is no fault of ours.
                     Err(error) if error.kind() == ErrorKind::BrokenPipe => return Ok(Exit::Done),
                     written => written?,
@@ -56,7 +56,7 @@ impl Export {
         }
         to.flush()
             .or_else(|error| if error.kind() == ErrorKind::BrokenPipe { Ok(()) } else { Err(error) })?;
-        eprintln!("exported {}", letters_in_words(count));
+        note!("exported {}", letters_in_words(count));
         Ok(if count == 0 { Exit::FoundNothing } else { Exit::Done })
     }
 
@@ -75,7 +75,7 @@ impl Export {
 
 /// Never over an old file, and for nobody else's eyes: letters name people.
 fn open(path: Option<&Path>) -> Result<Box<dyn Write>> {
-    let Some(path) = path else { return Ok(Box::new(BufWriter::new(std::io::stdout()))) };
+    let Some(path) = path else { return Ok(Box::new(BufWriter::new(pipe()))) };
     let file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path);
     Ok(Box::new(BufWriter::new(file.with_context(|| format!("cannot make {}", path.display()))?)))
 }

@@ -8,7 +8,7 @@ use serde::Serialize;
 
 use super::Which;
 use super::plays::{Advice, advice};
-use crate::cli::output::{Format, line, or_dash, time};
+use crate::cli::output::{Format, lines, or_dash, time};
 use crate::cli::{Exit, database};
 use crate::config::Config;
 use crate::db::letters::{self, Group};
@@ -87,7 +87,7 @@ fn tell_what_to_do(groups: &[Told]) -> Result<()> {
     let mut said: Vec<&Advice> = Vec::new();
     for advice in groups.iter().filter_map(|told| told.playbook.as_ref()) {
         if !said.contains(&advice) {
-            line(&format!("\n{}", advice.text()))?;
+            lines([vec![String::new()], advice.lines()].concat())?;
             said.push(advice);
         }
     }

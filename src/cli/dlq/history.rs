@@ -8,7 +8,7 @@ use jiff::Timestamp;
 use serde::Serialize;
 use serde_json::json;
 
-use crate::cli::output::{Format, Masking, or_dash, time};
+use crate::cli::output::{Format, Masking, note, or_dash, time};
 use crate::cli::{Exit, database};
 use crate::config::Config;
 use crate::db::letters::{self, Closed};
@@ -52,7 +52,7 @@ impl History {
             return Ok(Exit::Done);
         };
         let Some(account) = replay::account(&db, id).await? else {
-            eprintln!("there is no replay {id}");
+            note!("there is no replay {id}");
             return Ok(Exit::FoundNothing);
         };
         let mut fates = replay::fates(&db, id, self.after, self.limit).await?;
@@ -114,8 +114,9 @@ fn outcomes(account: &Account) -> String {
     counted.collect::<Vec<_>>().join(", ")
 }
 
-fn as_text(account: &Account, fates: &[Fate]) -> String {
-    let mut lines = vec![super::replay::account(account), format!("filter: {}", account.filter)];
+fn as_text(account: &Account, fates: &[Fate]) -> Vec<String> {
+    let mut lines = super::replay::account(account);
+    lines.push(format!("filter: {}", account.filter));
     for fate in fates {
         let reason = fate.reason.as_ref().map(|reason| format!(" ({reason})")).unwrap_or_default();
         let later = fate.later_letter.map(|later| format!(", letter {later}")).unwrap_or_default();
@@ -124,5 +125,5 @@ fn as_text(account: &Account, fates: &[Fate]) -> String {
         lines
             .push(format!("letter {}: {event} to {recipient}: {}{reason}{later}", fate.letter, fate.outcome));
     }
-    lines.join("\n")
+    lines
 }

@@ -4,7 +4,7 @@ use anyhow::Result;
 use clap::Args;
 
 use super::{Which, mask};
-use crate::cli::output::{Format, Masking, or_dash, time};
+use crate::cli::output::{Format, Masking, note, or_dash, time};
 use crate::cli::{Exit, database};
 use crate::config::Config;
 use crate::db::letters;
@@ -48,7 +48,7 @@ impl List {
             ]
         })?;
         if let Some(last) = found.last().filter(|_| found.len() as i64 == self.limit) {
-            eprintln!("there may be more: --after {} shows the next page", last.id);
+            note!("there may be more: --after {} shows the next page", last.id);
         }
         Ok(Exit::Done)
     }

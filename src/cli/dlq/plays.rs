@@ -31,8 +31,13 @@ pub fn advice(reason: &str, class: Option<&str>) -> Option<Advice> {
 
 impl Advice {
     /// A few lines for people.
-    pub fn text(&self) -> String {
+    pub fn lines(&self) -> Vec<String> {
         let Self { reason, cause, who, action, see } = self;
-        format!("{reason}: {cause}\n  who mends it:  {who}\n  safe to do:    {action}\n  see {see}")
+        vec![
+            format!("{reason}: {cause}"),
+            format!("  who mends it:  {who}"),
+            format!("  safe to do:    {action}"),
+            format!("  see {see}"),
+        ]
     }
 }

@@ -8,7 +8,7 @@ use serde_json::json;
 use super::{Which, letters_in_words};
 use crate::cli::confirm::Confirming;
 use crate::cli::operator::operator;
-use crate::cli::output::{Format, time};
+use crate::cli::output::{Format, note, time};
 use crate::cli::{Exit, database, span};
 use crate::config::Config;
 use crate::db::letters::{self, Act, Closing, Filter};
@@ -38,7 +38,7 @@ impl Purge {
     pub async fn execute(self, config: &Config) -> Result<Exit> {
         let asked = self.which.filter();
         if asked == Filter::default() {
-            eprintln!("say which letters, e.g. --state resolved: age alone is not enough");
+            note!("say which letters, e.g. --state resolved: age alone is not enough");
             return Ok(Exit::Usage);
         }
         let until = asked.until.map_or(self.older_than, |until| until.min(self.older_than));
@@ -46,12 +46,12 @@ impl Purge {
         let db = database(config)?;
         let (count, cut_off) = letters::count(&db, Closing::Purge, &filter).await?;
         if count == 0 {
-            eprintln!("there are no such letters to purge; open ones need --state open");
+            note!("there are no such letters to purge; open ones need --state open");
             return Ok(Exit::FoundNothing);
         }
         let question = format!("Purge {} archived before {} for good?", letters_in_words(count), time(until));
         if !self.confirming.confirm(&question)? {
-            eprintln!("left as they are");
+            note!("left as they are");
             return Ok(Exit::Failed);
         }
         let act = Act { closing: Closing::Purge, operator: operator(), why: self.why, filter, cut_off };

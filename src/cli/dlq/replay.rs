@@ -15,7 +15,7 @@ pub use self::telling::account;
 use super::filter::Which;
 use crate::amqp::{Broker, Topology};
 use crate::cli::confirm::Confirming;
-use crate::cli::output::Format;
+use crate::cli::output::{Format, aside, note};
 use crate::cli::{Exit, database};
 use crate::config::Config;
 use crate::db::Database;
@@ -88,7 +88,7 @@ impl Replay {
             return Ok(if survey.going == 0 { Exit::FoundNothing } else { Exit::Done });
         }
         if survey.going == 0 {
-            eprintln!("{}", telling::survey(&survey));
+            aside(telling::survey(&survey));
             return Ok(Exit::FoundNothing);
         }
         if let Some(exit) = asked::confirmed(&survey, &order, self.confirming)? {
@@ -98,9 +98,11 @@ impl Replay {
         let broker = connect(config).await?;
         let fixed = replay::fix_set(db, &order).await?;
         crash_point("replay_set_fixed");
-        eprintln!(
+        note!(
             "replay {}: {} letters; --resume {} goes on if this is killed",
-            fixed.id, fixed.letters, fixed.id
+            fixed.id,
+            fixed.letters,
+            fixed.id
         );
         self.work(db, broker, terms, fixed.id).await
     }
@@ -108,7 +110,7 @@ impl Replay {
     async fn resume(&self, config: &Config, db: &Database, id: i64) -> Result<Exit> {
         let Some(standing) = replay::standing(db, id).await? else { return Ok(unheard_of(id)) };
         if !standing.state.is_unfinished() {
-            eprintln!("replay {id} is {}", standing.state.as_str());
+            note!("replay {id} is {}", standing.state.as_str());
             return self.tell(db, id).await;
         }
         self.work(db, connect(config).await?, terms(config), id).await
@@ -135,7 +137,7 @@ impl Replay {
         }
         let moved = replay::move_on(db, id, to, None).await?;
         if !moved {
-            eprintln!("replay {id} does not run; nothing was changed");
+            note!("replay {id} does not run; nothing was changed");
         }
         self.tell(db, id).await?;
         Ok(if moved { Exit::Done } else { Exit::Failed })
@@ -174,6 +176,6 @@ fn terms(config: &Config) -> Terms {
 }
 
 fn unheard_of(id: i64) -> Exit {
-    eprintln!("there is no replay {id}");
+    note!("there is no replay {id}");
     Exit::FoundNothing
 }

@@ -7,7 +7,7 @@ use serde_json::json;
 use super::{Which, letters_in_words};
 use crate::cli::confirm::Confirming;
 use crate::cli::operator::operator;
-use crate::cli::output::Format;
+use crate::cli::output::{Format, note};
 use crate::cli::{Exit, database};
 use crate::config::Config;
 use crate::db::letters::{self, Act, Closing};
@@ -34,21 +34,21 @@ impl Resolve {
     pub async fn execute(self, config: &Config) -> Result<Exit> {
         let filter = self.which.filter();
         if !filter.narrows() {
-            eprintln!("say which letters: --id, --group, --reason or any other of the filters");
+            note!("say which letters: --id, --group, --reason or any other of the filters");
             return Ok(Exit::Usage);
         }
         if filter.state.as_deref().is_some_and(|state| state != State::Open.as_str()) {
-            eprintln!("only open letters can be resolved");
+            note!("only open letters can be resolved");
             return Ok(Exit::Usage);
         }
         let db = database(config)?;
         let (count, cut_off) = letters::count(&db, Closing::Resolve, &filter).await?;
         if count == 0 {
-            eprintln!("there are no such open letters");
+            note!("there are no such open letters");
             return Ok(Exit::FoundNothing);
         }
         if count > 1 && !self.confirming.confirm(&format!("Resolve {}?", letters_in_words(count)))? {
-            eprintln!("left as they are");
+            note!("left as they are");
             return Ok(Exit::Failed);
         }
         let act =

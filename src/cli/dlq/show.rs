@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use super::plays::{Advice, advice};
 use super::{body, mask};
 use crate::cli::deliveries::{Chapter, mask as mask_delivery, of_letter};
-use crate::cli::output::{Format, Masking, time};
+use crate::cli::output::{Format, Masking, Text, note, time};
 use crate::cli::{Exit, database};
 use crate::config::Config;
 use crate::db::Database;
@@ -29,7 +29,7 @@ impl Show {
     pub async fn execute(self, config: &Config) -> Result<Exit> {
         let db = database(config)?;
         let Some(letter) = letters::show(&db, self.id).await? else {
-            eprintln!("there is no letter {}", self.id);
+            note!("there is no letter {}", self.id);
             return Ok(Exit::FoundNothing);
         };
         let story = Story::of(&db, letter).await?;
@@ -84,20 +84,21 @@ impl Story {
         Ok(value)
     }
 
-    fn text(&self, masking: Masking) -> String {
+    fn text(&self, masking: Masking) -> Vec<String> {
         let mut found = self.letter.found.clone();
         mask(masking, &mut found);
-        let mut parts = vec![fields(&json!(found)), self.ledger(masking)];
-        parts.extend(self.done.iter().map(deed));
-        parts.extend(self.advice.as_ref().map(|advice| format!("\nWhat to do\n{}", advice.text())));
+        let mut lines = fields(&json!(found));
+        lines.extend(self.ledger(masking));
+        lines.extend(self.done.iter().map(deed));
+        lines.extend(self.advice.iter().flat_map(|advice| section("What to do", advice.lines())));
         if masking.is_off() {
-            parts.push(format!("\nHeaders\n{:#}", self.letter.headers));
+            lines.extend(section("Headers", Text::laid_out(&format!("{:#}", self.letter.headers))));
         }
-        parts.push(format!("\nBody ({} bytes)\n{}", self.letter.body.len(), self.body(masking)));
-        parts.join("\n")
+        lines.extend(section(&format!("Body ({} bytes)", self.letter.body.len()), self.body(masking)));
+        lines
     }
 
-    fn ledger(&self, masking: Masking) -> String {
+    fn ledger(&self, masking: Masking) -> Vec<String> {
         let found = &self.letter.found;
         let mut told = match (&found.event_id, &found.recipient) {
             (Some(event), None) => {
@@ -107,23 +108,33 @@ impl Story {
             _ => self.chapter.tell(masking),
         };
         told.extend(self.others().map(of_letter));
-        format!("\nThe ledger\n{}", told.join("\n"))
+        section("The ledger", told).collect()
     }
 
-    fn body(&self, masking: Masking) -> String {
+    /// Last of all, so that no line of it can pass for one of ours.
+    fn body(&self, masking: Masking) -> Vec<String> {
         let body = &self.letter.body;
         if self.letter.found.state == "purged" {
-            return "gone: the letter was purged".to_owned();
+            return vec!["gone: the letter was purged".to_owned()];
         }
         if masking.is_off() {
             let pretty = serde_json::from_slice::<Value>(body).map(|json| format!("{json:#}"));
-            return pretty.unwrap_or_else(|_| String::from_utf8_lossy(body).into_owned());
+            return Text::laid_out(&pretty.unwrap_or_else(|_| String::from_utf8_lossy(body).into_owned()));
         }
         match body::masked(body, masking) {
-            Some(json) => format!("{json:#}\n(--full shows the words; they may name people)"),
-            None => "no JSON; --full shows it (it may name people)".to_owned(),
+            Some(json) => {
+                let mut lines = Text::laid_out(&format!("{json:#}"));
+                lines.push("(--full shows the words; they may name people)".to_owned());
+                lines
+            }
+            None => vec!["no JSON; --full shows it (it may name people)".to_owned()],
         }
     }
+}
+
+/// A blank line, a heading, and what stands below it.
+fn section(heading: &str, lines: Vec<String>) -> impl Iterator<Item = String> {
+    [String::new(), heading.to_owned()].into_iter().chain(lines)
 }
 
 /// What a person wants to know first stands first.
@@ -155,13 +166,13 @@ const IN_ORDER: [&str; 24] = [
 ];
 
 /// One line a field, those without a value left out.
-fn fields(letter: &Value) -> String {
+fn fields(letter: &Value) -> Vec<String> {
     let line = |name: &&str| match &letter[*name] {
         Value::Null => None,
         Value::String(text) => Some(format!("{name}: {text}")),
         other => Some(format!("{name}: {other}")),
     };
-    IN_ORDER.iter().filter_map(line).collect::<Vec<_>>().join("\n")
+    IN_ORDER.iter().filter_map(line).collect()
 }
 
 fn deed(done: &Done) -> String {

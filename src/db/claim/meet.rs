@@ -33,6 +33,7 @@ struct Met<'a> {
     meeting: Meeting,
     reused: bool,
     consent: Option<Consent>,
+    is_disabled: bool,
     user_id: Option<i64>,
     attempts: i32,
     unknowns: i32,
@@ -49,11 +50,11 @@ async fn lock<'a>(
                d.content_hash = i.content_hash AS same_content,
                coalesce(d.claimed_until > clock_timestamp(), false)
                  OR pg_postmaster_start_time() > clock_timestamp() - $7 * interval '1 s' AS leased,
-               u.id AS user_id, u.subscribe_template -> i.template_id AS consent
+               u.id AS user_id, u.id IS NOT NULL AND u.status IS DISTINCT FROM 1 AS is_disabled, u.subscribe_template -> i.template_id AS consent
           FROM unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::text[], $6::bytea[])
                 WITH ORDINALITY AS i (company_no, app_id, template_id, event_id, recipient, content_hash, position)
           JOIN t_wechat_delivery d USING (event_id, recipient, template_id, app_id, company_no)
-          LEFT JOIN t_wechat_user u ON u.app_id = d.app_id AND u.openid = d.openid AND u.status = 1
+          LEFT JOIN t_wechat_user u ON u.app_id = d.app_id AND u.openid = d.openid
          ORDER BY d.id
            FOR UPDATE OF d";
     let refused = |error| Error::of_query("claim: lock", &error);
@@ -89,6 +90,7 @@ fn met<'a>(row: &SqlRow, batch: &[&'a Request]) -> Result<Met<'a>, Error> {
         // A replay may carry a body that an operator mended.
         reused: reused && !request.carrier.replay,
         consent: row.read::<Option<i64>>("user_id")?.map(|_| plan::consent_of(row)),
+        is_disabled: row.read("is_disabled")?,
         user_id: row.read("user_id")?,
         attempts: row.read("attempts")?,
         unknowns: row.read("unknowns")?,
@@ -168,6 +170,7 @@ fn answer(met: &Met<'_>) -> Answer {
         row_id: met.row_id,
         claim: met.request.carrier.claim,
         consent: met.consent,
+        is_disabled: met.is_disabled,
         user_id: met.user_id,
         attempts: met.attempts,
         timeouts: if starts_anew(met) { 0 } else { met.timeouts },

@@ -29,7 +29,10 @@ impl User {
         let record = self.subscribe_template.get(template_id);
         let field = |name| record.and_then(|record| record.get(name));
         Consent {
-            answer: Answer::parse(field("status").and_then(Value::as_str)),
+            answer: Answer::parse(
+                field("status").and_then(Value::as_str),
+                field("cause").and_then(Value::as_str),
+            ),
             remaining: field("remaining").and_then(Value::as_i64),
         }
     }

@@ -6,8 +6,24 @@ pub const MAX_ERRMSG_CHARS: usize = 256;
 /// Longest trace id believed; real ones have 26 characters.
 const MAX_RID_BYTES: usize = 64;
 
-/// The text as the ledger keeps it: one bounded line, without control characters.
-pub fn bounded(errmsg: &str) -> String {
+/// Parts WeChat's text from the trace id at its end, as in `… rid: 5f8e3b1c-1c1b1a19-0a0b0c0d`; older answers say
+/// `[ req_id: … ]`. WeChat explains the id for 7 days under `openapi/rid/get` (facts: wechat-api 3.2). The text becomes one
+/// bounded line without control characters, as the ledger keeps it.
+pub fn split(errmsg: &str) -> (String, Option<String>) {
+    match ["rid:", "req_id:"].into_iter().find_map(|marker| parted_at(errmsg, marker)) {
+        Some((text, rid)) => (bounded(text.trim_end_matches([' ', ',', '['])), Some(rid.to_owned())),
+        None => (bounded(errmsg.trim()), None),
+    }
+}
+
+fn parted_at<'a>(errmsg: &'a str, marker: &str) -> Option<(&'a str, &'a str)> {
+    let (text, rest) = errmsg.rsplit_once(marker)?;
+    let rid = leading(rest.trim_start(), |c| c.is_ascii_alphanumeric() || c == '-' || c == '_');
+    let stands_alone = !text.ends_with(|c: char| c.is_alphanumeric() || c == '_');
+    (stands_alone && !rid.is_empty() && rid.len() <= MAX_RID_BYTES).then_some((text, rid))
+}
+
+fn bounded(errmsg: &str) -> String {
     errmsg.chars().filter(|c| !c.is_control()).take(MAX_ERRMSG_CHARS).collect()
 }
 
@@ -26,14 +42,6 @@ fn parameter(text: &str) -> Option<&str> {
     let letters = name.trim_end_matches(|c: char| c.is_ascii_digit());
     let valid = !letters.is_empty() && letters.bytes().all(|byte| byte.is_ascii_alphabetic() || byte == b'_');
     valid.then_some(name)
-}
-
-/// The trace id at the end of the text, as in `… rid: 5f8e3b1c-1c1b1a19-0a0b0c0d`; older answers say `req_id`. WeChat
-/// explains it for 7 days under `openapi/rid/get` (facts: wechat-api 3.2).
-pub fn rid_of(errmsg: &str) -> Option<String> {
-    let (_, rest) = errmsg.rsplit_once("rid: ").or_else(|| errmsg.rsplit_once("req_id: "))?;
-    let rid = leading(rest, |c| c.is_ascii_alphanumeric() || c == '-' || c == '_');
-    (!rid.is_empty() && rid.len() <= MAX_RID_BYTES).then(|| rid.to_owned())
 }
 
 /// Our address as WeChat saw it, from 40164's `invalid ip 1.2.3.4 ipv6 ::ffff:1.2.3.4, not in whitelist`.

@@ -21,7 +21,8 @@ const EXPECTED: &[(&str, &[i64])] = &[
 ];
 
 fn read(errcode: i64, errmsg: &str) -> SendAnswer {
-    SendAnswer::Read { errcode, errmsg: errmsg.to_owned(), rid: None, msgid: None }
+    let (errmsg, rid) = split_errmsg(errmsg);
+    SendAnswer::Read { errcode, errmsg, rid, msgid: None }
 }
 
 fn http(status: u16) -> SendAnswer {
@@ -150,10 +151,18 @@ fn the_field_is_found_in_every_shape_seen() {
 
 #[test]
 fn the_trace_id_and_the_blocked_address_are_found() {
-    assert_eq!(rid_of("ok rid: 5f8e3b1c-1c1b1a19-0a0b0c0d").unwrap(), "5f8e3b1c-1c1b1a19-0a0b0c0d");
-    assert_eq!(rid_of("invalid credential hints: [ req_id: aB_3 ]").unwrap(), "aB_3");
-    assert_eq!(rid_of("ok rid: "), None);
-    assert_eq!(rid_of("ok"), None);
+    for (errmsg, text, rid) in [
+        ("ok rid: 5f8e3b1c-1c1b1a19-0a0b0c0d", "ok", Some("5f8e3b1c-1c1b1a19-0a0b0c0d")),
+        ("invalid ip 1.2.3.4, rid:5f-3a", "invalid ip 1.2.3.4", Some("5f-3a")),
+        ("invalid credential hints: [ req_id: aB_3 ]", "invalid credential hints:", Some("aB_3")),
+        ("ok rid: ", "ok rid:", None),
+        ("ok", "ok", None),
+        ("a grid: 5 by 3", "a grid: 5 by 3", None),
+    ] {
+        assert_eq!(split_errmsg(errmsg), (text.to_owned(), rid.map(str::to_owned)), "{errmsg}");
+    }
+    let absurd = format!("x rid: {}", "5".repeat(65));
+    assert_eq!(split_errmsg(&absurd).1, None);
     let blocked = "invalid ip 1.2.3.4 ipv6 ::ffff:1.2.3.4, not in whitelist rid: 5f";
     assert_eq!(blocked_ip(blocked).unwrap(), "1.2.3.4");
     assert_eq!(blocked_ip("invalid ip 2001:db8::1, not in whitelist").unwrap(), "2001:db8::1");

@@ -67,11 +67,25 @@ pub(super) fn ids<T: FromStr<Err = InvalidId> + Clone + Eq + Hash>(raw: &RawValu
     Ok(list)
 }
 
-/// A moment, RFC 3339 with an offset or `Z`.
+/// A moment, RFC 3339 with an offset or `Z`. The last day of the year 9999, which many systems write for "never", lies
+/// beyond what a [`Timestamp`] can hold and counts as its end.
 pub(in crate::domain) fn instant(raw: &RawValue) -> Read<Timestamp> {
-    text(raw)?
-        .parse()
-        .map_err(|_| Malformed::new("is not a time with offset as in RFC 3339 (2026-11-22T10:00:00+08:00)"))
+    let text = text(raw)?;
+    let not_a_time =
+        || Malformed::new("is not a time with offset as in RFC 3339 (2026-11-22T10:00:00+08:00)");
+    // RFC 3339 has years of four digits only; others would be beyond what a database can hold.
+    if !text.starts_with(|c: char| c.is_ascii_digit()) {
+        return Err(not_a_time());
+    }
+    text.parse().ok().or_else(|| beyond_the_end(&text)).ok_or_else(not_a_time)
+}
+
+fn beyond_the_end(text: &str) -> Option<Timestamp> {
+    let pieces = jiff::fmt::temporal::Pieces::parse(text).ok()?;
+    (pieces.offset().is_some()
+        && pieces.time().is_some()
+        && pieces.date() >= Timestamp::MAX.to_zoned(jiff::tz::TimeZone::UTC).date())
+    .then_some(Timestamp::MAX)
 }
 
 /// A page of the mini program.

@@ -51,8 +51,8 @@ fn the_documented_event_is_read_whole() {
     assert_eq!(event.event_id.as_str(), "pay-20261122-000017");
     assert_eq!(event.app_id.as_str(), "wx0123456789abcdef");
     assert_eq!(event.customer_id.unwrap().as_str(), "M100");
-    assert_eq!(event.sys_user_ids[0].as_str(), "zhangsan");
-    assert_eq!(event.openids[0].as_str(), "oABCDEFGH");
+    assert_eq!(event.audience.sys_user_ids()[0].as_str(), "zhangsan");
+    assert_eq!(event.audience.openids()[0].as_str(), "oABCDEFGH");
     assert_eq!(event.page.unwrap(), "pages/pay/detail?id=17");
     assert_eq!(event.data.get(), r#"{"amount1":{"value":"¥100.00"},"thing2":{"value":"广州至北京"}}"#);
     assert_eq!(event.lang.unwrap(), "zh_CN");
@@ -116,12 +116,29 @@ fn a_message_id_stands_in_for_the_event_id() {
 
 #[test]
 fn recipients_are_kept_once_and_bounded() {
-    let openids = with("openids", json!(["b", "a", "b"])).unwrap().openids;
-    assert_eq!(openids.iter().map(Openid::as_str).collect::<Vec<_>>(), ["b", "a"]);
-    assert!(with("openids", Value::Null).unwrap().openids.is_empty());
+    let audience = |openids: Value| with("openids", openids).unwrap().audience;
+    let twice = audience(json!(["b", "a", "b"]));
+    assert_eq!(twice.openids().iter().map(Openid::as_str).collect::<Vec<_>>(), ["b", "a"]);
     let crowd: Vec<String> = (0..=100_000).map(|n| n.to_string()).collect();
-    assert_eq!(with("openids", json!(crowd[1..])).unwrap().openids.len(), 100_000);
+    assert_eq!(audience(json!(crowd[1..])).openids().len(), 100_000);
     assert_eq!(complaint(with("openids", json!(crowd))), "field `openids`: names more than 100000");
+}
+
+#[test]
+fn an_empty_list_names_nobody_and_only_a_missing_one_asks_the_rules() {
+    let audience = |sys_user_ids: Value, openids: Value| {
+        let body = json!({ "event_id": "e", "company_no": "c", "app_id": "a", "template_id": "t",
+                           "data": { "thing1": "x" }, "sys_user_ids": sys_user_ids, "openids": openids });
+        decode(&body.to_string()).unwrap().audience
+    };
+    let nobody = Audience::Named { sys_user_ids: vec![], openids: vec![] };
+    assert_eq!(with("page", Value::Null).unwrap().audience, Audience::Rules);
+    assert_eq!(audience(Value::Null, Value::Null), Audience::Rules);
+    assert_eq!(audience(json!([]), Value::Null), nobody);
+    assert_eq!(audience(Value::Null, json!([])), nobody);
+    assert_eq!(audience(json!([]), json!([])), nobody);
+    let one = audience(json!([]), json!(["o1"]));
+    assert!(!one.is_by_rule() && one.sys_user_ids().is_empty() && one.openids().len() == 1);
 }
 
 #[test]
@@ -186,6 +203,44 @@ fn an_event_without_an_end_gets_one() {
     assert_eq!(expiry(Arrival { default_ttl: Duration::MAX, ..arrival() }), Timestamp::MAX);
     let given = with("expires_at", json!("2026-12-01T00:00:00+08:00")).unwrap();
     assert_eq!(given.expires_at, at("2026-11-30T16:00:00Z"));
+}
+
+#[test]
+fn an_event_that_is_due_after_its_end_is_malformed() {
+    let body = |deliver_after: &str, expires_at: Value| {
+        let event = json!({ "event_id": "e", "company_no": "c", "app_id": "a", "template_id": "t", "data": { "a": 1 },
+                            "deliver_after": deliver_after, "expires_at": expires_at });
+        event.to_string()
+    };
+    let late = body("2026-11-24T00:00:00Z", json!("2026-11-23T00:00:00Z"));
+    let complaint_ = complaint(decode(&late));
+    assert!(
+        complaint_.starts_with("field `deliver_after`: is not before the event's end (2026-11-23T00:00:00Z)"),
+        "{complaint_}"
+    );
+    assert!(Event::decode_accepted(late.as_bytes(), &arrival()).is_ok(), "what is on its way goes on");
+    // It arrives on the 22nd, and lives for three days.
+    assert!(decode(&body("2026-11-26T00:00:00Z", Value::Null)).is_err());
+    assert!(decode(&body("2026-11-24T00:00:00Z", Value::Null)).is_ok());
+    assert!(decode(&body("2026-11-24T00:00:00Z", json!("9999-12-31T23:59:59Z"))).is_ok());
+}
+
+#[test]
+fn the_end_of_time_is_a_time() {
+    let expires_at = |text: &str| with("expires_at", json!(text)).map(|event| event.expires_at);
+    for text in ["9999-12-31T23:59:59Z", "9999-12-31T23:59:59.999999999+08:00", "9999-12-31T23:59:59-12:00"] {
+        assert_eq!(expires_at(text), Ok(Timestamp::MAX), "{text}");
+    }
+    assert_eq!(expires_at("9999-12-30T00:00:00Z"), Ok(at("9999-12-30T00:00:00Z")));
+    for text in [
+        "9999-12-31",
+        "9999-12-31T23:59:59",
+        "9999-13-31T23:59:59Z",
+        "-000044-03-15T12:00:00Z",
+        "10000-01-01T00:00:00Z",
+    ] {
+        assert!(expires_at(text).is_err(), "{text}");
+    }
 }
 
 #[test]

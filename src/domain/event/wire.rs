@@ -38,14 +38,15 @@ pub(super) struct Wire<'a> {
     #[serde(borrow)]
     #[cfg_attr(test, schemars(with = "Option<String>", length(min = 1, max = 128)))]
     pub customer_id: Option<&'a RawValue>,
-    /// Replaces the rules: these business users.
+    /// Replaces the rules: these business users. An empty list names nobody; only where both lists are absent or null do
+    /// the rules decide.
     #[serde(borrow)]
     #[cfg_attr(
         test,
         schemars(with = "Option<Vec<String>>", length(max = 100_000), inner(length(min = 1, max = 128)))
     )]
     pub sys_user_ids: Option<&'a RawValue>,
-    /// Replaces the rules: these WeChat users of the mini program.
+    /// Replaces the rules: these WeChat users of the mini program. An empty list names nobody.
     #[serde(borrow)]
     #[cfg_attr(
         test,

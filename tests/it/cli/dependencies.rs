@@ -33,6 +33,30 @@ async fn check_is_content_when_everything_works() {
 }
 
 #[tokio::test]
+async fn check_is_not_content_while_an_app_is_paused() {
+    let world = World::new().await;
+    run(&world, &format!("app pause {APP} --template {TEMPLATE} --why typo")).await;
+    let (code, findings) = run_json(&world, "check").await;
+    let template = finding(&findings, &format!("pause of template {TEMPLATE}"));
+    assert_eq!((code, &template["state"]), (0, &json!("warning")), "its other templates flow");
+
+    run(&world, &format!("app pause {APP} --why audit")).await;
+    let (code, findings) = run_json(&world, "check").await;
+    let app = finding(&findings, &format!("pause of app {APP}"));
+    assert_eq!((code, &app["state"]), (3, &json!("failed")));
+    assert!(app["detail"].as_str().unwrap().contains("audit"), "{app}");
+}
+
+#[tokio::test]
+async fn an_error_is_said_once() {
+    let world = World::new().await;
+    for line in ["publish /nowhere/event.json", "--config /nowhere/wn.toml app list"] {
+        let (code, _, stderr) = run(&world, line).await;
+        assert_eq!((code, stderr.matches("os error 2").count()), (1, 1), "{stderr}");
+    }
+}
+
+#[tokio::test]
 async fn check_names_the_app_whose_secret_is_wrong() {
     let world = World::new().await;
     world.db.execute("UPDATE t_wechat_app SET app_secret = 'not-the-one'", &[]).await.unwrap();

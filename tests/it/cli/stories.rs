@@ -71,7 +71,7 @@ async fn why_tells_every_recipient_s_story() {
         "1 dead, 1 retrying, 1 sent, 1 skipped",
         "zhangsan (oZHANG…): sent at",
         "the outcome of 1 attempt is unknown",
-        "named by rule 1",
+        "named by rule 1 (changed after this delivery was planned) now, unless the event named its recipients itself",
         "lisi: skipped",
         "not_bound",
         "WeChat said 47003",

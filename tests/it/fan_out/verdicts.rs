@@ -93,6 +93,21 @@ fn usual() -> Limits {
     Limits::usual(Instant::now())
 }
 
+#[tokio::test]
+async fn the_rules_are_not_asked_about_an_event_with_an_empty_list() {
+    let scratch = migrated().await;
+    rule(&scratch.client().await, vec!["plain".to_owned()], &["o-plain"]).await;
+    for (field, other) in [("sys_user_ids", "openids"), ("openids", "sys_user_ids")] {
+        let mut event = by_rule();
+        event["event_id"] = json!(field);
+        event[field] = json!([]);
+        event[other] = json!(null);
+        assert!(judged_by_sql(&scratch, &event).await.is_empty(), "{event}");
+        let nobody = vec![(String::new(), None, Some("no_recipients".to_owned()))];
+        assert_eq!(judged_by_rust(&scratch, &event).await, nobody, "{event}");
+    }
+}
+
 async fn migrated() -> Scratch {
     let scratch = Scratch::new().await;
     migrate::apply(&scratch.database()).await.unwrap();
@@ -122,6 +137,19 @@ async fn every_consent(scratch: &Scratch) {
         for count in counts {
             records
                 .push(json!({ "status": word, "remaining": serde_json::from_str::<Value>(count).unwrap() }));
+        }
+    }
+    for cause in [
+        json!("refused"),
+        json!("sent"),
+        json!("bad_openid"),
+        json!("settings"),
+        json!(null),
+        json!(["sent"]),
+    ] {
+        for word in ["reject", "accept", "ban"] {
+            records.push(json!({ "status": word, "remaining": 0, "cause": cause }));
+            records.push(json!({ "status": word, "cause": cause }));
         }
     }
     for (number, record) in records.iter().enumerate() {

@@ -30,6 +30,30 @@ fn every_case() -> Vec<Case> {
     cases
 }
 
+/// A user who was switched off since the plan is not one who was never bound.
+#[tokio::test]
+async fn a_claim_says_that_its_user_is_switched_off() {
+    let book = Book::new().await;
+    let user = "INSERT INTO t_wechat_user (app_id, openid, status) VALUES ('wx1', $1, $2)";
+    for (openid, status) in [("o0", 0_i16), ("o1", 1)] {
+        book.client.execute(user, &[&openid, &status]).await.unwrap();
+    }
+    let carrier = |number: u128| Carrier {
+        turn: 0,
+        replay: false,
+        claim: Uuid::from_u128(number),
+        on_unknown: OnUnknown::Resend,
+    };
+    // Once when the row is new, once when it is met.
+    for _ in 0..2 {
+        let requests: Vec<Request> = (0..3).map(|number| request(number, carrier(number as u128))).collect();
+        let answers = claim::claim(&book.db, LEASE, &requests).await.unwrap();
+        let claims: Vec<_> = answers.into_iter().map(|answer| answer.claim.unwrap()).collect();
+        let told: Vec<_> = claims.iter().map(|claim| (claim.is_disabled, claim.consent.is_some())).collect();
+        assert_eq!(told, [(true, true), (false, true), (false, false)]);
+    }
+}
+
 fn request(number: usize, carrier: Carrier) -> Request {
     Request { event: event(number, None), recipient: recipient(number), carrier, trace_id: None }
 }

@@ -4,6 +4,7 @@ use serde_json::{Value, json};
 use uuid::Uuid;
 use wechat_notifier::db::claim;
 use wechat_notifier::db::settle::{self, ConsentChange, Ending, Request};
+use wechat_notifier::domain::consent::Closing;
 use wechat_notifier::domain::outcome::{AnswerFacts, DeadReason, SkipReason};
 use wechat_notifier::domain::protocol::{Carrier, OnUnknown, Settling};
 
@@ -71,6 +72,7 @@ impl Book {
 }
 
 const SENT: Ending = Ending::Sent { msgid: Some(1) };
+const REFUSAL: ConsentChange = ConsentChange::Closed(Closing::Refused);
 const REFUSED: Ending = Ending::Skipped(SkipReason::Rejected);
 
 #[tokio::test]
@@ -133,7 +135,7 @@ async fn a_refusal_closes_consent_that_is_older_than_the_request() {
     ];
     for (number, record) in records.into_iter().enumerate() {
         let user = book.user(number, &record).await;
-        let refused = book.attempted(number, REFUSED, ConsentChange::Refused).await;
+        let refused = book.attempted(number, REFUSED, REFUSAL).await;
         assert_eq!(book.settle(&refused).await, Settling::Record);
         let closed = book.consent(user).await;
         assert_eq!((&closed["status"], &closed["remaining"]), (&json!("reject"), &json!(0)), "from {record}");
@@ -142,10 +144,31 @@ async fn a_refusal_closes_consent_that_is_older_than_the_request() {
 }
 
 #[tokio::test]
+async fn a_closed_consent_keeps_why_it_was_closed() {
+    let book = Book::new().await;
+    let accepted = json!({ "status": "accept", "remaining": 3 });
+    let closings = [
+        (Closing::Refused, json!("refused")),
+        (Closing::UsedUp, json!("sent")),
+        (Closing::BadOpenid, json!("bad_openid")),
+    ];
+    for (number, (closing, cause)) in closings.into_iter().enumerate() {
+        let user = book.user(number, &accepted).await;
+        let refused = book.attempted(number, REFUSED, ConsentChange::Closed(closing)).await;
+        assert_eq!(book.settle(&refused).await, Settling::Record);
+        let record = book.consent(user).await;
+        assert_eq!(
+            (&record["status"], &record["cause"], &record["remaining"]),
+            (&json!("reject"), &cause, &json!(0))
+        );
+    }
+}
+
+#[tokio::test]
 async fn a_refusal_leaves_alone_what_the_user_said_since() {
     let book = Book::new().await;
     let user = book.user(0, &json!({ "status": "accept", "updated_at": "2020-01-01T00:00:00Z" })).await;
-    let refused = book.attempted(0, REFUSED, ConsentChange::Refused).await;
+    let refused = book.attempted(0, REFUSED, REFUSAL).await;
     book.sql(
         r#"UPDATE t_wechat_user SET subscribe_template = subscribe_template || jsonb_build_object('T1',
              jsonb_build_object('status', 'accept', 'remaining', 1, 'updated_at', clock_timestamp()))"#,
@@ -163,7 +186,7 @@ async fn a_dropped_outcome_changes_no_consent() {
     let record = json!({ "status": "accept", "remaining": 3 });
     for (number, ending) in [REFUSED, Ending::Dead(DeadReason::Exhausted)].into_iter().enumerate() {
         let user = book.user(number, &record).await;
-        let late = book.attempted(number, ending, ConsentChange::Refused).await;
+        let late = book.attempted(number, ending, REFUSAL).await;
         book.sql("UPDATE t_wechat_delivery SET claim = gen_random_uuid()").await;
         assert_eq!(book.settle(&late).await, Settling::DropAndHandOn);
         assert_eq!(book.consent(user).await, record);
@@ -177,7 +200,7 @@ async fn a_record_in_another_shape_does_not_stop_the_settlement() {
     let times = [json!("yesterday"), json!(1_763_776_800_000_i64), json!("2026-02-31"), json!({}), json!("")];
     for (number, time) in times.into_iter().enumerate() {
         let user = book.user(number, &json!({ "status": "accept", "updated_at": time })).await;
-        let refused = book.attempted(number, REFUSED, ConsentChange::Refused).await;
+        let refused = book.attempted(number, REFUSED, REFUSAL).await;
         assert_eq!(book.settle(&refused).await, Settling::Record, "updated_at {time}");
         assert_eq!(book.consent(user).await["status"], "reject", "updated_at {time}");
     }

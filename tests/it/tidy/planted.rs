@@ -99,6 +99,16 @@ fn an_unwrap_is_found_outside_tests_only() {
 }
 
 #[test]
+fn a_command_that_prints_by_itself_is_found() {
+    let printing = |path, text| found(prints, path, text);
+    assert_eq!(printing("src/cli/app.rs", "fn f() { eprintln!(\"{app_id}\"); }"), 1);
+    assert_eq!(printing("src/db/pool.rs", "let mut out = std::io::stdout().lock();"), 1);
+    let quiet = "fn print(stderr: bool) { note!(\"println!(\"); self.print(output.stdout) }";
+    assert_eq!(printing("src/cli/app.rs", quiet), 0);
+    assert_eq!(printing("src/cli/output.rs", "println!()"), 0);
+}
+
+#[test]
 fn a_path_of_a_machine_is_found_in_any_file() {
     let paths = |text: String| own_paths(&[file("docs/X.md", &text)]).len();
     assert_eq!(paths(format!("see {}anna/x", OWN_FOLDERS[0])), 1);

@@ -211,11 +211,16 @@ async fn the_same_token_rejected_twice_pauses_the_app() {
 #[tokio::test]
 async fn a_failed_refresh_leaves_the_old_token_in_use() {
     let world = World::new("stable", SECRET).await;
-    let process = world.start();
+    // The refresh comes 5 s after the first token, which is good for 25 s more.
+    world.wechat().expires_in_s = 30;
+    let ahead = Duration::from_secs(25)..=Duration::from_secs(25);
+    let process = world.start_with(Timing {
+        stable_ahead: ahead,
+        least_gap: Duration::from_secs(5),
+        ..Timing::default()
+    });
     process.sees_generation(1).await;
-
     world.wechat().says = Says::Refusal(-1);
-    process.book.refresh_now(&app()).await;
 
     let results = process.results.clone();
     eventually("the failed refresh", async || results.lock().unwrap().contains(&RefreshResult::Away)).await;

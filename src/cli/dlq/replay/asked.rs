@@ -10,6 +10,7 @@ use clap::Args;
 use super::telling;
 use crate::cli::confirm::Confirming;
 use crate::cli::operator::operator;
+use crate::cli::output::{aside, note};
 use crate::cli::{Exit, span};
 use crate::db::Database;
 use crate::db::letters::Filter;
@@ -115,14 +116,14 @@ pub fn confirmed(survey: &Survey, order: &Order, confirming: Confirming) -> Resu
         return Ok(None);
     }
     if order.why.is_none() {
-        eprintln!("{} letters would go: say --why (it is kept in the account)", survey.going);
+        note!("{} letters would go: say --why (it is kept in the account)", survey.going);
         return Ok(Some(Exit::Usage));
     }
-    eprintln!("{}", telling::survey(survey));
+    aside(telling::survey(survey));
     if confirming.confirm(&format!("Replay {} letters?", survey.going))? {
         return Ok(None);
     }
-    eprintln!("left as they are");
+    note!("left as they are");
     Ok(Some(Exit::Failed))
 }
 

@@ -1,8 +1,8 @@
 //! How far it is: a bar on a terminal, a line now and then elsewhere. On stderr, so that stdout holds the account alone.
 
-use std::io::{IsTerminal, Write};
 use std::time::{Duration, Instant};
 
+use crate::cli::output::{is_watched, note, unfinished_line};
 use crate::db::replay::Standing;
 
 /// Between two lines where nobody watches: an hour's replay makes a log of a page.
@@ -20,7 +20,7 @@ pub struct Progress {
 
 impl Progress {
     pub fn new() -> Self {
-        Self { is_terminal: std::io::stderr().is_terminal(), told: None, shown: String::new() }
+        Self { is_terminal: is_watched(), told: None, shown: String::new() }
     }
 
     /// Hears of every step and shows some of them.
@@ -41,10 +41,9 @@ impl Progress {
             let full =
                 if *letters == 0 { BAR_CHARS } else { (done * BAR_CHARS / letters).clamp(0, BAR_CHARS) };
             let bar: String = (0..BAR_CHARS).map(|at| if at < full { '█' } else { '░' }).collect();
-            eprint!("\r{bar} {words} ");
-            let _ = std::io::stderr().flush();
+            unfinished_line("\r", &format!("{bar} {words} "));
         } else {
-            eprintln!("{words}");
+            note!("{words}");
         }
         self.shown = words;
     }
@@ -52,7 +51,7 @@ impl Progress {
     /// Leaves the bar's line.
     pub fn end(&self) {
         if self.is_terminal && self.told.is_some() {
-            eprintln!();
+            note!("");
         }
     }
 }
