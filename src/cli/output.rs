@@ -58,6 +58,11 @@ pub fn line(text: &str) -> Result<()> {
     }
 }
 
+/// Prints lines that end with their own newline.
+pub fn text(lines: &str) -> Result<()> {
+    line(lines.trim_end_matches('\n'))
+}
+
 /// A cell for something that may be missing.
 pub fn or_dash<T: ToString>(value: Option<T>) -> String {
     value.map_or_else(|| "-".to_owned(), |value| value.to_string())

@@ -68,9 +68,8 @@ impl Daemon {
         tell_of_panics(lifecycle, readiness.clone(), Arc::clone(&metrics));
 
         let db = super::database_with(config, Planning::Once)?.watched_by(database_health(&metrics));
-        if config.database.migrate_on_start {
-            watch::migrate_when_there(&db, &readiness, &lifecycle.soft()).await?;
-        }
+        let migrates = config.database.migrate_on_start;
+        watch::tables_when_there(&db, migrates, &readiness, &lifecycle.soft()).await?;
         let broker =
             Arc::new(Broker::start(&config.amqp, Topology::new(&config.amqp.prefix, &config.retry.delays))?);
         let wechat = wechat::Client::new(&config.wechat, config.delivery.concurrency)?;

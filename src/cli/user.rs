@@ -144,7 +144,7 @@ impl Show {
                     or_dash(user.username.as_ref()),
                     (if user.active { "on" } else { "off" }).to_owned(),
                     consents(&user.subscribe_template),
-                    time(user.update_time),
+                    or_dash(user.update_time.map(time)),
                 ]
             },
         )?;

@@ -22,6 +22,7 @@ pub mod replay;
 mod row;
 mod secrets;
 pub mod settle;
+pub mod shape;
 pub mod sqlstate;
 pub mod story;
 pub mod tokens;

@@ -60,7 +60,7 @@ impl List {
                 app.token_api.clone(),
                 or_dash(app.rate_per_second),
                 used_of_quota(app),
-                time(app.update_time),
+                or_dash(app.update_time.map(time)),
             ]
         })?;
         Ok(Exit::Done)
