@@ -14,7 +14,7 @@ use crate::db::claim::Lease;
 use crate::db::listen::Listener as TokenListener;
 use crate::db::{Database, Health, Planning};
 use crate::dead_letters::archiver::{self, Archiver};
-use crate::dead_letters::{count_letters, purge_old, replay};
+use crate::dead_letters::{count_letters, purge_old, remove_old, replay};
 use crate::deliver::{Intake, Partners, Pipeline, Settings, Stops};
 use crate::http;
 use crate::lifecycle::{AfterPanic, Lifecycle, News, Part, Readiness, Task};
@@ -117,6 +117,10 @@ impl Daemon {
         if let Some(keep) = self.retention.dead_letters {
             let db = db.clone();
             lifecycle.keep(Task::DeadLetterRetention, move || purge_old(db.clone(), keep));
+        }
+        if let Some(keep) = self.retention.deliveries {
+            let (db, metrics) = (db.clone(), metrics.clone());
+            lifecycle.keep(Task::LedgerRetention, move || remove_old(db.clone(), metrics.clone(), keep));
         }
         lifecycle.keep_beating(Task::Pauses, {
             let (pipeline, announced) = (pipeline.clone(), self.pauses_announced.clone());

@@ -19,6 +19,7 @@ pub mod quota;
 pub mod record;
 pub mod registry;
 pub mod replay;
+pub mod retention;
 mod row;
 mod secrets;
 pub mod settle;
