@@ -76,6 +76,14 @@ fn nothing_unwraps_outside_tests() {
 }
 
 #[test]
+fn columns_are_read_with_errors() {
+    expect_none(
+        panicking_reads(&SOURCES),
+        "Use `row.read(\"column\")?` of src/db/row.rs: `Row::get` panics on a column of another type.",
+    );
+}
+
+#[test]
 fn no_path_of_anyones_machine() {
     expect_none(own_paths(&FILES), "Use a path from the repository's root, or an argument.");
 }
@@ -136,6 +144,18 @@ fn unwraps(sources: &[Source]) -> Vec<String> {
     for source in sources {
         for (at, _) in source.code.match_indices(".unwrap()") {
             findings.push(format!("{}:{}: bare unwrap", source.path, source.line(at)));
+        }
+    }
+    findings
+}
+
+/// `Row::get`, by the names that rows have, and by its two parameters.
+fn panicking_reads(sources: &[Source]) -> Vec<String> {
+    const READS: &[&str] = &["row.get(", "row.get::<", "rows[0].get(", "?[0].get(", "?.get(0)", ".get::<_, "];
+    let mut findings = Vec::new();
+    for source in sources.iter().filter(|source| source.path.starts_with("src/db/")) {
+        for at in READS.iter().flat_map(|read| source.code.match_indices(read)).map(|(at, _)| at) {
+            findings.push(format!("{}:{}: a read that can panic", source.path, source.line(at)));
         }
     }
     findings

@@ -153,11 +153,8 @@ pub(super) async fn tables_when_there(
 ) -> anyhow::Result<()> {
     let mut delays = Delays::reconnect();
     loop {
-        let looked_at = if migrates {
-            migrate::apply(db).await.map(drop)
-        } else {
-            migrate::examine(db).await.map(drop)
-        };
+        let looked_at =
+            if migrates { migrate::apply(db).await.map(drop) } else { migrate::examine(db).await.map(drop) };
         let Err(error) = looked_at else { return Ok(()) };
         readiness.set(Part::Database, Err(error.to_string()));
         if !error.is_away() {
