@@ -183,6 +183,9 @@ pub struct Security {
 pub struct Retention {
     /// Closed dead letters are purged when they are this old; `None` (an empty string in the file) keeps them.
     pub dead_letters: Option<Duration>,
+    /// Deliveries are removed from the ledger when they were settled this long ago; `None` keeps them. An event whose rows
+    /// are gone is a new one.
+    pub deliveries: Option<Duration>,
 }
 
 /// Logs.

@@ -69,6 +69,8 @@ define::metrics! {
         templates_paused: IntGaugeVec = gauges("wechat_notifier_templates_paused", &["app_id"]),
         /// Attempts whose outcome nobody can know: each may have become a second message.
         unknowns: IntCounterVec = counters("wechat_notifier_unknowns_total", &["app_id"]),
+        /// Settled deliveries that this process removed from the ledger by age (retention.deliveries).
+        pub deliveries_removed: IntCounter = counter("wechat_notifier_deliveries_removed_total"),
         /// Outcomes that found their claim lost and were not recorded.
         dropped_settlements: IntCounter = counter("wechat_notifier_dropped_settlements_total"),
         /// Letters that the archiver put into the table of dead letters, by app (none: the letter names none) and reason.

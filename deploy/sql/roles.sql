@@ -4,8 +4,9 @@
 --   psql --set=database=wechat --file=deploy/sql/roles.sql wechat
 --   \password wechat_owner        and        \password wechat_notifier
 --
--- Then apply migrations as wechat_owner (wechat-notifier migrate), run the daemon as wechat_notifier, and set
--- database.migrate_on_start = false.
+-- Then apply migrations as wechat_owner (wechat-notifier migrate) before a release that brings some is started, and run the
+-- daemon as wechat_notifier. Where nothing is missing, `run` and `migrate` change nothing and need no right to. With
+-- database.migrate_on_start = false a daemon that was started too early waits, not ready, instead of ending with an error.
 
 \set ON_ERROR_STOP on
 

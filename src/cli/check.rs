@@ -100,7 +100,7 @@ async fn broker(config: &Config) -> Finding {
 
 /// The apps stand in the database: without it there is nothing to say about them.
 async fn database_and_apps(db: &Database, config: &Config) -> Vec<Finding> {
-    match migrate::status(db).await {
+    match tables(db).await {
         Err(MigrateError::Database(fault)) => {
             vec![Finding::new("database", State::Failed, fault.to_string())]
         }
@@ -118,6 +118,13 @@ async fn database_and_apps(db: &Database, config: &Config) -> Vec<Finding> {
             findings
         }
     }
+}
+
+/// What was applied, to tables of the right shape.
+async fn tables(db: &Database) -> Result<Vec<migrate::State>, MigrateError> {
+    let states = migrate::status(db).await?;
+    migrate::examine(db).await?;
+    Ok(states)
 }
 
 fn of_migrations(migrations: Result<Vec<migrate::State>, MigrateError>, config: &Config) -> Finding {

@@ -6,7 +6,7 @@ use clap::{Args, Subcommand};
 use super::output::{Format, Masking, joined, line, note, or_dash, time};
 use super::{Exit, database};
 use crate::config::Config;
-use crate::db::registry::rules::{self, NewRule, RuleFilter};
+use crate::db::registry::rules::{self, NewRule, Page, RuleFilter};
 use crate::domain::ids::{AppId, CompanyNo, CustomerId, Openid, SysUserId, TemplateId};
 
 #[derive(Debug, Subcommand)]
@@ -69,6 +69,9 @@ impl Add {
     }
 }
 
+/// Some megabytes, with everything that a table needs around them.
+const PEOPLE_A_PAGE: i64 = 20_000;
+
 #[derive(Debug, Args)]
 #[command(after_help = "Example:\n  wechat-notifier rule list --company C001 --user zhangsan")]
 pub struct List {
@@ -82,8 +85,11 @@ pub struct List {
     #[arg(long)]
     user: Option<String>,
     /// At most this many
-    #[arg(long, default_value_t = 1000, value_parser = clap::value_parser!(i64).range(1..=100_000))]
+    #[arg(long, default_value_t = 1000, value_parser = clap::value_parser!(i64).range(1..=10_000))]
     limit: i64,
+    /// The next page: only those behind this rule, the last one of the page before
+    #[arg(long, value_name = "ID")]
+    after: Option<i64>,
     #[command(flatten)]
     masking: Masking,
     #[command(flatten)]
@@ -97,9 +103,11 @@ impl List {
             app_id: self.app_id,
             template_id: self.template_id,
             user: self.user,
+            after: self.after,
             limit: self.limit,
+            people: PEOPLE_A_PAGE,
         };
-        let mut rules = rules::list(&database(config)?, &filter).await?;
+        let Page { mut rules, is_full } = rules::list(&database(config)?, &filter).await?;
         for openid in rules.iter_mut().flat_map(|rule| &mut rule.openids) {
             *openid = self.masking.openid(openid);
         }
@@ -115,9 +123,12 @@ impl List {
                 joined(&rule.sys_user_ids),
                 joined(&rule.openids),
                 (if rule.active { "on" } else { "off" }).to_owned(),
-                time(rule.update_time),
+                or_dash(rule.update_time.map(time)),
             ]
         })?;
+        if let Some(last) = rules.last().filter(|_| is_full) {
+            eprintln!("there may be more: --after {} shows the next page", last.id);
+        }
         Ok(Exit::Done)
     }
 }

@@ -14,7 +14,7 @@ use crate::db::claim::Lease;
 use crate::db::listen::Listener as TokenListener;
 use crate::db::{Database, Health, Planning};
 use crate::dead_letters::archiver::{self, Archiver};
-use crate::dead_letters::{count_letters, purge_old, replay};
+use crate::dead_letters::{count_letters, purge_old, remove_old, replay};
 use crate::deliver::{Intake, Partners, Pipeline, Settings, Source, Stops};
 use crate::http;
 use crate::lifecycle::{AfterPanic, Lifecycle, News, Part, Readiness, Task};
@@ -73,9 +73,8 @@ impl Daemon {
         tell_of_panics(lifecycle, readiness.clone(), Arc::clone(&metrics));
 
         let db = super::database_with(config, Planning::Once)?.watched_by(database_health(&metrics));
-        if config.database.migrate_on_start {
-            watch::migrate_when_there(&db, &readiness, &lifecycle.soft()).await?;
-        }
+        let migrates = config.database.migrate_on_start;
+        watch::tables_when_there(&db, migrates, &readiness, &lifecycle.soft()).await?;
         let broker =
             Arc::new(Broker::start(&config.amqp, Topology::new(&config.amqp.prefix, &config.retry.delays))?);
         let wechat = wechat::Client::new(&config.wechat, config.delivery.concurrency)?;
@@ -123,6 +122,10 @@ impl Daemon {
         if let Some(keep) = self.retention.dead_letters {
             let db = db.clone();
             lifecycle.keep(Task::DeadLetterRetention, move || purge_old(db.clone(), keep));
+        }
+        if let Some(keep) = self.retention.deliveries {
+            let (db, metrics) = (db.clone(), metrics.clone());
+            lifecycle.keep(Task::LedgerRetention, move || remove_old(db.clone(), metrics.clone(), keep));
         }
         lifecycle.keep_beating(Task::Pauses, {
             let (pipeline, announced) = (pipeline.clone(), self.pauses_announced.clone());

@@ -144,7 +144,7 @@ impl Show {
                     or_dash(user.username.as_ref()).into(),
                     (if user.active { "on" } else { "off" }).to_owned().into(),
                     Text::from(consents(&user.subscribe_template)),
-                    time(user.update_time).into(),
+                    or_dash(user.update_time.map(time)).into(),
                 ]
             },
         )?;

@@ -114,7 +114,22 @@ fn retention(from: &Settings) -> Result<Retention, ConfigError> {
         "" => None,
         _ => Some(from.duration("retention.dead_letters", DAY..=3650 * DAY)?),
     };
-    Ok(Retention { dead_letters })
+    Ok(Retention { dead_letters, deliveries: ledger_retention(from)? })
+}
+
+/// Never below the time that an event may still be sent: its second copy, still on its way, would be a new event.
+fn ledger_retention(from: &Settings) -> Result<Option<Duration>, ConfigError> {
+    const KEY: &str = "retention.deliveries";
+    if from.text(KEY)?.is_empty() {
+        return Ok(None);
+    }
+    let keep = from.duration(KEY, DAY..=3650 * DAY)?;
+    let default_ttl = from.duration("delivery.default_ttl", MINUTE..=365 * DAY)?;
+    if keep < default_ttl {
+        let problem = format!("must be at least delivery.default_ttl ({default_ttl:?})");
+        return Err(from.fault(KEY, problem));
+    }
+    Ok(Some(keep))
 }
 
 fn log(from: &Settings) -> Result<Log, ConfigError> {

@@ -45,7 +45,7 @@ fn the_shipped_example_is_the_default() {
     assert_eq!(config.ops.listen, ([127, 0, 0, 1], 9180).into());
     assert_eq!(config.shutdown.drain, Duration::from_secs(25));
     assert_eq!(config.security.master_key_file, None);
-    assert_eq!(config.retention.dead_letters, None);
+    assert_eq!((config.retention.dead_letters, config.retention.deliveries), (None, None));
     assert_eq!((config.log.format, config.log.level.as_str()), (LogFormat::Auto, "info"));
 }
 
@@ -101,6 +101,14 @@ fn a_key_nobody_knows_is_refused_with_a_suggestion() {
         fault("[smtp]\nport = 3"),
         "unknown key `smtp.port` in wechat-notifier.toml:2; docs/CONFIGURATION.md lists all of them"
     );
+}
+
+#[test]
+fn the_ledger_is_kept_for_as_long_as_an_event_may_be_sent() {
+    let kept = |file| load(file, &[]).unwrap().retention.deliveries;
+    assert_eq!(kept("[retention]\ndeliveries = \"90d\""), Some(Duration::from_secs(90 * 24 * 3600)));
+    let refused = fault("[delivery]\ndefault_ttl = \"10d\"\n[retention]\ndeliveries = \"9d\"");
+    assert!(refused.contains("must be at least delivery.default_ttl"), "{refused}");
 }
 
 #[test]

@@ -5,14 +5,12 @@ use std::time::Duration;
 use secrecy::{ExposeSecret, SecretString};
 use tokio_postgres::Row;
 
+use super::row::Read;
 use super::secrets::SecretColumn;
 use super::{Database, Error};
 use crate::domain::app::TokenApi;
 use crate::domain::ids::{AppId, CompanyNo};
 use crate::sealing::{OpenError, Sealer};
-
-/// `status` of a row that is in use.
-const ACTIVE: i16 = 1;
 
 /// What an operator sets about a mini program.
 #[derive(Debug, Clone)]
@@ -88,7 +86,7 @@ macro_rules! select_app {
             $name,
             "
 SELECT app_id, app_name, company_no, app_secret, token_api, miniprogram_state, lang, rate_per_second, daily_quota,
-       status, token_version, access_token,
+       coalesce(status = 1, false) AS active, token_version, access_token,
        -- Business systems write this table: an infinite or absurd time must spoil no query.
        CASE WHEN token_exp_time < now() + interval '1 day' AND isfinite(token_exp_time)
             THEN extract(epoch FROM token_exp_time - now())::float8 END AS expires_in_s
@@ -123,18 +121,18 @@ pub async fn one(db: &Database, app_id: &AppId) -> Result<Option<AppRow>, Error>
 fn read(row: &Row, sealer: &Sealer) -> Result<AppRow, Error> {
     let app = read_app(row, sealer)?;
     let token = read_token(row, &app.app_id, sealer)?;
-    Ok(AppRow { app, token_version: column(row, "token_version")?, token })
+    Ok(AppRow { app, token_version: row.read("token_version")?, token })
 }
 
 fn read_app(row: &Row, sealer: &Sealer) -> Result<App, Error> {
-    let app_id: String = column(row, "app_id")?;
+    let app_id: String = row.read("app_id")?;
     let app_id = AppId::parse(&app_id).map_err(|error| unreadable(format!("app_id {error}")))?;
-    let company_no: Option<String> = column(row, "company_no")?;
-    let token_api: String = column(row, "token_api")?;
-    let rate_per_second: Option<i32> = column(row, "rate_per_second")?;
-    let daily_quota: Option<i64> = column(row, "daily_quota")?;
+    let company_no: Option<String> = row.read("company_no")?;
+    let token_api: String = row.read("token_api")?;
+    let rate_per_second: Option<i32> = row.read("rate_per_second")?;
+    let daily_quota: Option<i64> = row.read("daily_quota")?;
     Ok(App {
-        app_name: column(row, "app_name")?,
+        app_name: row.read("app_name")?,
         company_no: company_no
             .filter(|text| !text.is_empty())
             .map(|text| CompanyNo::parse(&text))
@@ -144,22 +142,22 @@ fn read_app(row: &Row, sealer: &Sealer) -> Result<App, Error> {
         secret: SecretColumn::AppSecret.read(
             sealer,
             &app_id,
-            column::<Option<String>>(row, "app_secret")?.unwrap_or_default(),
+            row.read::<Option<String>>("app_secret")?.unwrap_or_default(),
         ),
         app_id,
         token_api: TokenApi::parse(&token_api),
-        miniprogram_state: column(row, "miniprogram_state")?,
-        lang: column(row, "lang")?,
+        miniprogram_state: row.read("miniprogram_state")?,
+        lang: row.read("lang")?,
         // Zero or less is no limit one could keep to: none is meant.
         rate_per_second: rate_per_second.and_then(|rate| u32::try_from(rate).ok()).filter(|rate| *rate > 0),
         daily_quota: daily_quota.and_then(|quota| u64::try_from(quota).ok()).filter(|quota| *quota > 0),
-        active: column::<i16>(row, "status")? == ACTIVE,
+        active: row.read("active")?,
     })
 }
 
 fn read_token(row: &Row, app_id: &AppId, sealer: &Sealer) -> Result<Option<StoredToken>, Error> {
-    let text: Option<String> = column(row, "access_token")?;
-    let expires_in_s: Option<f64> = column(row, "expires_in_s")?;
+    let text: Option<String> = row.read("access_token")?;
+    let expires_in_s: Option<f64> = row.read("expires_in_s")?;
     let expires_in = expires_in_s.and_then(|seconds| Duration::try_from_secs_f64(seconds).ok());
     Ok(match (text.filter(|text| !text.is_empty()), expires_in) {
         (Some(text), Some(expires_in)) => {
@@ -167,13 +165,6 @@ fn read_token(row: &Row, app_id: &AppId, sealer: &Sealer) -> Result<Option<Store
         }
         _ => None,
     })
-}
-
-fn column<'row, T: tokio_postgres::types::FromSql<'row>>(
-    row: &'row Row,
-    name: &'static str,
-) -> Result<T, Error> {
-    row.try_get(name).map_err(|error| unreadable(error.to_string()))
 }
 
 fn unreadable(what: String) -> Error {

@@ -17,6 +17,7 @@ use tracing::{info, warn};
 use super::Error;
 use super::pauses;
 use super::pool::{Planning, SetupError, client_config, tls};
+use super::row::Read;
 use super::tokens::CHANNEL;
 use crate::config;
 use crate::delays::Delays;
@@ -113,7 +114,7 @@ impl Listener {
         let driver = AbortOnDropHandle::new(tokio::spawn(drive(connection, sender)));
         client.execute(&format!("LISTEN {CHANNEL}"), &[]).await.map_err(away)?;
         let schema: Option<String> =
-            client.query_one("SELECT current_schema()::text", &[]).await.map_err(away)?.get(0);
+            client.query_one("SELECT current_schema()::text", &[]).await.map_err(away)?.read(0)?;
         Ok(Line { client, schema: schema.unwrap_or_default(), payloads, _driver: driver })
     }
 }

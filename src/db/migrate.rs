@@ -1,26 +1,37 @@
 //! Migrations: brings the tables to what this version expects, once, also when several processes start together.
 
+use deadpool_postgres::Transaction;
 use jiff::Timestamp;
 use sha2::{Digest, Sha256};
-use tokio_postgres::Transaction;
+use tokio_postgres::Row;
 
-use super::{Database, Error};
+use super::row::Read;
+use super::shape::{self, Difference};
+use super::{Database, Error, query};
 
 /// One step of the schema. Never edited once released: its checksum is recorded where it was applied.
 struct Migration {
     version: i32,
     name: &'static str,
     sql: &'static str,
+    /// A release that knows this migration, but not ours, works on beside it. Ours is usually additive, and says 1; one that
+    /// drops or changes what older releases use names the first that no longer used it.
+    compatible_with: i32,
+}
+
+/// A migration that only adds: every release can work beside it.
+const fn additive(version: i32, name: &'static str, sql: &'static str) -> Migration {
+    Migration { version, name, sql, compatible_with: 1 }
 }
 
 /// Every migration, oldest first.
 const MIGRATIONS: &[Migration] = &[
-    Migration { version: 1, name: "tables", sql: include_str!("../../migrations/0001_tables.sql") },
-    Migration { version: 2, name: "pauses", sql: include_str!("../../migrations/0002_pauses.sql") },
-    Migration { version: 3, name: "rates", sql: include_str!("../../migrations/0003_rates.sql") },
-    Migration { version: 4, name: "letters", sql: include_str!("../../migrations/0004_letters.sql") },
-    Migration { version: 5, name: "replay", sql: include_str!("../../migrations/0005_replay.sql") },
-    Migration { version: 6, name: "lookups", sql: include_str!("../../migrations/0006_lookups.sql") },
+    additive(1, "tables", include_str!("../../migrations/0001_tables.sql")),
+    additive(2, "pauses", include_str!("../../migrations/0002_pauses.sql")),
+    additive(3, "rates", include_str!("../../migrations/0003_rates.sql")),
+    additive(4, "letters", include_str!("../../migrations/0004_letters.sql")),
+    additive(5, "replay", include_str!("../../migrations/0005_replay.sql")),
+    additive(6, "lookups", include_str!("../../migrations/0006_lookups.sql")),
 ];
 
 /// Key of the advisory lock that lets one process migrate at a time ("wechatno" in ASCII). It holds for the whole
@@ -44,13 +55,32 @@ pub enum MigrateError {
          a new migration"
     )]
     Changed { version: i32, name: String, recorded: String, ours: String },
-    /// A newer release was here.
+    /// A newer release was here, and what it did is more than this one can live with.
     #[error(
-        "the database has migration {version} ({name}), which release {} does not know: a newer release migrated it. \
-         Install that release or a later one; nothing was changed",
+        "the database has migration {version} ({name}), which release {} does not know and which does not say that this \
+         release can work beside it. Install the release that applied it, or a later one; nothing was changed",
         env!("CARGO_PKG_VERSION")
     )]
     Unknown { version: i32, name: String },
+    /// Somebody else made the tables, or changed them.
+    #[error(
+        "{} in the shape of the tables, beginning with {}; `wechat-notifier migrate` lists them all, with the SQL that \
+         converts the tables. Nothing was changed",
+        counted(.0),
+        first(.0)
+    )]
+    Shape(Vec<Difference>),
+}
+
+fn counted(differences: &[Difference]) -> String {
+    match differences.len() {
+        1 => "1 difference".to_owned(),
+        many => format!("{many} differences"),
+    }
+}
+
+fn first(differences: &[Difference]) -> String {
+    differences.first().map(ToString::to_string).unwrap_or_default()
 }
 
 impl MigrateError {
@@ -69,28 +99,51 @@ pub struct State {
     pub applied_at: Option<Timestamp>,
 }
 
-/// Applies what is missing, each migration in a transaction of its own. Returns what it applied, oldest first.
+/// Applies what is missing, each migration in a transaction of its own. Returns what it applied, oldest first. Tables of
+/// another shape are refused before anything is changed. Where nothing is missing, nothing is written: a role that may
+/// change no table is enough.
 pub async fn apply(db: &Database) -> Result<Vec<State>, MigrateError> {
-    let mut client = db.durable().await?;
     let mut applied = Vec::new();
+    if examine(db).await? {
+        return Ok(applied);
+    }
+    let mut client = db.durable().await?;
     for migration in MIGRATIONS {
-        let transaction =
-            client.transaction().await.map_err(|error| Error::of_query("migrate::begin", &error))?;
+        let transaction = client.transaction().await.map_err(|error| query::failed(BEGIN, &error))?;
         if let Some(at) = apply_one(&transaction, migration).await? {
             applied.push(State { version: migration.version, name: migration.name, applied_at: Some(at) });
         }
-        transaction.commit().await.map_err(|error| Error::of_query("migrate::commit", &error))?;
+        transaction.commit().await.map_err(|error| query::failed(COMMIT, &error))?;
     }
+    drop(client);
+    examine(db).await?;
     Ok(applied)
 }
+
+/// Refuses a history and tables that this release cannot work with; changes nothing. True where no migration is missing.
+pub async fn examine(db: &Database) -> Result<bool, MigrateError> {
+    let mut client = db.durable().await?;
+    let transaction = client.transaction().await.map_err(|error| query::failed(BEGIN, &error))?;
+    execute(&transaction, "migrate::session", SESSION).await?;
+    // Half of another process's migration is no shape of ours.
+    lock(&transaction).await?;
+    let recorded = history(&transaction).await?;
+    let newest = MIGRATIONS.iter().rfind(|migration| find(&recorded, migration.version).is_some());
+    let differences = shape::differences(&transaction, newest.map_or(0, |newest| newest.version)).await?;
+    if !differences.is_empty() {
+        return Err(MigrateError::Shape(differences));
+    }
+    Ok(MIGRATIONS.iter().all(|migration| find(&recorded, migration.version).is_some()))
+}
+
+const BEGIN: &str = "-- migrate::begin";
+const COMMIT: &str = "-- migrate::commit";
 
 /// What was applied and what was not; changes nothing. A changed or unknown migration is the same error as in [`apply`].
 pub async fn status(db: &Database) -> Result<Vec<State>, MigrateError> {
     let mut client = db.durable().await?;
-    let transaction =
-        client.transaction().await.map_err(|error| Error::of_query("migrate::begin", &error))?;
-    let recorded = if is_recorded(&transaction).await? { recorded(&transaction).await? } else { Vec::new() };
-    verify(&recorded)?;
+    let transaction = client.transaction().await.map_err(|error| query::failed(BEGIN, &error))?;
+    let recorded = history(&transaction).await?;
     Ok(MIGRATIONS
         .iter()
         .map(|migration| State {
@@ -114,8 +167,7 @@ async fn apply_one(
     execute(transaction, "migrate::session", SESSION).await?;
     lock(transaction).await?;
     execute(transaction, "migrate::record_table", RECORD_TABLE).await?;
-    let recorded = recorded(transaction).await?;
-    verify(&recorded)?;
+    let recorded = history(transaction).await?;
     if find(&recorded, migration.version).is_some() {
         return Ok(None);
     }
@@ -123,13 +175,15 @@ async fn apply_one(
     Ok(Some(record(transaction, migration).await?))
 }
 
+/// Databases of the first releases have the table without its last column.
 const RECORD_TABLE: &str = "
     CREATE TABLE IF NOT EXISTS t_wechat_migration (
         version    integer PRIMARY KEY,
         name       text NOT NULL,
         checksum   text NOT NULL,
         applied_at timestamptz NOT NULL DEFAULT now()
-    )";
+    );
+    ALTER TABLE t_wechat_migration ADD COLUMN IF NOT EXISTS compatible_with integer";
 
 /// A row of `t_wechat_migration`.
 struct Record {
@@ -137,12 +191,28 @@ struct Record {
     name: String,
     checksum: String,
     applied_at: Timestamp,
+    /// See [`Migration::compatible_with`]; `None`: its release did not say.
+    compatible_with: Option<i32>,
 }
 
-/// Refuses to go on over a history that is not ours.
+/// What was applied, where it is a history that this release can work with.
+async fn history(transaction: &Transaction<'_>) -> Result<Vec<Record>, MigrateError> {
+    let recorded = if is_recorded(transaction).await? { recorded(transaction).await? } else { Vec::new() };
+    verify(&recorded)?;
+    Ok(recorded)
+}
+
+/// Refuses to go on over a history that is not ours. While releases change, the newer one has migrated already, and the older
+/// one must go on beside it: it accepts what it does not know where that says so, behind all that it knows.
 fn verify(recorded: &[Record]) -> Result<(), MigrateError> {
+    let newest = MIGRATIONS.last().map_or(0, |migration| migration.version);
+    let is_complete = MIGRATIONS.iter().all(|migration| find(recorded, migration.version).is_some());
     for record in recorded {
         let Some(ours) = MIGRATIONS.iter().find(|migration| migration.version == record.version) else {
+            let is_later = record.version > newest && is_complete;
+            if is_later && record.compatible_with.is_some_and(|oldest| oldest <= newest) {
+                continue;
+            }
             return Err(MigrateError::Unknown { version: record.version, name: record.name.clone() });
         };
         if checksum(ours.sql) != record.checksum {
@@ -170,41 +240,39 @@ fn checksum(sql: &str) -> String {
 async fn lock(transaction: &Transaction<'_>) -> Result<(), Error> {
     const SQL: &str = "-- migrate::lock
         SELECT pg_advisory_xact_lock($1)";
-    transaction.execute(SQL, &[&LOCK_KEY]).await.map_err(|error| Error::of_query("migrate::lock", &error))?;
+    query::count(transaction, SQL, &[&LOCK_KEY]).await?;
     Ok(())
 }
 
 async fn is_recorded(transaction: &Transaction<'_>) -> Result<bool, Error> {
     const SQL: &str = "-- migrate::is_recorded
         SELECT to_regclass('t_wechat_migration') IS NOT NULL";
-    let row = transaction.query_one(SQL, &[]).await;
-    Ok(row.map_err(|error| Error::of_query("migrate::is_recorded", &error))?.get(0))
+    query::one(transaction, SQL, &[]).await?.read(0)
 }
 
 async fn recorded(transaction: &Transaction<'_>) -> Result<Vec<Record>, Error> {
+    // Read this way the last column may be missing.
     const SQL: &str = "-- migrate::recorded
-        SELECT version, name, checksum, applied_at FROM t_wechat_migration ORDER BY version";
-    let rows = transaction.query(SQL, &[]).await;
-    let rows = rows.map_err(|error| Error::of_query("migrate::recorded", &error))?;
-    Ok(rows
-        .iter()
-        .map(|row| Record {
-            version: row.get("version"),
-            name: row.get("name"),
-            checksum: row.get("checksum"),
-            applied_at: row.get("applied_at"),
+        SELECT version, name, checksum, applied_at, (to_jsonb(m) ->> 'compatible_with')::integer AS compatible_with
+          FROM t_wechat_migration m ORDER BY version";
+    let record = |row: &Row| {
+        Ok(Record {
+            version: row.read("version")?,
+            name: row.read("name")?,
+            checksum: row.read("checksum")?,
+            applied_at: row.read("applied_at")?,
+            compatible_with: row.read("compatible_with")?,
         })
-        .collect())
+    };
+    query::rows(transaction, SQL, &[]).await?.iter().map(record).collect()
 }
 
 async fn record(transaction: &Transaction<'_>, migration: &Migration) -> Result<Timestamp, Error> {
     const SQL: &str = "-- migrate::record
-        INSERT INTO t_wechat_migration (version, name, checksum) VALUES ($1, $2, $3) RETURNING applied_at";
-    let row = transaction
-        .query_one(SQL, &[&migration.version, &migration.name, &checksum(migration.sql)])
-        .await
-        .map_err(|error| Error::of_query("migrate::record", &error))?;
-    Ok(row.get("applied_at"))
+        INSERT INTO t_wechat_migration (version, name, checksum, compatible_with) VALUES ($1, $2, $3, $4)
+        RETURNING applied_at";
+    let Migration { version, name, sql, compatible_with } = migration;
+    query::one(transaction, SQL, &[version, name, &checksum(sql), compatible_with]).await?.read("applied_at")
 }
 
 /// Runs text SQL without values.

@@ -6,6 +6,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 use serde::Serialize;
 
+use super::row::Read;
 use super::tokens::CHANNEL;
 use super::{Database, Error, query};
 use crate::domain::ids::{AppId, TemplateId};
@@ -117,16 +118,21 @@ pub async fn orders(db: &Database, process: &str) -> Result<Orders, Error> {
     let mut orders = Orders::default();
     for row in query::rows(&db.durable().await?, SQL, &[&process]).await? {
         // Operators write this table too: what cannot be an id names nothing.
-        let Ok(app_id) = AppId::parse(row.get("app_id")) else { continue };
-        let template_id = match row.get("template_id") {
+        let Ok(app_id) = AppId::parse(row.read("app_id")?) else { continue };
+        let template_id = match row.read("template_id")? {
             "" => None,
             text => match TemplateId::parse(text) {
                 Ok(template_id) => Some(template_id),
                 Err(_) => continue,
             },
         };
-        if row.get("by_hand") {
-            orders.paused.push(Order { app_id, template_id, why: row.get("why"), since: row.get("since") });
+        if row.read("by_hand")? {
+            orders.paused.push(Order {
+                app_id,
+                template_id,
+                why: row.read("why")?,
+                since: row.read("since")?,
+            });
         } else {
             orders.probes.push((app_id, template_id));
         }
@@ -145,18 +151,20 @@ pub async fn list(db: &Database, app_id: Option<&str>) -> Result<Vec<Found>, Err
          ORDER BY app_id, t_wechat_pause.template_id, t_wechat_pause.process
          LIMIT 10000";
     let rows = query::rows(&db.durable().await?, SQL, &[&app_id, &STALE_AFTER_S]).await?;
-    let found = |row: &tokio_postgres::Row| Found {
-        app_id: row.get("app_id"),
-        template_id: row.get("template_id"),
-        process: row.get("process"),
-        reason: row.get("reason"),
-        errcode: row.get("errcode"),
-        detail: row.get("detail"),
-        since: row.get("since"),
-        until: row.get("until"),
-        operator: row.get("operator"),
+    let found = |row: &tokio_postgres::Row| {
+        Ok(Found {
+            app_id: row.read("app_id")?,
+            template_id: row.read("template_id")?,
+            process: row.read("process")?,
+            reason: row.read("reason")?,
+            errcode: row.read("errcode")?,
+            detail: row.read("detail")?,
+            since: row.read("since")?,
+            until: row.read("until")?,
+            operator: row.read("operator")?,
+        })
     };
-    Ok(rows.iter().map(found).collect())
+    rows.iter().map(found).collect()
 }
 
 /// The same, by app.
@@ -219,10 +227,8 @@ pub async fn resume(
                pg_notify($3, concat_ws(':', current_schema(), $1::text, $4::text))";
     let values: [&(dyn tokio_postgres::types::ToSql + Sync); 5] =
         [&app_id.as_str(), &stored(template_id), &CHANNEL, &ANNOUNCED, &STALE_AFTER_S];
-    let rows = query::rows(&db.durable().await?, SQL, &values).await?;
-    let resumed =
-        |row: &tokio_postgres::Row| Resumed { by_hand: row.get("by_hand"), daemons: row.get("daemons") };
-    Ok(rows.first().map_or(Resumed { by_hand: false, daemons: 0 }, resumed))
+    let row = query::one(&db.durable().await?, SQL, &values).await?;
+    Ok(Resumed { by_hand: row.read("by_hand")?, daemons: row.read("daemons")? })
 }
 
 /// How long a daemon may leave its rows as they are, without being taken for dead.

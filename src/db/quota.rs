@@ -3,6 +3,7 @@
 
 use std::time::Duration;
 
+use super::row::Read;
 use super::{Database, Error, query};
 use crate::domain::ids::AppId;
 
@@ -47,9 +48,9 @@ pub async fn reserve(db: &Database, app_id: &AppId, quota: u64) -> Result<Chunk,
             continue;
         };
         return Ok(Chunk {
-            permits: u64::try_from(row.get::<_, i64>("chunk")).unwrap_or(0),
-            day: Day(row.get("day")),
-            resets_in: Duration::try_from_secs_f64(row.get("resets_in_s")).unwrap_or_default(),
+            permits: u64::try_from(row.read::<i64>("chunk")?).unwrap_or(0),
+            day: Day(row.read("day")?),
+            resets_in: Duration::try_from_secs_f64(row.read("resets_in_s")?).unwrap_or_default(),
         });
     }
 }

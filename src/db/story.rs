@@ -4,6 +4,7 @@ use jiff::Timestamp;
 use serde::Serialize;
 use tokio_postgres::Row;
 
+use super::row::Read;
 use super::{Database, Error, query};
 
 /// A ledger row.
@@ -97,33 +98,33 @@ pub async fn list(db: &Database, filter: &Filter) -> Result<Vec<Delivery>, Error
         ],
     )
     .await?;
-    Ok(rows.iter().map(delivery).collect())
+    rows.iter().map(delivery).collect()
 }
 
-fn delivery(row: &Row) -> Delivery {
-    Delivery {
-        id: row.get("id"),
-        company_no: row.get("company_no"),
-        app_id: row.get("app_id"),
-        template_id: row.get("template_id"),
-        event_id: row.get("event_id"),
-        recipient: row.get("recipient"),
-        openid: row.get("openid"),
-        sys_user_id: row.get("sys_user_id"),
-        status: row.get("status"),
-        reason: row.get("reason"),
-        errcode: row.get("errcode"),
-        errmsg: row.get("errmsg"),
-        rid: row.get("rid"),
-        msgid: row.get("msgid"),
-        attempts: row.get("attempts"),
-        unknowns: row.get("unknowns"),
-        turn: row.get("turn"),
-        claimed_until: row.get("claimed_until"),
-        due_at: row.get("due_at"),
-        receipt: row.get("receipt"),
-        trace_id: row.get("trace_id"),
-        created_at: row.get("created_at"),
-        settled_at: row.get("settled_at"),
-    }
+fn delivery(row: &Row) -> Result<Delivery, Error> {
+    Ok(Delivery {
+        id: row.read("id")?,
+        company_no: row.read("company_no")?,
+        app_id: row.read("app_id")?,
+        template_id: row.read("template_id")?,
+        event_id: row.read("event_id")?,
+        recipient: row.read("recipient")?,
+        openid: row.read("openid")?,
+        sys_user_id: row.read("sys_user_id")?,
+        status: row.read("status")?,
+        reason: row.read("reason")?,
+        errcode: row.read("errcode")?,
+        errmsg: row.read("errmsg")?,
+        rid: row.read("rid")?,
+        msgid: row.read("msgid")?,
+        attempts: row.read("attempts")?,
+        unknowns: row.read("unknowns")?,
+        turn: row.read("turn")?,
+        claimed_until: row.read("claimed_until")?,
+        due_at: row.read("due_at")?,
+        receipt: row.read("receipt")?,
+        trace_id: row.read("trace_id")?,
+        created_at: row.read("created_at")?,
+        settled_at: row.read("settled_at")?,
+    })
 }

@@ -10,6 +10,7 @@ use secrecy::{ExposeSecret, SecretString};
 use tokio_postgres::types::ToSql;
 use uuid::Uuid;
 
+use super::row::Read;
 use super::secrets::SecretColumn;
 use super::{Database, Error};
 use crate::domain::ids::AppId;
@@ -65,7 +66,7 @@ SELECT token_version, pg_notify($6, concat_ws(':', current_schema(), app_id, tok
     let refused = |error| Error::of_query("tokens::store", &error);
     let statement = connection.prepare_cached(SQL).await.map_err(refused)?;
     let row = connection.query_opt(&statement, &binds).await.map_err(refused)?;
-    Ok(row.map(|row| row.get("token_version")))
+    row.map(|row| row.read("token_version")).transpose()
 }
 
 /// Gives the lease back after a fetch that brought nothing, so that the next one need not wait for its end.

@@ -3,6 +3,7 @@
 pub mod archive;
 pub mod archiver;
 mod census;
+mod ledger_retention;
 mod reading;
 pub mod replay;
 mod retention;
@@ -10,6 +11,7 @@ mod stranded;
 
 pub use archive::{Verdict, archive_batch};
 pub use census::count_letters;
+pub use ledger_retention::remove_old;
 pub use reading::{Arrived, read};
 pub use retention::purge_old;
 pub use stranded::{Kept, letter_of_stranded};

@@ -104,6 +104,8 @@ tasks! {
     DeadLetterCensus = "dead letter census", Restart;
     /// Purges old dead letters.
     DeadLetterRetention = "dead letter retention", Restart;
+    /// Removes old deliveries from the ledger.
+    LedgerRetention = "ledger retention", Restart;
     /// Keeps the table of pauses in step.
     Pauses = "table of pauses", Restart;
     /// Records what became of replayed dead letters.

@@ -32,6 +32,7 @@ mod publishers;
 mod rates;
 mod replay;
 mod restarts;
+mod retention;
 mod sealing;
 mod shapes;
 mod soak;

@@ -59,6 +59,33 @@ async fn a_newer_release_s_migration_is_refused_and_nothing_is_touched() {
     assert!(ledger.get::<_, bool>(0), "nothing of ours is applied on top of a newer release");
 }
 
+#[tokio::test]
+async fn a_release_goes_on_beside_a_newer_one_whose_migration_says_that_it_can() {
+    let scratch = Scratch::new().await;
+    let db = scratch.database();
+    let ours = migrate::apply(&db).await.unwrap();
+    let newest = ours.last().unwrap().version;
+    let client = scratch.client().await;
+    let later = "INSERT INTO t_wechat_migration (version, name, checksum, compatible_with) VALUES ($1, 'later', 'x', $2)";
+
+    client.execute(later, &[&998, &Some(newest)]).await.unwrap();
+    assert_eq!(migrate::status(&db).await.unwrap(), ours, "what it does not know is no fault");
+    assert_eq!(migrate::missing(&db).await.unwrap(), None, "ready");
+    assert_eq!(migrate::apply(&db).await.unwrap(), []);
+    assert!(migrate::examine(&db).await.unwrap());
+
+    for says in [Some(newest + 1), None] {
+        client.execute(later, &[&999, &says]).await.unwrap();
+        let refusal = migrate::missing(&db).await.unwrap_err();
+        assert!(matches!(refusal, MigrateError::Unknown { version: 999, .. }), "{says:?}: {refusal}");
+        client.execute("DELETE FROM t_wechat_migration WHERE version = 999", &[]).await.unwrap();
+    }
+    // Behind a gap nothing is known of what the later one relied on.
+    client.execute("DELETE FROM t_wechat_migration WHERE version = $1", &[&newest]).await.unwrap();
+    let refusal = migrate::apply(&db).await.unwrap_err();
+    assert!(matches!(refusal, MigrateError::Unknown { version: 998, .. }), "{refusal}");
+}
+
 /// The card's three tables as business systems may have made them, each with a row.
 const CARD_TABLES: &str = "
     CREATE TABLE t_wechat_app (

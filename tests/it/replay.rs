@@ -2,6 +2,7 @@
 
 mod account;
 mod canary;
+mod cancelled;
 mod kills;
 mod large;
 mod mended;

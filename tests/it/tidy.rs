@@ -87,6 +87,14 @@ fn what_is_printed_goes_through_one_place() {
 }
 
 #[test]
+fn columns_are_read_with_errors() {
+    expect_none(
+        panicking_reads(&SOURCES),
+        "Use `row.read(\"column\")?` of src/db/row.rs: `Row::get` panics on a column of another type.",
+    );
+}
+
+#[test]
 fn no_path_of_anyones_machine() {
     expect_none(own_paths(&FILES), "Use a path from the repository's root, or an argument.");
 }
@@ -163,6 +171,18 @@ fn prints(sources: &[Source]) -> Vec<String> {
             for at in words(&source.code, printer).filter(called) {
                 findings.push(format!("{}:{}: `{printer}`", source.path, source.line(at)));
             }
+        }
+    }
+    findings
+}
+
+/// `Row::get`, by the names that rows have, and by its two parameters.
+fn panicking_reads(sources: &[Source]) -> Vec<String> {
+    const READS: &[&str] = &["row.get(", "row.get::<", "rows[0].get(", "?[0].get(", "?.get(0)", ".get::<_, "];
+    let mut findings = Vec::new();
+    for source in sources.iter().filter(|source| source.path.starts_with("src/db/")) {
+        for at in READS.iter().flat_map(|read| source.code.match_indices(read)).map(|(at, _)| at) {
+            findings.push(format!("{}:{}: a read that can panic", source.path, source.line(at)));
         }
     }
     findings

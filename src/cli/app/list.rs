@@ -60,7 +60,7 @@ impl List {
                 app.token_api.clone().into(),
                 or_dash(app.rate_per_second).into(),
                 used_of_quota(app).into(),
-                time(app.update_time).into(),
+                or_dash(app.update_time.map(time)).into(),
             ]
         })?;
         Ok(Exit::Done)

@@ -71,7 +71,6 @@ fn of_user(user: &User, template_id: &str) -> Option<String> {
 
 #[cfg(test)]
 mod tests {
-    use jiff::Timestamp;
     use serde_json::{Value, json};
 
     use super::*;
@@ -86,7 +85,7 @@ mod tests {
             sys_user_ids: vec!["zhangsan".into()],
             openids: vec![],
             active,
-            update_time: Timestamp::UNIX_EPOCH,
+            update_time: None,
         }
     }
 
@@ -98,7 +97,7 @@ mod tests {
             username: None,
             subscribe_template: consents,
             active: true,
-            update_time: Timestamp::UNIX_EPOCH,
+            update_time: None,
         }
     }
 

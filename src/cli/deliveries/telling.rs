@@ -166,7 +166,7 @@ fn as_it_is_now(rule: &Rule, delivery: &Delivery) -> String {
     if let Some(customer) = rule.customer_id.as_deref().filter(|id| !id.is_empty()) {
         doubts.push(format!("only for customer {customer}"));
     }
-    if rule.update_time > delivery.created_at {
+    if rule.update_time.is_some_and(|changed| changed > delivery.created_at) {
         doubts.push("changed after this delivery was planned".to_owned());
     }
     if doubts.is_empty() {

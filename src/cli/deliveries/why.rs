@@ -91,7 +91,7 @@ impl Why {
             chapter(&mut chapters, keys.0.as_ref(), keys.1.as_ref(), keys.2.as_ref()).letters.push(letter);
         }
         for chapter in &mut chapters {
-            chapter.rules = rules::list(db, &rules_of(chapter)).await?;
+            chapter.rules = rules::list(db, &rules_of(chapter)).await?.rules;
             chapter.pauses = pauses_of(db, chapter).await?;
         }
         Ok(chapters)
@@ -150,7 +150,7 @@ impl Chapter {
             };
             chapter.deliveries = story::list(db, &row).await?;
             chapter.letters = letters::of_delivery(db, letter, MAX_TOLD).await?;
-            chapter.rules = rules::list(db, &rules_of(&chapter)).await?;
+            chapter.rules = rules::list(db, &rules_of(&chapter)).await?.rules;
         }
         Ok(chapter)
     }
@@ -194,6 +194,8 @@ fn rules_of(chapter: &Chapter) -> rules::RuleFilter {
         app_id: part(&chapter.app_id),
         template_id: part(&chapter.template_id),
         user: None,
+        after: None,
         limit: MAX_TOLD,
+        people: i64::MAX,
     }
 }

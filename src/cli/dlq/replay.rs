@@ -19,7 +19,7 @@ use crate::cli::output::{Format, aside, note};
 use crate::cli::{Exit, database};
 use crate::config::Config;
 use crate::db::Database;
-use crate::db::replay::{self, Held};
+use crate::db::replay::{self, Held, Order};
 use crate::dead_letters::replay::{Replayer, Terms, survey};
 use crate::domain::replay::State;
 use crate::failpoint::crash_point;
@@ -96,7 +96,10 @@ impl Replay {
         }
         // Before the set: without a broker there is nothing to fix.
         let broker = connect(config).await?;
-        let fixed = replay::fix_set(db, &order).await?;
+        let Some(fixed) = replay::fix_set(db, &order).await? else {
+            broker.close().await;
+            return overtaken(db, &order, &terms).await;
+        };
         crash_point("replay_set_fixed");
         note!(
             "replay {}: {} letters; --resume {} goes on if this is killed",
@@ -148,6 +151,13 @@ impl Replay {
         self.format.one(&account, telling::account)?;
         Ok(Exit::Done)
     }
+}
+
+/// Another operator has taken every letter since we looked.
+async fn overtaken(db: &Database, order: &Order, terms: &Terms) -> Result<Exit> {
+    note!("nothing is left to replay");
+    aside(telling::survey(&survey(db, order, terms).await?));
+    Ok(Exit::FoundNothing)
 }
 
 /// The right to publish, which one command has at a time.

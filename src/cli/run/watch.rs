@@ -9,7 +9,9 @@ use tokio_util::sync::CancellationToken;
 
 use crate::amqp::{Broker, Health, LinkHealth};
 use crate::db::health::Asker;
-use crate::db::{Database, migrate, probe};
+use crate::db::migrate::{self, MigrateError};
+use crate::db::shape::Difference;
+use crate::db::{Database, probe};
 use crate::delays::Delays;
 use crate::deliver::{Pipeline, Stalled};
 use crate::lifecycle::{Beat, Part, Readiness};
@@ -141,21 +143,22 @@ pub(super) async fn depths(broker: Arc<Broker>, metrics: Arc<Metrics>, beat: Arc
     }
 }
 
-/// Applies missing migrations as soon as the database is there. A database that is away is waited for; one that holds
-/// something else than ours, or does not let us migrate, ends the start.
-pub(super) async fn migrate_when_there(
+/// Makes sure of the tables as soon as the database is there: applies what is missing, where that is wanted. A database that
+/// is away is waited for; one that holds something else than ours ends the start, before anything is consumed.
+pub(super) async fn tables_when_there(
     db: &Database,
+    migrates: bool,
     readiness: &Readiness,
     stop: &CancellationToken,
 ) -> anyhow::Result<()> {
     let mut delays = Delays::reconnect();
     loop {
-        let error = match migrate::apply(db).await {
-            Ok(_) => return Ok(()),
-            Err(error) => error,
-        };
+        let looked_at =
+            if migrates { migrate::apply(db).await.map(drop) } else { migrate::examine(db).await.map(drop) };
+        let Err(error) = looked_at else { return Ok(()) };
         readiness.set(Part::Database, Err(error.to_string()));
         if !error.is_away() {
+            tell_differences(&error);
             return Err(error.into());
         }
         tracing::warn!(%error, "waiting for PostgreSQL");
@@ -163,5 +166,21 @@ pub(super) async fn migrate_when_there(
             () = stop.cancelled() => return Ok(()),
             () = tokio::time::sleep(delays.next().unwrap_or(LOOK_EVERY)) => {}
         }
+    }
+}
+
+/// Each in a line of its own: the error itself names the first one only.
+fn tell_differences(error: &MigrateError) {
+    let MigrateError::Shape(differences) = error else { return };
+    for Difference { table, column, found, expected, sql } in differences {
+        let sql = sql.join(" ");
+        tracing::error!(
+            table,
+            column,
+            found,
+            expected,
+            sql,
+            "a table has another shape than this release needs"
+        );
     }
 }

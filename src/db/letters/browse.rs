@@ -6,6 +6,7 @@ use serde_json::Value;
 use tokio_postgres::Row;
 
 use super::filter::{Filter, matching};
+use crate::db::row::Read;
 use crate::db::{Database, Error, query};
 
 /// A letter in a listing.
@@ -74,7 +75,7 @@ pub async fn list(
          LIMIT $16"
     );
     let rows = query::rows(&db.durable().await?, SQL, &filter.values_and(&[&after, &limit])).await?;
-    Ok(rows.iter().map(found).collect())
+    rows.iter().map(found).collect()
 }
 
 /// A page of whole letters, oldest first: those after `after`, up to `cut_off`, at most `limit`.
@@ -98,14 +99,14 @@ pub async fn page(
     );
     let further: [&(dyn tokio_postgres::types::ToSql + Sync); 3] = [&after, &cut_off, &limit];
     let rows = query::rows(&db.durable().await?, SQL, &filter.values_and(&further)).await?;
-    Ok(rows.iter().map(whole).collect())
+    rows.iter().map(whole).collect()
 }
 
 /// The newest letter's id; 0 where there is none. What arrives later has a greater one.
 pub async fn newest(db: &Database) -> Result<i64, Error> {
     const SQL: &str = "-- letters::newest
         SELECT coalesce(max(id), 0) FROM t_wechat_dead_letter";
-    Ok(query::rows(&db.durable().await?, SQL, &[]).await?[0].get(0))
+    query::one(&db.durable().await?, SQL, &[]).await?.read(0)
 }
 
 /// One letter, whole; `None` where there is none of that id.
@@ -118,7 +119,7 @@ pub async fn show(db: &Database, id: i64) -> Result<Option<Whole>, Error> {
          WHERE l.id = $1"
     );
     let rows = query::rows(&db.durable().await?, SQL, &[&id]).await?;
-    Ok(rows.first().map(whole))
+    rows.first().map(whole).transpose()
 }
 
 /// All letters of the delivery that this one is about, newest first; at most `limit`.
@@ -137,38 +138,38 @@ pub async fn of_delivery(db: &Database, letter: &Found, limit: i64) -> Result<Ve
     let client = db.durable().await?;
     let rows =
         query::rows(&client, SQL, &[event_id, recipient, template_id, app_id, company_no, &limit]).await?;
-    Ok(rows.iter().map(found).collect())
+    rows.iter().map(found).collect()
 }
 
-fn whole(row: &Row) -> Whole {
-    Whole { found: found(row), headers: row.get("headers"), body: row.get("body") }
+fn whole(row: &Row) -> Result<Whole, Error> {
+    Ok(Whole { found: found(row)?, headers: row.read("headers")?, body: row.read("body")? })
 }
 
-fn found(row: &Row) -> Found {
-    Found {
-        id: row.get("id"),
-        letter: row.get("letter"),
-        reason: row.get("reason"),
-        class: row.get("class"),
-        errcode: row.get("errcode"),
-        errmsg: row.get("errmsg"),
-        field: row.get("field"),
-        company_no: row.get("company_no"),
-        app_id: row.get("app_id"),
-        template_id: row.get("template_id"),
-        event_id: row.get("event_id"),
-        recipient: row.get("recipient"),
-        openid: row.get("openid"),
-        sys_user_id: row.get("sys_user_id"),
-        turn: row.get("turn"),
-        attempts: row.get("attempts"),
-        fingerprint: row.get("fingerprint"),
-        state: row.get("state"),
-        first_failed_at: row.get("first_failed_at"),
-        last_failed_at: row.get("last_failed_at"),
-        archived_at: row.get("archived_at"),
-        trace_id: row.get("trace_id"),
-        rid: row.get("rid"),
-        token_generation: row.get("token_generation"),
-    }
+fn found(row: &Row) -> Result<Found, Error> {
+    Ok(Found {
+        id: row.read("id")?,
+        letter: row.read("letter")?,
+        reason: row.read("reason")?,
+        class: row.read("class")?,
+        errcode: row.read("errcode")?,
+        errmsg: row.read("errmsg")?,
+        field: row.read("field")?,
+        company_no: row.read("company_no")?,
+        app_id: row.read("app_id")?,
+        template_id: row.read("template_id")?,
+        event_id: row.read("event_id")?,
+        recipient: row.read("recipient")?,
+        openid: row.read("openid")?,
+        sys_user_id: row.read("sys_user_id")?,
+        turn: row.read("turn")?,
+        attempts: row.read("attempts")?,
+        fingerprint: row.read("fingerprint")?,
+        state: row.read("state")?,
+        first_failed_at: row.read("first_failed_at")?,
+        last_failed_at: row.read("last_failed_at")?,
+        archived_at: row.read("archived_at")?,
+        trace_id: row.read("trace_id")?,
+        rid: row.read("rid")?,
+        token_generation: row.read("token_generation")?,
+    })
 }

@@ -1,8 +1,10 @@
 //! The ledger's side of a message that was given up as a whole, by the broker or by a panic: its rows have lost their carrier.
 
 use tokio_postgres::Row;
+use tokio_postgres::types::ToSql;
 
 use super::archive::{Letter, archive_on};
+use crate::db::row::Read;
 use crate::db::{Database, Error, query};
 use crate::domain::letter::{self, DeliveryKey};
 use crate::domain::outcome::DeadReason;
@@ -25,8 +27,9 @@ pub async fn settle_carried(db: &Database, letter: &Letter) -> Result<bool, Erro
         let transaction = client.transaction().await.map_err(|error| query::failed(BEGIN, &error))?;
         let settled = settle_page(&transaction, &key).await?;
         if key.recipient.is_none() {
-            let letters: Vec<Letter> = settled.iter().map(|row| letter_of_row(letter, &key, row)).collect();
-            archive_on(&transaction, &letters).await?;
+            let letters: Result<Vec<Letter>, Error> =
+                settled.iter().map(|row| letter_of_row(letter, &key, row)).collect();
+            archive_on(&transaction, &letters?).await?;
         } else if let Some(row) = settled.first() {
             tell_of_row(&transaction, letter, row).await?;
         }
@@ -102,9 +105,9 @@ async fn tell_of_row(
            SET attempts = greatest(attempts, $2), rid = coalesce(rid, $3),
                token_generation = coalesce(token_generation, $4), trace_id = coalesce(trace_id, $5)
          WHERE letter = $1";
-    let attempts: i32 = row.get("attempts");
-    let (rid, trace_id): (Option<String>, Option<String>) = (row.get("rid"), row.get("trace_id"));
-    let generation: Option<i64> = row.get("token_generation");
+    let attempts: i32 = row.read("attempts")?;
+    let (rid, trace_id): (Option<String>, Option<String>) = (row.read("rid")?, row.read("trace_id")?);
+    let generation: Option<i64> = row.read("token_generation")?;
     query::count(client, SQL, &[&letter.letter, &attempts, &rid, &generation, &trace_id]).await?;
     Ok(())
 }
@@ -118,14 +121,13 @@ async fn is_claimed(client: &deadpool_postgres::Object, key: &Key<'_>) -> Result
                AND (recipient = $5 OR ($5::text IS NULL AND turn = 0)) AND turn <= $6
                AND status = 'attempting')";
     let Key { company_no, app_id, template_id, event_id, recipient, turn, .. } = key;
-    let rows =
-        query::rows(client, SQL, &[company_no, app_id, template_id, event_id, recipient, turn]).await?;
-    Ok(rows[0].get(0))
+    let values: [&(dyn ToSql + Sync); 6] = [company_no, app_id, template_id, event_id, recipient, turn];
+    query::one(client, SQL, &values).await?.read(0)
 }
 
 /// The event's letter, readdressed to one of its rows.
-fn letter_of_row(event: &Letter, key: &Key<'_>, row: &Row) -> Letter {
-    let recipient: String = row.get("recipient");
+fn letter_of_row(event: &Letter, key: &Key<'_>, row: &Row) -> Result<Letter, Error> {
+    let recipient: String = row.read("recipient")?;
     let delivery = DeliveryKey {
         company_no: key.company_no,
         app_id: key.app_id,
@@ -133,15 +135,15 @@ fn letter_of_row(event: &Letter, key: &Key<'_>, row: &Row) -> Letter {
         event_id: key.event_id,
         recipient: &recipient,
     };
-    Letter {
+    Ok(Letter {
         letter: letter::identity(&delivery, key.turn),
-        openid: row.get("openid"),
-        sys_user_id: row.get("sys_user_id"),
-        attempts: row.get("attempts"),
-        rid: row.get("rid"),
-        token_generation: row.get("token_generation"),
+        openid: row.read("openid")?,
+        sys_user_id: row.read("sys_user_id")?,
+        attempts: row.read("attempts")?,
+        rid: row.read("rid")?,
+        token_generation: row.read("token_generation")?,
         turn: Some(key.turn),
         recipient: Some(recipient),
         ..event.clone()
-    }
+    })
 }

@@ -6,6 +6,7 @@ use serde_json::{Value, json};
 use uuid::Uuid;
 
 use super::filter::{Filter, matching};
+use crate::db::row::Read;
 use crate::db::{Database, Error, query};
 
 /// Letters closed in one statement: its locks last milliseconds, and a command that is stopped has done whole batches.
@@ -37,13 +38,13 @@ pub struct Act {
 pub async fn count(db: &Database, closing: Closing, filter: &Filter) -> Result<(u64, i64), Error> {
     const RESOLVE: &str = concat!(
         "-- letters::count_open
-        SELECT count(*), coalesce(max(l.id), 0) FROM t_wechat_dead_letter l
+        SELECT count(*), coalesce(max(l.id), 0) AS cut_off FROM t_wechat_dead_letter l
          WHERE l.state = 'open' AND ",
         matching!()
     );
     const PURGE: &str = concat!(
         "-- letters::count_purgeable
-        SELECT count(*), coalesce(max(l.id), 0) FROM t_wechat_dead_letter l
+        SELECT count(*), coalesce(max(l.id), 0) AS cut_off FROM t_wechat_dead_letter l
          WHERE l.state NOT IN ('replaying', 'purged') AND (l.state <> 'open' OR $14 = 'open') AND ",
         matching!()
     );
@@ -51,8 +52,8 @@ pub async fn count(db: &Database, closing: Closing, filter: &Filter) -> Result<(
         Closing::Resolve => RESOLVE,
         Closing::Purge => PURGE,
     };
-    let rows = query::rows(&db.durable().await?, sql, &filter.values()).await?;
-    Ok((rows[0].get::<_, i64>(0).unsigned_abs(), rows[0].get(1)))
+    let row = query::one(&db.durable().await?, sql, &filter.values()).await?;
+    Ok((row.read::<i64>("count")?.unsigned_abs(), row.read("cut_off")?))
 }
 
 /// Closes what the act means. Answers how many letters that were; stopped midway, whole batches are done and accounted for.
@@ -67,7 +68,8 @@ pub async fn close(db: &Database, act: &Act) -> Result<u64, Error> {
         let further = entry(act, &id, &filter, &after);
         let rows = query::rows(&db.durable().await?, sql, &act.filter.values_and(&further)).await?;
         closed += rows.len() as u64;
-        match rows.iter().map(|row| row.get::<_, i64>(0)).max() {
+        let ids = rows.iter().map(|row| row.read("id")).collect::<Result<Vec<i64>, _>>()?;
+        match ids.into_iter().max() {
             Some(last) => after = last,
             None => return Ok(closed),
         }
@@ -134,13 +136,15 @@ pub async fn done_to(db: &Database, letter: i64) -> Result<Vec<Done>, Error> {
     const SQL: &str = "-- letters::done_to
         SELECT at, action, operator, why FROM t_wechat_letter_action WHERE letters @> ARRAY[$1::bigint] ORDER BY id";
     let rows = query::rows(&db.durable().await?, SQL, &[&letter]).await?;
-    let done = |row: &tokio_postgres::Row| Done {
-        at: row.get("at"),
-        action: row.get("action"),
-        operator: row.get("operator"),
-        why: row.get("why"),
+    let done = |row: &tokio_postgres::Row| {
+        Ok(Done {
+            at: row.read("at")?,
+            action: row.read("action")?,
+            operator: row.read("operator")?,
+            why: row.read("why")?,
+        })
     };
-    Ok(rows.iter().map(done).collect())
+    rows.iter().map(done).collect()
 }
 
 /// One command that closed letters, as the account has it.
@@ -163,13 +167,15 @@ pub async fn acts(db: &Database, limit: i64) -> Result<Vec<Closed>, Error> {
          ORDER BY min(id) DESC
          LIMIT $1";
     let rows = query::rows(&db.durable().await?, SQL, &[&limit]).await?;
-    let closed = |row: &tokio_postgres::Row| Closed {
-        at: row.get("at"),
-        action: row.get("action"),
-        operator: row.get("operator"),
-        why: row.get("why"),
-        filter: row.get("filter"),
-        letters: row.get("letters"),
+    let closed = |row: &tokio_postgres::Row| {
+        Ok(Closed {
+            at: row.read("at")?,
+            action: row.read("action")?,
+            operator: row.read("operator")?,
+            why: row.read("why")?,
+            filter: row.read("filter")?,
+            letters: row.read("letters")?,
+        })
     };
-    Ok(rows.iter().map(closed).collect())
+    rows.iter().map(closed).collect()
 }

@@ -8,6 +8,7 @@ use serde_json::Value;
 use tokio_postgres::Row;
 
 use super::filter::{Filter, matching};
+use crate::db::row::Read;
 use crate::db::{Database, Error, query};
 
 /// Letters of the same trouble: one cure for all of them.
@@ -60,26 +61,26 @@ pub async fn groups(db: &Database, filter: &Filter, limit: i64) -> Result<Vec<Gr
          LIMIT $15"
     );
     let rows = query::rows(&db.durable().await?, SQL, &filter.values_and(&[&limit])).await?;
-    Ok(rows.iter().map(group).collect())
+    rows.iter().map(group).collect()
 }
 
-fn group(row: &Row) -> Group {
-    let states: Value = row.get("states");
+fn group(row: &Row) -> Result<Group, Error> {
+    let states: Value = row.read("states")?;
     let states = states.as_object().into_iter().flatten();
-    Group {
-        fingerprint: row.get("fingerprint"),
-        letters: row.get("letters"),
+    Ok(Group {
+        fingerprint: row.read("fingerprint")?,
+        letters: row.read("letters")?,
         states: states.map(|(state, count)| (state.clone(), count.as_i64().unwrap_or_default())).collect(),
-        first_seen: row.get("first_seen"),
-        last_seen: row.get("last_seen"),
-        example: row.get("example"),
-        reason: row.get("reason"),
-        class: row.get("class"),
-        errcode: row.get("errcode"),
-        field: row.get("field"),
-        app_id: row.get("app_id"),
-        template_id: row.get("template_id"),
-    }
+        first_seen: row.read("first_seen")?,
+        last_seen: row.read("last_seen")?,
+        example: row.read("example")?,
+        reason: row.read("reason")?,
+        class: row.read("class")?,
+        errcode: row.read("errcode")?,
+        field: row.read("field")?,
+        app_id: row.read("app_id")?,
+        template_id: row.read("template_id")?,
+    })
 }
 
 /// How many letters have one state and reason.
@@ -96,7 +97,8 @@ pub async fn tally(db: &Database) -> Result<Vec<Tally>, Error> {
         SELECT state, reason, count(*) AS letters FROM t_wechat_dead_letter
          WHERE state <> 'purged' GROUP BY state, reason";
     let rows = query::rows(&db.durable().await?, SQL, &[]).await?;
-    let tally =
-        |row: &Row| Tally { state: row.get("state"), reason: row.get("reason"), letters: row.get("letters") };
-    Ok(rows.iter().map(tally).collect())
+    let tally = |row: &Row| {
+        Ok(Tally { state: row.read("state")?, reason: row.read("reason")?, letters: row.read("letters")? })
+    };
+    rows.iter().map(tally).collect()
 }

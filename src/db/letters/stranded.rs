@@ -5,6 +5,7 @@ use jiff::Timestamp;
 use tokio_postgres::Row;
 
 use super::archive::{Letter, archive_on};
+use crate::db::row::Read;
 use crate::db::{Database, Error, pauses, query};
 
 /// Rows closed in one transaction.
@@ -68,26 +69,26 @@ pub async fn stranded(db: &Database, choice: &Choice) -> Result<Vec<Stranded>, E
     let rows =
         query::rows(&db.durable().await?, SQL, &[unmoved_for_s, ids, event_id, &pauses::STALE_AFTER_S])
             .await?;
-    Ok(rows.iter().map(row).collect())
+    rows.iter().map(row).collect()
 }
 
-fn row(row: &Row) -> Stranded {
-    Stranded {
-        id: row.get("id"),
-        company_no: row.get("company_no"),
-        app_id: row.get("app_id"),
-        template_id: row.get("template_id"),
-        event_id: row.get("event_id"),
-        recipient: row.get("recipient"),
-        openid: row.get("openid"),
-        sys_user_id: row.get("sys_user_id"),
-        turn: row.get("turn"),
-        attempts: row.get("attempts"),
-        trace_id: row.get("trace_id"),
-        token_generation: row.get("token_generation"),
-        content_hash: row.get("content_hash"),
-        created_at: row.get("created_at"),
-    }
+fn row(row: &Row) -> Result<Stranded, Error> {
+    Ok(Stranded {
+        id: row.read("id")?,
+        company_no: row.read("company_no")?,
+        app_id: row.read("app_id")?,
+        template_id: row.read("template_id")?,
+        event_id: row.read("event_id")?,
+        recipient: row.read("recipient")?,
+        openid: row.read("openid")?,
+        sys_user_id: row.read("sys_user_id")?,
+        turn: row.read("turn")?,
+        attempts: row.read("attempts")?,
+        trace_id: row.read("trace_id")?,
+        token_generation: row.read("token_generation")?,
+        content_hash: row.read("content_hash")?,
+        created_at: row.read("created_at")?,
+    })
 }
 
 /// Closes rows as `dead`, `stranded`, each with its letter in the same transaction. One that has moved since it was found is
@@ -136,5 +137,5 @@ async fn close_rows(
     let ids: Vec<i64> = page.iter().map(|(row, _)| row.id).collect();
     let turns: Vec<i32> = page.iter().map(|(row, _)| row.turn).collect();
     let rows = query::rows(client, SQL, &[&ids, &turns, &unmoved_for_s]).await?;
-    Ok(rows.iter().map(|row| row.get("id")).collect())
+    rows.iter().map(|row| row.read("id")).collect()
 }

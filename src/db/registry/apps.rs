@@ -31,7 +31,8 @@ pub struct App {
     /// Its secret is stored sealed.
     pub secret_sealed: bool,
     pub active: bool,
-    pub update_time: Timestamp,
+    /// `None` where whoever wrote the row did not say.
+    pub update_time: Option<Timestamp>,
 }
 
 /// What to write into an app's row. `None` leaves a column as it is (on adding: at its default); an empty text and a zero
@@ -131,7 +132,7 @@ pub async fn list(db: &Database) -> Result<Vec<App>, Error> {
                (SELECT used FROM t_wechat_quota q
                  WHERE q.app_id = a.app_id AND q.day = (now() AT TIME ZONE 'Asia/Shanghai')::date) AS quota_used,
                coalesce(app_secret, '') <> '' AS has_secret,
-               coalesce(starts_with(app_secret, $1), false) AS secret_sealed, status = 1 AS active, update_time
+               coalesce(starts_with(app_secret, $1), false) AS secret_sealed, coalesce(status = 1, false) AS active, update_time
           FROM t_wechat_app a
          ORDER BY app_id
          LIMIT 10000";

@@ -21,7 +21,8 @@ pub struct Rule {
     pub sys_user_ids: Vec<String>,
     pub openids: Vec<String>,
     pub active: bool,
-    pub update_time: Timestamp,
+    /// `None` where whoever wrote the row did not say.
+    pub update_time: Option<Timestamp>,
 }
 
 /// A rule to be.
@@ -43,8 +44,20 @@ pub struct RuleFilter {
     pub template_id: Option<String>,
     /// Rules that name this business user or openid.
     pub user: Option<String>,
+    /// Only those behind this one.
+    pub after: Option<i64>,
     /// At most this many.
     pub limit: i64,
+    /// And none behind the one that names the last of so many people: one rule can name a hundred thousand.
+    pub people: i64,
+}
+
+/// Rules in the order of their ids.
+#[derive(Debug)]
+pub struct Page {
+    pub rules: Vec<Rule>,
+    /// There may be more behind the last one.
+    pub is_full: bool,
 }
 
 /// Adds a rule and returns its id. Rules may overlap: a person named twice still gets one message.
@@ -73,27 +86,37 @@ pub async fn add(db: &Database, rule: &NewRule) -> Result<i64, Error> {
     row.read("id")
 }
 
-/// The rules, oldest first.
-pub async fn list(db: &Database, filter: &RuleFilter) -> Result<Vec<Rule>, Error> {
+/// A page of the rules, oldest first.
+pub async fn list(db: &Database, filter: &RuleFilter) -> Result<Page, Error> {
     const SQL: &str = "-- registry::list_rules
-        SELECT id::bigint AS id, company_no, app_id, template_id, customer_id,
+        SELECT id, company_no, app_id, template_id, customer_id,
                array_remove(coalesce(sys_user_ids, '{}'), NULL) AS sys_user_ids,
-               array_remove(coalesce(openids, '{}'), NULL) AS openids,
-               status = 1 AS active, update_time
-          FROM t_wechat_message_user
-         WHERE ($1::text IS NULL OR company_no = $1)
-           AND ($2::text IS NULL OR app_id = $2)
-           AND ($3::text IS NULL OR template_id = $3)
-           AND ($4::text IS NULL OR $4 = ANY (sys_user_ids) OR $4 = ANY (openids))
-         ORDER BY id
-         LIMIT $5";
+               array_remove(coalesce(openids, '{}'), NULL) AS openids, active, update_time, found
+          FROM (SELECT id::bigint AS id, company_no, app_id, template_id, customer_id, sys_user_ids, openids,
+                       coalesce(status = 1, false) AS active, update_time, count(*) OVER () AS found,
+                       sum(coalesce(cardinality(sys_user_ids), 0) + coalesce(cardinality(openids), 0))
+                           OVER (ORDER BY id ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING) AS named_before
+                  FROM (SELECT * FROM t_wechat_message_user
+                         WHERE ($1::text IS NULL OR company_no = $1)
+                           AND ($2::text IS NULL OR app_id = $2)
+                           AND ($3::text IS NULL OR template_id = $3)
+                           AND ($4::text IS NULL OR $4 = ANY (sys_user_ids) OR $4 = ANY (openids))
+                           AND ($5::bigint IS NULL OR id > $5)
+                         ORDER BY id
+                         LIMIT $6) rules) page
+         WHERE coalesce(named_before, 0) < $7
+         ORDER BY id";
+    let RuleFilter { company_no, app_id, template_id, user, after, limit, people } = filter;
     let rows = query::rows(
         &db.durable().await?,
         SQL,
-        &[&filter.company_no, &filter.app_id, &filter.template_id, &filter.user, &filter.limit],
+        &[company_no, app_id, template_id, user, after, limit, people],
     )
     .await?;
-    rows.iter().map(rule).collect()
+    let found: i64 = rows.first().map_or(Ok(0), |row| row.read("found"))?;
+    let rules = rows.iter().map(rule).collect::<Result<Vec<_>, _>>()?;
+    let is_full = found == *limit || found > rules.len() as i64;
+    Ok(Page { rules, is_full })
 }
 
 /// Removes a rule. False where there is none of that id.

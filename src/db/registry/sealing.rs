@@ -4,6 +4,7 @@ use secrecy::{ExposeSecret, SecretString};
 use tokio_postgres::Row;
 
 use super::WRITTEN_BY;
+use crate::db::row::Read;
 use crate::db::secrets::SecretColumn;
 use crate::db::{Database, Error, query};
 use crate::domain::ids::AppId;
@@ -51,15 +52,18 @@ async fn plain_rows(db: &Database, app_id: Option<&AppId>) -> Result<Vec<PlainRo
          ORDER BY app_id";
     let only = app_id.map(AppId::as_str);
     let rows = query::rows(&db.durable().await?, SQL, &[&only, &SEALED]).await?;
-    Ok(rows.iter().filter_map(plain_row).filter(|row| row.count() > 0).collect())
+    let rows = rows.iter().map(plain_row).collect::<Result<Vec<_>, _>>()?;
+    Ok(rows.into_iter().flatten().filter(|row| row.count() > 0).collect())
 }
 
 /// Nothing for a row whose app_id cannot be one: no daemon uses it.
-fn plain_row(row: &Row) -> Option<PlainRow> {
-    let app_id = AppId::parse(row.get("app_id")).ok()?;
+fn plain_row(row: &Row) -> Result<Option<PlainRow>, Error> {
+    let Some(app_id) = row.read::<Option<&str>>("app_id")?.and_then(|id| AppId::parse(id).ok()) else {
+        return Ok(None);
+    };
     // The columns follow the app_id in this order.
-    let secret = |at: usize| row.get::<_, Option<String>>(at + 1).map(SecretString::from);
-    Some(PlainRow { app_id, secrets: std::array::from_fn(secret) })
+    let secret = |at: usize| Ok::<_, Error>(row.read::<Option<String>>(at)?.map(SecretString::from));
+    Ok(Some(PlainRow { app_id, secrets: [secret(1)?, secret(2)?, secret(3)?] }))
 }
 
 /// One row, whole or not at all. False where a secret is no longer the one that was read.

@@ -6,6 +6,7 @@ use serde_json::Value;
 use tokio_postgres::Row;
 
 use super::WRITTEN_BY;
+use crate::db::row::Read;
 use crate::db::{Database, Error, query};
 use crate::domain::consent::{Answer, Consent};
 use crate::domain::ids::{AppId, Openid, SysUserId, TemplateId};
@@ -20,7 +21,8 @@ pub struct User {
     /// The record of consents as it stands, by template.
     pub subscribe_template: Value,
     pub active: bool,
-    pub update_time: Timestamp,
+    /// `None` where whoever wrote the row did not say.
+    pub update_time: Option<Timestamp>,
 }
 
 impl User {
@@ -78,7 +80,7 @@ pub async fn bind(db: &Database, binding: &Binding) -> Result<bool, Error> {
     let answers: Vec<&str> =
         consents.iter().map(|consent| if consent.accepts { "accept" } else { "reject" }).collect();
     let remaining: Vec<Option<i64>> = consents.iter().map(|consent| consent.remaining).collect();
-    let rows = query::rows(
+    let row = query::one(
         &db.durable().await?,
         SQL,
         &[
@@ -93,30 +95,30 @@ pub async fn bind(db: &Database, binding: &Binding) -> Result<bool, Error> {
         ],
     )
     .await?;
-    Ok(rows[0].get("is_new"))
+    row.read("is_new")
 }
 
 /// The rows of one person, whom the text names as a business user or as an openid; of one app or of all.
 pub async fn find(db: &Database, app_id: Option<&str>, user: &str) -> Result<Vec<User>, Error> {
     const SQL: &str = "-- registry::find_users
         SELECT app_id, openid, sys_user_id, username, coalesce(subscribe_template, '{}') AS subscribe_template,
-               status = 1 AS active, update_time
+               coalesce(status = 1, false) AS active, update_time
           FROM t_wechat_user
          WHERE ($1::text IS NULL OR app_id = $1) AND (openid = $2 OR sys_user_id = $2)
          ORDER BY app_id, openid
          LIMIT 1000";
     let rows = query::rows(&db.durable().await?, SQL, &[&app_id, &user]).await?;
-    Ok(rows.iter().map(read).collect())
+    rows.iter().map(read).collect()
 }
 
-fn read(row: &Row) -> User {
-    User {
-        app_id: row.get("app_id"),
-        openid: row.get("openid"),
-        sys_user_id: row.get("sys_user_id"),
-        username: row.get("username"),
-        subscribe_template: row.get("subscribe_template"),
-        active: row.get("active"),
-        update_time: row.get("update_time"),
-    }
+fn read(row: &Row) -> Result<User, Error> {
+    Ok(User {
+        app_id: row.read("app_id")?,
+        openid: row.read("openid")?,
+        sys_user_id: row.read("sys_user_id")?,
+        username: row.read("username")?,
+        subscribe_template: row.read("subscribe_template")?,
+        active: row.read("active")?,
+        update_time: row.read("update_time")?,
+    })
 }

@@ -7,6 +7,7 @@ use serde::Serialize;
 use serde_json::Value;
 use tokio_postgres::Row;
 
+use crate::db::row::Read;
 use crate::db::{Database, Error, query};
 
 /// One replay, whole.
@@ -69,27 +70,27 @@ async fn accounts(db: &Database, replay: Option<i64>, limit: i64) -> Result<Vec<
                           FROM t_wechat_replay_letter WHERE replay = p.id AND state = 'refused' GROUP BY refusal) o) s
          ORDER BY p.id DESC";
     let rows = query::rows(&db.durable().await?, ACCOUNTS, &[&replay, &limit]).await?;
-    Ok(rows.iter().map(account_of).collect())
+    rows.iter().map(account_of).collect()
 }
 
-fn account_of(row: &Row) -> Account {
-    let outcomes = counts(row.get("outcomes"));
-    Account {
-        replay: row.get("id"),
-        state: row.get("state"),
-        operator: row.get("operator"),
-        why: row.get("why"),
-        filter: row.get("filter"),
-        created_at: row.get("created_at"),
-        ended_at: row.get("ended_at"),
-        stopped_because: row.get("stopped_because"),
-        letters: row.get("letters"),
-        published: row.get("published"),
-        refused: row.get("refused"),
+fn account_of(row: &Row) -> Result<Account, Error> {
+    let outcomes = counts(row.read("outcomes")?);
+    Ok(Account {
+        replay: row.read("id")?,
+        state: row.read("state")?,
+        operator: row.read("operator")?,
+        why: row.read("why")?,
+        filter: row.read("filter")?,
+        created_at: row.read("created_at")?,
+        ended_at: row.read("ended_at")?,
+        stopped_because: row.read("stopped_because")?,
+        letters: row.read("letters")?,
+        published: row.read("published")?,
+        refused: row.read("refused")?,
         pending: outcomes.get("pending").copied().unwrap_or_default(),
         outcomes,
-        refusals: counts(row.get("refusals")),
-    }
+        refusals: counts(row.read("refusals")?),
+    })
 }
 
 /// A JSON object of numbers, which PostgreSQL has just made.
@@ -103,16 +104,16 @@ pub async fn fates(db: &Database, replay: i64, after: i64, limit: i64) -> Result
         SELECT letter, event_id, recipient, outcome, reason, later_letter, published_at
           FROM v_wechat_replay_letter WHERE replay = $1 AND letter > $2 ORDER BY letter LIMIT $3";
     let rows = query::rows(&db.durable().await?, FATES, &[&replay, &after, &limit]).await?;
-    Ok(rows
-        .iter()
-        .map(|row| Fate {
-            letter: row.get("letter"),
-            event_id: row.get("event_id"),
-            recipient: row.get("recipient"),
-            outcome: row.get("outcome"),
-            reason: row.get("reason"),
-            later_letter: row.get("later_letter"),
-            published_at: row.get("published_at"),
+    let fate = |row: &Row| {
+        Ok(Fate {
+            letter: row.read("letter")?,
+            event_id: row.read("event_id")?,
+            recipient: row.read("recipient")?,
+            outcome: row.read("outcome")?,
+            reason: row.read("reason")?,
+            later_letter: row.read("later_letter")?,
+            published_at: row.read("published_at")?,
         })
-        .collect())
+    };
+    rows.iter().map(fate).collect()
 }

@@ -6,6 +6,7 @@ use tokio_postgres::Row;
 
 use crate::db::letters::Filter;
 use crate::db::letters::filter::matching;
+use crate::db::row::Read;
 use crate::db::{Database, Error, query};
 use crate::domain::letter;
 use crate::domain::protocol::Status;
@@ -147,33 +148,33 @@ pub async fn pending(
 
 fn candidate(row: &Row) -> Result<Candidate, Error> {
     let unreadable = |table, word: &str| Error::Unreadable { table, what: format!("status {word}") };
-    let state: &str = row.get("state");
-    let status: Option<&str> = row.get("status");
+    let state: &str = row.read("state")?;
+    let status: Option<&str> = row.read("status")?;
     let status = status
         .map(|word| Status::parse(word).ok_or_else(|| unreadable("t_wechat_delivery", word)))
         .transpose()?;
     Ok(Candidate {
-        letter: row.get("id"),
+        letter: row.read("id")?,
         letter_state: letter::State::parse(state).ok_or_else(|| unreadable("t_wechat_dead_letter", state))?,
-        reason: row.get("reason"),
-        errcode: row.get("errcode"),
-        field: row.get("field"),
-        fingerprint: row.get("fingerprint"),
-        app_id: row.get("app_id"),
-        template_id: row.get("template_id"),
-        event_id: row.get("event_id"),
-        recipient: row.get("recipient"),
-        openid: row.get("openid"),
-        sys_user_id: row.get("sys_user_id"),
-        turn: row.get("turn"),
-        letter_turn: row.get("letter_turn"),
-        died_at: row.get("died_at"),
-        headers: row.get("headers"),
-        body: row.get("body"),
-        mended: row.get("mended"),
-        row: status.map(|status| (status, row.get("row_turn"))),
-        had_rows: row.get("had_rows"),
-        has_rows: row.get("has_rows"),
-        app_known: row.get("app_known"),
+        reason: row.read("reason")?,
+        errcode: row.read("errcode")?,
+        field: row.read("field")?,
+        fingerprint: row.read("fingerprint")?,
+        app_id: row.read("app_id")?,
+        template_id: row.read("template_id")?,
+        event_id: row.read("event_id")?,
+        recipient: row.read("recipient")?,
+        openid: row.read("openid")?,
+        sys_user_id: row.read("sys_user_id")?,
+        turn: row.read("turn")?,
+        letter_turn: row.read("letter_turn")?,
+        died_at: row.read("died_at")?,
+        headers: row.read("headers")?,
+        body: row.read("body")?,
+        mended: row.read("mended")?,
+        row: status.map(|status| Ok::<_, Error>((status, row.read("row_turn")?))).transpose()?,
+        had_rows: row.read("had_rows")?,
+        has_rows: row.read("has_rows")?,
+        app_known: row.read("app_known")?,
     })
 }

@@ -2,6 +2,9 @@
 
 use std::collections::BTreeSet;
 
+use tokio_postgres::Row;
+
+use crate::db::row::Read;
 use crate::db::{Database, Error, query};
 
 /// Letters looked at in one statement. While WeChat is away a whole replay may be under way, and looking costs.
@@ -42,7 +45,8 @@ pub async fn settle_page(db: &Database, after: Option<(i64, i64)>) -> Result<End
             RETURNING r.replay, r.letter, r.outcome
         ), letters AS (
             UPDATE t_wechat_dead_letter l SET state = 'replayed' FROM ended e
-             WHERE l.id = e.letter AND l.state = 'replaying'
+             -- An older release beside us may have left what was published open.
+             WHERE l.id = e.letter AND l.state IN ('replaying', 'open')
         )
         SELECT p.replay, p.letter, p.app_id, e.outcome FROM page p LEFT JOIN ended e USING (replay, letter)
          ORDER BY p.replay, p.letter";
@@ -50,9 +54,12 @@ pub async fn settle_page(db: &Database, after: Option<(i64, i64)>) -> Result<End
     let rows = query::rows(&db.durable().await?, SETTLE, &[&replay, &letter, &PAGE]).await?;
     let is_full = rows.len() as i64 == PAGE;
     Ok(End {
-        after: rows.last().filter(|_| is_full).map(|row| (row.get("replay"), row.get("letter"))),
-        ended: rows.iter().filter_map(|row| row.get("outcome")).map(|outcome| Ended { outcome }).collect(),
-        apps: rows.iter().filter_map(|row| row.get("app_id")).collect(),
+        after: match rows.last().filter(|_| is_full) {
+            Some(row) => Some((row.read("replay")?, row.read("letter")?)),
+            None => None,
+        },
+        ended: texts(&rows, "outcome")?.into_iter().flatten().map(|outcome| Ended { outcome }).collect(),
+        apps: texts(&rows, "app_id")?.into_iter().flatten().collect(),
     })
 }
 
@@ -63,5 +70,10 @@ pub async fn ends(db: &Database) -> Result<Vec<String>, Error> {
          WHERE state IN ('finished', 'stopped', 'cancelled') AND counted IS DISTINCT FROM state
         RETURNING state";
     let rows = query::rows(&db.durable().await?, ENDS, &[]).await?;
-    Ok(rows.iter().map(|row| row.get("state")).collect())
+    rows.iter().map(|row| row.read("state")).collect()
+}
+
+/// One column of all rows.
+fn texts(rows: &[Row], column: &'static str) -> Result<Vec<Option<String>>, Error> {
+    rows.iter().map(|row| row.read(column)).collect()
 }

@@ -2,6 +2,9 @@
 
 use std::time::Duration;
 
+use deadpool_postgres::Transaction;
+
+use crate::db::row::Read;
 use crate::db::{Database, Error, query};
 use crate::domain::replay::{Canary, Refusal, State, Tally};
 
@@ -31,17 +34,17 @@ pub async fn standing(db: &Database, replay: i64) -> Result<Option<Standing>, Er
     rows.first()
         .map(|row| {
             Ok(Standing {
-                state: state(row.get("state"))?,
-                rate_per_second: row.get("rate_per_second"),
-                canary: Canary::of(row.get("canary")),
-                max_failed_percent: row.get("max_failed_percent"),
-                canary_wait: Duration::from_secs(row.get::<_, i64>("canary_wait_s").unsigned_abs()),
-                steps_passed: row.get("steps_passed"),
-                even_expired: row.get("even_expired"),
-                re_resolve: row.get("re_resolve"),
-                letters: row.get("letters"),
-                published: row.get("published"),
-                refused: row.get("refused"),
+                state: state(row.read("state")?)?,
+                rate_per_second: row.read("rate_per_second")?,
+                canary: Canary::of(row.read("canary")?),
+                max_failed_percent: row.read("max_failed_percent")?,
+                canary_wait: Duration::from_secs(row.read::<i64>("canary_wait_s")?.unsigned_abs()),
+                steps_passed: row.read("steps_passed")?,
+                even_expired: row.read("even_expired")?,
+                re_resolve: row.read("re_resolve")?,
+                letters: row.read("letters")?,
+                published: row.read("published")?,
+                refused: row.read("refused")?,
             })
         })
         .transpose()
@@ -61,7 +64,7 @@ pub async fn hold(db: &Database, replay: i64) -> Result<Option<Held>, Error> {
     const HOLD: &str = "-- replay::hold
         SELECT pg_try_advisory_lock(hashtextextended(current_schema() || ' replay ' || $1::bigint, 0))";
     let client = db.durable().await?;
-    let held = query::rows(&client, HOLD, &[&replay]).await?[0].get::<_, bool>(0);
+    let held: bool = query::one(&client, HOLD, &[&replay]).await?.read(0)?;
     Ok(held.then_some(Held(client)))
 }
 
@@ -84,6 +87,8 @@ pub enum Marked {
 
 /// Writes a batch of marks down, with the canary's step they belong to. What was published counts even where an operator
 /// has cancelled the replay meanwhile, unless another replay has taken the letter since: that one finds it on its way.
+///
+/// Whoever moves a letter of a replay locks the letter first (see [`lock`]), and judges by what it finds then.
 pub async fn mark(db: &Database, replay: i64, step: i32, marks: &[Mark]) -> Result<(), Error> {
     const MARK: &str = "-- replay::mark
         WITH changed AS (
@@ -103,7 +108,7 @@ pub async fn mark(db: &Database, replay: i64, step: i32, marks: &[Mark]) -> Resu
             UPDATE t_wechat_dead_letter l
                SET state = CASE c.state WHEN 'refused' THEN 'open' WHEN 'ended' THEN 'replayed' ELSE 'replaying' END
               FROM changed c
-             WHERE l.id = c.letter AND (c.state <> 'published' OR l.state = 'open')
+             WHERE l.id = c.letter AND l.state IN ('open', 'replaying')
         ), counts AS (
             SELECT count(*) FILTER (WHERE state <> 'refused') AS published,
                    count(*) FILTER (WHERE state = 'refused') AS refused FROM changed
@@ -118,7 +123,22 @@ pub async fn mark(db: &Database, replay: i64, step: i32, marks: &[Mark]) -> Resu
     let reasons: Vec<Option<&str>> = not_named("not_named");
     let values: [&(dyn tokio_postgres::types::ToSql + Sync); 7] =
         [&replay, &step, &letters, &states, &refusals, &outcomes, &reasons];
-    query::count(&db.durable().await?, MARK, &values).await?;
+    let mut client = db.durable().await?;
+    let transaction = client.transaction().await.map_err(|error| query::failed(BEGIN, &error))?;
+    lock(&transaction, &letters).await?;
+    query::count(&transaction, MARK, &values).await?;
+    transaction.commit().await.map_err(|error| query::failed(COMMIT, &error))
+}
+
+const BEGIN: &str = "-- replay::begin";
+const COMMIT: &str = "-- replay::commit";
+
+/// Locks dead letters, in the order of their ids, as everybody does who brings them into a replay or out of one. A later
+/// statement of the transaction sees what the holder before us has committed; the one that waits would not.
+async fn lock(client: &Transaction<'_>, letters: &[i64]) -> Result<(), Error> {
+    const LOCK: &str = "-- replay::lock
+        SELECT id FROM t_wechat_dead_letter WHERE id = ANY ($1) ORDER BY id FOR UPDATE";
+    query::count(client, LOCK, &[&letters]).await?;
     Ok(())
 }
 
@@ -144,12 +164,12 @@ pub async fn tally(db: &Database, replay: i64, step: i32) -> Result<Tally, Error
                count(*) FILTER (WHERE outcome = 'dead') AS dead,
                count(*) FILTER (WHERE outcome = 'in_progress') AS in_progress
           FROM v_wechat_replay_letter WHERE replay = $1 AND step = $2";
-    let row = &query::rows(&db.durable().await?, TALLY, &[&replay, &step]).await?[0];
+    let row = query::one(&db.durable().await?, TALLY, &[&replay, &step]).await?;
     Ok(Tally {
-        sent: row.get("sent"),
-        skipped: row.get("skipped"),
-        dead: row.get("dead"),
-        in_progress: row.get("in_progress"),
+        sent: row.read("sent")?,
+        skipped: row.read("skipped")?,
+        dead: row.read("dead")?,
+        in_progress: row.read("in_progress")?,
     })
 }
 
@@ -165,24 +185,44 @@ pub async fn pass_step(db: &Database, replay: i64, step: i32) -> Result<(), Erro
 /// was cancelled is not paused. A cancelled replay's letters that had not gone out are open again.
 pub async fn move_on(db: &Database, replay: i64, to: State, because: Option<&str>) -> Result<bool, Error> {
     const MOVE: &str = "-- replay::move_on
-        WITH moved AS (
-            UPDATE t_wechat_replay
-               SET state = $2, stopped_because = $3,
-                   ended_at = CASE WHEN $2 IN ('finished', 'cancelled') THEN clock_timestamp() END
-             WHERE id = $1
-               AND CASE $2 WHEN 'cancelled' THEN state IN ('running', 'paused', 'stopped') ELSE state = 'running' END
-            RETURNING id
-        ), cancelled AS (
+        UPDATE t_wechat_replay
+           SET state = $2, stopped_because = $3,
+               ended_at = CASE WHEN $2 IN ('finished', 'cancelled') THEN clock_timestamp() END
+         WHERE id = $1
+           AND CASE $2 WHEN 'cancelled' THEN state IN ('running', 'paused', 'stopped') ELSE state = 'running' END";
+    let mut client = db.durable().await?;
+    let transaction = client.transaction().await.map_err(|error| query::failed(BEGIN, &error))?;
+    if to == State::Cancelled {
+        // Before the replay's own row, which a mark takes last.
+        let pending = not_gone_out(&transaction, replay).await?;
+        lock(&transaction, &pending).await?;
+    }
+    let moved = query::count(&transaction, MOVE, &[&replay, &to.as_str(), &because]).await? == 1;
+    if moved && to == State::Cancelled {
+        open_again(&transaction, replay).await?;
+    }
+    transaction.commit().await.map_err(|error| query::failed(COMMIT, &error))?;
+    Ok(moved)
+}
+
+async fn not_gone_out(client: &Transaction<'_>, replay: i64) -> Result<Vec<i64>, Error> {
+    const PENDING: &str = "-- replay::not_gone_out
+        SELECT letter FROM t_wechat_replay_letter WHERE replay = $1 AND state = 'pending'";
+    query::rows(client, PENDING, &[&replay]).await?.iter().map(|row| row.read("letter")).collect()
+}
+
+/// What is still pending now that its letters are locked.
+async fn open_again(client: &Transaction<'_>, replay: i64) -> Result<(), Error> {
+    const OPEN: &str = "-- replay::open_again
+        WITH cancelled AS (
             UPDATE t_wechat_replay_letter r SET state = 'cancelled', ended_at = clock_timestamp()
-              FROM moved WHERE $2 = 'cancelled' AND r.replay = moved.id AND r.state = 'pending'
+             WHERE r.replay = $1 AND r.state = 'pending'
             RETURNING r.letter
-        ), opened AS (
-            UPDATE t_wechat_dead_letter l SET state = 'open' FROM cancelled
-             WHERE l.id = cancelled.letter AND l.state = 'replaying'
         )
-        SELECT id FROM moved";
-    let rows = query::rows(&db.durable().await?, MOVE, &[&replay, &to.as_str(), &because]).await?;
-    Ok(!rows.is_empty())
+        UPDATE t_wechat_dead_letter l SET state = 'open' FROM cancelled
+         WHERE l.id = cancelled.letter AND l.state = 'replaying'";
+    query::count(client, OPEN, &[&replay]).await?;
+    Ok(())
 }
 
 /// Sets a replay going again. One that a canary stopped goes on past the step that stopped it: the operator has seen it.

@@ -2,11 +2,13 @@
 
 use std::time::Duration;
 
+use tokio_postgres::Row;
 use tokio_postgres::types::ToSql;
 
 use super::candidate::recipient;
 use crate::db::letters::Filter;
 use crate::db::letters::filter::matching;
+use crate::db::row::Read;
 use crate::db::{Database, Error, query};
 use crate::domain::replay::Canary;
 
@@ -53,7 +55,7 @@ pub struct Fixed {
 pub async fn cut_off(db: &Database) -> Result<i64, Error> {
     const SQL: &str = "-- replay::cut_off
         SELECT coalesce(max(id), 0) FROM t_wechat_dead_letter";
-    Ok(query::rows(&db.durable().await?, SQL, &[]).await?[0].get(0))
+    query::one(&db.durable().await?, SQL, &[]).await?.read(0)
 }
 
 /// What a letter is about, for whoever mends its body.
@@ -81,21 +83,22 @@ pub async fn mendable(db: &Database, filter: &Filter) -> Result<Vec<Mendable>, E
          LIMIT 2"
     );
     let rows = query::rows(&db.durable().await?, SQL, &filter.values()).await?;
-    Ok(rows
-        .iter()
-        .map(|row| Mendable {
-            is_delivery: row.get("is_delivery"),
-            company_no: row.get("company_no"),
-            app_id: row.get("app_id"),
-            template_id: row.get("template_id"),
-            event_id: row.get("event_id"),
-        })
-        .collect())
+    rows.iter().map(mendable_of).collect()
+}
+
+fn mendable_of(row: &Row) -> Result<Mendable, Error> {
+    Ok(Mendable {
+        is_delivery: row.read("is_delivery")?,
+        company_no: row.read("company_no")?,
+        app_id: row.read("app_id")?,
+        template_id: row.read("template_id")?,
+        event_id: row.read("event_id")?,
+    })
 }
 
 /// Takes every open letter that matches: each in one unfinished replay at most. Whoever comes second waits for a moment
-/// and gets what is left.
-pub async fn fix_set(db: &Database, order: &Order) -> Result<Fixed, Error> {
+/// and gets what is left; `None` where that is nothing, and then there is no replay.
+pub async fn fix_set(db: &Database, order: &Order) -> Result<Option<Fixed>, Error> {
     const BEGIN: &str = "-- replay::fix_begin";
     const COMMIT: &str = "-- replay::fix_commit";
     const TIMEOUT: &str = "-- replay::fix_timeout
@@ -107,9 +110,13 @@ pub async fn fix_set(db: &Database, order: &Order) -> Result<Fixed, Error> {
     query::rows(&transaction, TIMEOUT, &[&FIX_TIMEOUT.as_millis().to_string()]).await?;
     let id = open(&transaction, order).await?;
     let letters = i64::try_from(take(&transaction, id, order).await?).unwrap_or(i64::MAX);
+    if letters == 0 {
+        // The end of the transaction takes the replay back.
+        return Ok(None);
+    }
     query::count(&transaction, COUNT, &[&id, &letters]).await?;
     transaction.commit().await.map_err(|error| query::failed(COMMIT, &error))?;
-    Ok(Fixed { id, letters })
+    Ok(Some(Fixed { id, letters }))
 }
 
 async fn open(client: &deadpool_postgres::Transaction<'_>, order: &Order) -> Result<i64, Error> {
@@ -133,7 +140,7 @@ async fn open(client: &deadpool_postgres::Transaction<'_>, order: &Order) -> Res
         &order.even_expired,
         &order.re_resolve,
     ];
-    Ok(query::rows(client, OPEN, &values).await?[0].get("id"))
+    query::one(client, OPEN, &values).await?.read("id")
 }
 
 /// Letters first, in the order of their ids, so that two operators cannot block each other.
@@ -146,6 +153,8 @@ async fn take(client: &deadpool_postgres::Transaction<'_>, id: i64, order: &Orde
         matching!(),
         "
                AND l.state = 'open' AND l.id <= $15
+               AND NOT EXISTS (SELECT FROM t_wechat_replay_letter o
+                                WHERE o.letter = l.id AND o.state IN ('pending', 'published'))
              ORDER BY l.id
                FOR UPDATE
         ), taken AS (

@@ -63,7 +63,7 @@ pub const ERROR_CODES: &[ErrorCode] = &[
         40037,
         Class::Template,
         "no such template in this app, or one of another kind",
-        "compare the template id with `template list`",
+        "compare the template id with those of the mini program in WeChat's console (mp.weixin.qq.com, 订阅消息)",
     ),
     code(40125, Class::AppFault(SecretWrong), "wrong secret", "set the secret anew with `app set`"),
     code(
@@ -139,7 +139,7 @@ pub const ERROR_CODES: &[ErrorCode] = &[
         47003,
         Class::Content,
         "a parameter's value is not allowed",
-        "change the field that the text names; see `template list` for what it takes",
+        "change the field that the text names; WeChat's console (mp.weixin.qq.com, 订阅消息) shows what it takes",
     ),
     code(
         48001,

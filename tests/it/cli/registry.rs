@@ -140,3 +140,28 @@ async fn every_command_says_how_it_is_used() {
         assert!(terminal.ok(&format!("{command} --help")).contains("Example:"), "{command} shows no example");
     }
 }
+
+#[tokio::test]
+async fn rules_are_listed_page_by_page_and_a_page_is_bounded() {
+    let terminal = Terminal::new().await;
+    let client = terminal.scratch.client().await;
+    client
+        .batch_execute(
+            "INSERT INTO t_wechat_message_user (company_no, app_id, template_id, sys_user_ids)
+             SELECT 'C001', 'wx1', 'T1', CASE n WHEN 6 THEN array_fill('user'::text, ARRAY[25000]) ELSE '{user}' END
+               FROM generate_series(1, 8) n",
+        )
+        .await
+        .unwrap();
+    let ids = |line: &str| -> Vec<i64> {
+        let rules = terminal.json(line);
+        rules.as_array().unwrap().iter().map(|rule| rule["id"].as_i64().unwrap()).collect()
+    };
+    assert_eq!(ids("rule list --limit 3"), [1, 2, 3]);
+    assert_eq!(ids("rule list --limit 3 --after 3"), [4, 5, 6]);
+    // The sixth names more people than a page holds: it is shown, and ends the page.
+    assert_eq!(ids("rule list"), [1, 2, 3, 4, 5, 6]);
+    assert_eq!(ids("rule list --after 6"), [7, 8]);
+    assert!(terminal.run("rule list").stderr.contains("--after 6"));
+    assert!(!terminal.run("rule list --after 6").stderr.contains("--after"));
+}

@@ -30,6 +30,43 @@ async fn the_second_is_told_what_the_first_has() {
     assert_eq!((code, &survey["going"], &survey["refused"]), (0, &json!(1), &json!({"being_replayed": 1})));
 }
 
+/// Between the second's look at the letters and his taking them, the first takes them all.
+#[tokio::test]
+async fn the_second_of_two_at_once_is_told_what_the_first_has() {
+    let world = world_with_letters(3).await;
+    let mut first = world.connect().await;
+    let first = first.transaction().await.unwrap();
+    first.execute("SELECT FROM t_wechat_dead_letter FOR UPDATE", &[]).await.unwrap();
+    let pid: i32 = first.query_one("SELECT pg_backend_pid()", &[]).await.unwrap().get(0);
+    let second = replay(&world, ALL);
+    let take = async {
+        waited_for(&world, pid).await;
+        let statements = [
+            "INSERT INTO t_wechat_replay (operator, filter, cut_off, state, letters) VALUES ('first', '{}', 3, 'running', 3)",
+            "UPDATE t_wechat_dead_letter SET state = 'replaying'",
+            "INSERT INTO t_wechat_replay_letter (replay, letter, had_rows) SELECT max(p.id), l.id, false FROM t_wechat_replay p, t_wechat_dead_letter l GROUP BY l.id",
+        ];
+        for statement in statements {
+            first.execute(statement, &[]).await.unwrap();
+        }
+        first.commit().await.unwrap();
+    };
+    let ((code, account), ()) = tokio::join!(second, take);
+    assert_eq!((code, account), (3, Value::Null));
+    let replays = world.db.query_one("SELECT count(*) FROM t_wechat_replay", &[]).await.unwrap();
+    assert_eq!(replays.get::<_, i64>(0), 1, "of nothing there is no replay");
+}
+
+/// Waits until somebody waits for this connection.
+async fn waited_for(world: &World, pid: i32) {
+    const WAITING: &str = "SELECT count(*) FROM pg_stat_activity WHERE $1 = ANY (pg_blocking_pids(pid))";
+    eventually("the second to wait for the letters", async || {
+        let waiting = world.db.query_one(WAITING, &[&pid]).await.unwrap();
+        (waiting.get::<_, i64>(0) > 0).then_some(())
+    })
+    .await;
+}
+
 #[tokio::test]
 async fn a_replay_is_paused_resumed_and_cancelled_from_another_terminal() {
     let world = world_with_letters(30).await;

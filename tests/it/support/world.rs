@@ -28,15 +28,26 @@ impl World {
 
     /// The same on other servers than the shared ones.
     pub async fn on(amqp_url: &str, database_url: &str) -> Self {
+        let world = Self::empty(amqp_url, database_url).await;
+        world.cli(&["migrate"]).await;
+        world.app(APP, "secret").await;
+        world
+    }
+
+    /// A world whose schema holds what this SQL makes, and which WeChat knows the usual app of. Nothing is migrated.
+    pub async fn over(sql: &str) -> Self {
+        let world = Self::empty(&given("WN_TEST_AMQP_URL"), &given("WN_TEST_DATABASE_URL")).await;
+        world.db.batch_execute(sql).await.unwrap();
+        world.wechat.register(APP, "secret").await;
+        world
+    }
+
+    async fn empty(amqp_url: &str, database_url: &str) -> Self {
         let name = unique_name();
         let database_url = with_schema(database_url, &name);
         let db = connection_to(&database_url).await;
         db.batch_execute(&format!("CREATE SCHEMA {name}")).await.unwrap();
-        let world =
-            Self { name, amqp_url: amqp_url.to_owned(), database_url, wechat: WeChat::start().await, db };
-        world.cli(&["migrate"]).await;
-        world.app(APP, "secret").await;
-        world
+        Self { name, amqp_url: amqp_url.to_owned(), database_url, wechat: WeChat::start().await, db }
     }
 
     /// One more connection to this world's schema.

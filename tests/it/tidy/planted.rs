@@ -58,6 +58,16 @@ fn sql_in_a_string_is_found_and_in_a_comment_is_not() {
 }
 
 #[test]
+fn a_read_of_a_column_that_can_panic_is_found() {
+    let reads = |path, text| found(panicking_reads, path, text);
+    assert_eq!(reads("src/db/story.rs", "let id = row.get(\"id\");"), 1);
+    assert_eq!(reads("src/db/story.rs", "rows.iter().map(|it| it.get::<_, i64>(0))"), 1);
+    assert_eq!(reads("src/db/story.rs", "let many = query::rows(client).await?[0].get(0);"), 1);
+    assert_eq!(reads("src/db/story.rs", "let id = row.read(\"id\")?; let app = apps.get(&id);"), 0);
+    assert_eq!(reads("src/cli/user.rs", "let cell = row.get(0);"), 0);
+}
+
+#[test]
 fn a_simulator_that_borrows_from_the_daemon_is_found() {
     let text = "use wechat_notifier::domain::answer;";
     assert_eq!(found(shared_with_simulator, "src/bin/wechat-simulator/send.rs", text), 1);

@@ -1,0 +1,101 @@
+//! Do the tables have the shape that our statements rely on? Three of them are often older than we are, and made by others.
+//!
+//! Nothing is converted here: whoever owns the tables gets the whole list, and the SQL for it.
+
+mod compare;
+mod convert;
+pub(in crate::db) mod expected;
+mod found;
+
+use std::fmt;
+
+use deadpool_postgres::GenericClient;
+
+use super::Error;
+
+/// Something about a table that our statements cannot work with.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Difference {
+    pub table: String,
+    /// Empty: the table itself. Several, where together they must be unique.
+    pub column: String,
+    pub found: String,
+    pub expected: String,
+    /// Statements that convert it, in their order.
+    pub sql: Vec<String>,
+}
+
+impl Difference {
+    fn of(table: &str, column: &str, found: &str, expected: &str) -> Self {
+        let [table, column, found, expected] = [table, column, found, expected].map(str::to_owned);
+        Self { table, column, found, expected, sql: Vec::new() }
+    }
+
+    fn by(self, sql: Vec<String>) -> Self {
+        Self { sql, ..self }
+    }
+}
+
+impl fmt::Display for Difference {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let point = if self.column.is_empty() { "" } else { "." };
+        write!(f, "{}{point}{}: found {}; expected {}", self.table, self.column, self.found, self.expected)
+    }
+}
+
+/// All differences, when the migrations up to `applied` are in place (0: none). What a later one adds is not missed.
+pub(super) async fn differences(client: &impl GenericClient, applied: i32) -> Result<Vec<Difference>, Error> {
+    let found = found::read(client).await?;
+    let mut differences = Vec::new();
+    for table in expected::tables() {
+        let there = found.get(table.name);
+        let mut of_table = compare::table(table, there, applied);
+        let is_looked_into = table.is_shared || table.since <= applied;
+        let is_numbered_anew =
+            of_table.iter().any(|one| one.column == "id" && convert::makes_unique_id(&one.sql));
+        let mut of_keys = Vec::new();
+        for unique in table.unique.iter().filter(|_| is_looked_into) {
+            let Some(there) = there.filter(|there| compare::lacks(unique, there)) else { continue };
+            // A number that is made anew comes with its index.
+            if unique.columns == ["id"] && is_numbered_anew {
+                continue;
+            }
+            let duplicates = found::duplicates(client, table.name, unique).await?;
+            of_keys.extend(compare::unique(table, unique, there, duplicates, applied));
+        }
+        of_table.extend(of_keys);
+        differences.extend(of_table);
+    }
+    Ok(differences)
+}
+
+/// One script of all that converts, to be read, and run by whoever owns the tables.
+pub fn script(differences: &[Difference]) -> String {
+    let mut script = format!(
+        "-- Read it first, keep a backup, and stop whoever writes these tables. It all happens, or nothing does.\n\
+         -- Times without a zone are taken for those of {}: change it where they are not.\n\
+         -- In a column `status`, 1 must mean active and 0 off: change it where yours say otherwise.\n\
+         BEGIN;\n",
+        convert::ZONE
+    );
+    for difference in differences {
+        script.push_str(&format!("\n-- {}\n", difference.to_string().replace('\n', " ")));
+        for statement in &difference.sql {
+            script.push_str(statement);
+            script.push('\n');
+        }
+    }
+    script.push_str("\nCOMMIT;\n");
+    script
+}
+
+/// Every column of our tables as the migrations create it: table, column, and the type that we rely on; none where nothing
+/// of ours uses it. What tests compare with a migrated database.
+pub fn columns() -> impl Iterator<Item = (&'static str, &'static str, Option<&'static str>)> {
+    let used = expected::tables().flat_map(|table| {
+        table.columns.iter().map(|column| (table.name, column.name, Some(column.kind.as_sql())))
+    });
+    let unused =
+        expected::UNUSED.iter().flat_map(|(table, columns)| columns.iter().map(|name| (*table, *name, None)));
+    used.chain(unused)
+}
