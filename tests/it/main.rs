@@ -12,6 +12,7 @@ mod big_loads;
 mod broker;
 mod cli;
 mod crash_points;
+mod database_crashes;
 mod dlq;
 mod error_codes;
 mod fan_out;
