@@ -2,8 +2,7 @@
 //! whatever did not wait for its disk; a daemon that dies with it cannot remember it either. Claims and settlements must
 //! both be on the disk, then, or a message goes out twice without a row that says so.
 //!
-//! `WN_TEST_CRASHES=100 tests/run database_crashes` is the long form.
-
+//! `WN_TEST_CRASHES=100 tests/run database_crashes` is the long form; each crash takes some 11 s.
 
 use fastrand::Rng;
 use serde_json::json;
