@@ -163,7 +163,7 @@ async fn a_request_that_drips_in_is_cut_off_in_time() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_connection_is_kept_between_two_scrapes_but_not_for_ever() {
+async fn a_connection_is_kept_between_two_scrapes_but_not_forever() {
     let world = world().await;
     let mut connection = kept(world.ops).await;
     let start = tokio::time::Instant::now();
