@@ -140,7 +140,7 @@ async fn the_records_of_the_page_on_consent_mean_what_it_says() {
     for row in world.ledger().await {
         let template = row.event_id.strip_prefix("about-").unwrap();
         let refused = record[template]["status"] == "reject";
-        assert_eq!(row.end(), if refused { "skipped:quota_used" } else { "sent" }, "{template}");
+        assert_eq!(row.end(), if refused { "skipped:rejected" } else { "sent" }, "{template}");
         if record[template]["remaining"] == 2 && !refused {
             record[template]["remaining"] = json!(1);
         }
