@@ -5,9 +5,9 @@
 //! `skipped`, tried again later, or `dead` and kept as a letter.
 //!
 //! ```text
-//! amqp::consumer ─► deliver::intake ─► deliver::plan ─► deliver::turns, slots, token ─► db::claim
+//! amqp::consumer ─► deliver::intake ─► deliver::plan ─► deliver::ready ─► db::claim ─► wechat::send
 //!                                                                                          │
-//!        ack ◄── db::settle ◄── amqp::publisher (retry, dead letter) ◄── domain::answer ◄── wechat::client
+//!        ack ◄── db::settle ◄── amqp::publisher (retry, dead letter) ◄── domain::decide ◄── domain::answer
 //! ```
 //!
 //! Read `deliver` first, then `domain::protocol`, the table that makes "nothing lost, nothing doubled" true.

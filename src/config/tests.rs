@@ -41,7 +41,7 @@ fn the_shipped_example_is_the_default() {
     let minutes = |list: &[u64]| list.iter().map(|m| Duration::from_secs(m * 60)).collect::<Vec<_>>();
     assert_eq!(config.retry.delays.delays()[0], Duration::from_secs(10));
     assert_eq!(config.retry.delays.delays()[1..], minutes(&[1, 5, 30, 120]));
-    assert_eq!(config.http.listen, Some(([127, 0, 0, 1], 8080).into()));
+    assert_eq!(config.http.listen, None);
     assert_eq!(config.ops.listen, ([127, 0, 0, 1], 9180).into());
     assert_eq!(config.shutdown.drain, Duration::from_secs(25));
     assert_eq!(config.security.master_key_file, None);
@@ -176,7 +176,17 @@ fn a_drain_that_cannot_outlast_a_request_is_refused() {
 #[test]
 fn an_empty_listener_is_off() {
     assert_eq!(load("[http]\nlisten = \"\"", &[]).unwrap().http.listen, None);
+    let chosen = load("[http]\nlisten = \"127.0.0.1:8080\"", &[]).unwrap();
+    assert_eq!(chosen.http.listen, Some(([127, 0, 0, 1], 8080).into()));
     assert!(fault("[ops]\nlisten = \"\"").contains("must not be empty"));
+}
+
+#[test]
+fn a_listener_that_has_nothing_to_serve_is_warned_of() {
+    let warned =
+        |text: &str| load(text, &[]).unwrap().warnings().iter().any(|line| line.contains("http.listen"));
+    assert!(warned("[http]\nlisten = \"127.0.0.1:8080\""));
+    assert!(!warned(""));
 }
 
 #[test]

@@ -20,6 +20,12 @@ impl Config {
         if let Some(host) = exposed_database(self.database.url.expose_secret()) {
             warnings.push(format!("database.url reaches {host} without TLS: add sslmode=require"));
         }
+        if self.http.listen.is_some() {
+            warnings.push(
+                "http.listen is set, but this release has no API: the listener answers 404 to everything. Leave it empty"
+                    .to_owned(),
+            );
+        }
         warnings.extend(match &self.security.master_key_file {
             None => Some(
                 "security.master_key_file is not set: secrets are stored in plaintext in the database"

@@ -195,12 +195,7 @@ impl<'a> Columns<'a> {
     }
 }
 
-/// The settlements whose row is still claimed by them, and with each the consent that follows: one statement.
-async fn record_ours(
-    client: &deadpool_postgres::Object,
-    batch: &[Request],
-) -> Result<BTreeSet<usize>, Error> {
-    const RECORD: &str = "-- settle: record what is still ours, and the consent that follows
+const RECORD: &str = "-- settle: record what is still ours, and the consent that follows
         WITH input AS (
             SELECT * FROM unnest($1::bigint[], $2::uuid[], $3::text[], $4::text[], $5::bigint[], $6::text[],
                                  $7::text[], $8::text[], $9::int[], $10::bool[], $11::int[], $12::timestamptz[],
@@ -245,6 +240,12 @@ async fn record_ours(
                    END
         )
         SELECT position FROM settled";
+
+/// The settlements whose row is still claimed by them, and with each the consent that follows: one statement.
+async fn record_ours(
+    client: &deadpool_postgres::Object,
+    batch: &[Request],
+) -> Result<BTreeSet<usize>, Error> {
     let refused = |error| Error::of_query("settle: record", &error);
     let requests: Vec<&Request> = batch.iter().collect();
     let c = Columns::of(&requests);

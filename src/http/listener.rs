@@ -1,4 +1,7 @@
-//! A TCP listener with bounds: so many connections at once, and none that stays silent.
+//! A TCP listener with bounds: so many connections at once, and none that makes others wait.
+//!
+//! Whoever connects is accepted at once, so that a probe gets its answer however many others drip or stay silent. The price
+//! of a full house is paid by whoever has waited longest since its last answer.
 
 use std::io::{self, ErrorKind};
 use std::net::SocketAddr;
@@ -9,14 +12,16 @@ use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{Instant, Sleep, sleep};
 
-/// More connections wait in the kernel's queue. Each costs some ten KiB and a file descriptor.
-const MAX_CONNECTIONS: usize = 256;
+use super::places::{Place, Places};
+
 /// Longer than the pauses between two scrapes (a minute by Prometheus' default), so that those keep their connection;
-/// after this long without a byte in either direction a client is gone, or holds a place on purpose.
+/// after this long without a request a client is gone, or holds a place on purpose.
 const MAX_IDLE: Duration = Duration::from_secs(75);
+/// From the first byte of a request, or from the connection's start, to the first byte of the answer. More than an answer may
+/// take; shorter than anybody who drips has the patience to wait for.
+const MAX_REQUEST: Duration = Duration::from_secs(15);
 
 /// An address that cannot be listened on.
 #[derive(Debug, thiserror::Error)]
@@ -30,7 +35,7 @@ pub struct BindError {
 /// Accepts connections within the bounds above.
 pub struct Listener {
     socket: TcpListener,
-    places: Arc<Semaphore>,
+    places: Arc<Places>,
 }
 
 impl Listener {
@@ -40,7 +45,7 @@ impl Listener {
     /// When the address is taken, or none of this machine's.
     pub async fn bind(address: SocketAddr, key: &'static str) -> Result<Self, BindError> {
         match TcpListener::bind(address).await {
-            Ok(socket) => Ok(Self { socket, places: Arc::new(Semaphore::new(MAX_CONNECTIONS)) }),
+            Ok(socket) => Ok(Self { socket, places: Arc::default() }),
             Err(source) => Err(BindError { key, address, source }),
         }
     }
@@ -59,11 +64,10 @@ impl axum::serve::Listener for Listener {
     type Addr = SocketAddr;
 
     async fn accept(&mut self) -> (Connection, SocketAddr) {
-        // The semaphore is never closed; without a permit the connection would merely go uncounted.
-        let place = self.places.clone().acquire_owned().await.ok();
         // axum's own listener knows which faults pass by themselves and pauses after the others.
         let (stream, peer) = axum::serve::Listener::accept(&mut self.socket).await;
-        (Connection { stream, idle: Box::pin(sleep(MAX_IDLE)), _place: place }, peer)
+        let place = self.places.take();
+        (Connection { stream, place, asked: false, patience: Box::pin(sleep(MAX_REQUEST)) }, peer)
     }
 
     fn local_addr(&self) -> io::Result<SocketAddr> {
@@ -71,21 +75,38 @@ impl axum::serve::Listener for Listener {
     }
 }
 
-/// A connection that fails once nothing has moved on it for [`MAX_IDLE`].
+/// A connection that fails when its request or its silence takes too long, or when its place is needed.
 pub struct Connection {
     stream: TcpStream,
-    idle: Pin<Box<Sleep>>,
-    _place: Option<OwnedSemaphorePermit>,
+    place: Place,
+    /// A request has begun and no answer has.
+    asked: bool,
+    /// Ends where patience ends.
+    patience: Pin<Box<Sleep>>,
 }
 
 impl Connection {
-    /// Passes on what the stream says, and watches the clock while it says nothing.
-    fn watched<T>(&mut self, context: &mut Context<'_>, moved: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
-        if moved.is_ready() {
-            self.idle.as_mut().reset(Instant::now() + MAX_IDLE);
-            return moved;
+    /// Bytes of a request came in. Only the first of them count: whoever drips gets no more time.
+    fn request_came(&mut self) {
+        if !self.asked {
+            self.asked = true;
+            self.patience.as_mut().reset(Instant::now() + MAX_REQUEST);
         }
-        self.idle.as_mut().poll(context).map(|()| Err(ErrorKind::TimedOut.into()))
+    }
+
+    /// Bytes of an answer went out: the next request may take its time, and others go first when a place is needed.
+    fn answer_went(&mut self) {
+        self.asked = false;
+        self.patience.as_mut().reset(Instant::now() + MAX_IDLE);
+        self.place.renew();
+    }
+
+    /// Why the connection must end, if it must, while nothing moves on it.
+    fn given_up(&mut self, context: &mut Context<'_>) -> Poll<io::Error> {
+        if self.place.poll_needed(context).is_ready() {
+            return Poll::Ready(ErrorKind::ConnectionAborted.into());
+        }
+        self.patience.as_mut().poll(context).map(|()| ErrorKind::TimedOut.into())
     }
 }
 
@@ -95,8 +116,19 @@ impl AsyncRead for Connection {
         context: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
+        let before = buffer.filled().len();
         let moved = Pin::new(&mut self.stream).poll_read(context, buffer);
-        self.watched(context, moved)
+        if moved.is_pending() {
+            return self.given_up(context).map(Err);
+        }
+        if buffer.filled().len() > before {
+            self.request_came();
+        }
+        // Somebody who always has a byte ready must not outlast their time by it.
+        match self.given_up(context) {
+            Poll::Ready(why) => Poll::Ready(Err(why)),
+            Poll::Pending => moved,
+        }
     }
 }
 
@@ -107,7 +139,11 @@ impl AsyncWrite for Connection {
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
         let moved = Pin::new(&mut self.stream).poll_write(context, bytes);
-        self.watched(context, moved)
+        if moved.is_pending() {
+            return self.given_up(context).map(Err);
+        }
+        self.answer_went();
+        moved
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {

@@ -3,6 +3,7 @@
 pub mod api;
 mod listener;
 pub mod ops;
+mod places;
 
 use std::time::Duration;
 
@@ -20,8 +21,8 @@ const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Serves until `stop` is cancelled, then finishes the requests under way.
 ///
-/// Bounds: connections and their idle time in [`Listener`], the time of an answer here, a body's size (2 MiB) by axum, the
-/// head of a request (100 headers, some 400 KiB) by hyper.
+/// Bounds: connections, the time of a request and the silence between two in [`Listener`], the time of an answer here, a
+/// body's size (2 MiB) by axum, the head of a request (100 headers, some 400 KiB) by hyper.
 pub async fn serve(listener: Listener, router: Router, stop: CancellationToken) {
     let router = router.layer(middleware::from_fn(in_time));
     let served = axum::serve(listener, router).with_graceful_shutdown(stop.cancelled_owned()).await;

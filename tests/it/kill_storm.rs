@@ -1,7 +1,5 @@
 //! The daemon is killed again and again under load, and nobody notices but the books.
 
-use std::collections::HashMap;
-
 use serde_json::json;
 
 use crate::support::{APP, World, event};
@@ -49,23 +47,5 @@ async fn twenty_kills_under_load_lose_nothing_and_double_only_what_is_counted() 
         unknowns <= i64::from(KILLS * CONCURRENCY),
         "more outcomes are unknown than requests can have been out"
     );
-    everybody_got_his_own_once(&world).await;
-}
-
-/// Each user by his own account: once, or at most once more for each outcome that his row calls unknown.
-async fn everybody_got_his_own_once(world: &World) {
-    let inboxes = world.wechat.ask("sent").await;
-    let got: HashMap<&str, i64> = inboxes["users"]
-        .as_array()
-        .unwrap()
-        .iter()
-        .map(|user| (user["openid"].as_str().unwrap(), user["count"].as_i64().unwrap()))
-        .collect();
-    let ledger = world.ledger().await;
-    assert_eq!(ledger.len(), usize::try_from(USERS).unwrap());
-    for row in ledger {
-        let got = got.get(row.recipient.as_str()).copied().unwrap_or_default();
-        assert_eq!(row.end(), "sent", "{row:?}");
-        assert!((1..=1 + i64::from(row.unknowns)).contains(&got), "got {got} messages: {row:?}");
-    }
+    world.each_was_sent_to_once_or_is_counted(USERS.unsigned_abs()).await;
 }

@@ -80,7 +80,7 @@ async fn postgresql_restarts_under_load() {
     assert_eq!(load.ends().await, (0, 0), "the process lived: it knows every outcome");
 }
 
-/// Claims need not wait for the disk, so a crash of PostgreSQL may lose some; the process that made them still knows.
+/// Beside a kill of the daemon, and many times: `database_crashes`.
 #[tokio::test]
 async fn postgresql_crashes_under_load() {
     let load = Load::running("postgres-crash").await;

@@ -21,8 +21,6 @@ struct Order {
     length: Duration,
     seed: u64,
     processes: usize,
-    /// PostgreSQL may crash, too, and lose claims; see the script.
-    crash_postgres: bool,
 }
 
 impl Order {
@@ -33,7 +31,6 @@ impl Order {
             seed: std::env::var("WN_SOAK_SEED")
                 .map_or_else(|_| fastrand::u64(..), |seed| seed.parse().unwrap()),
             processes: number("WN_SOAK_PROCESSES").unwrap_or(2.0) as usize,
-            crash_postgres: std::env::var("WN_SOAK_CRASH_POSTGRES").is_ok_and(|yes| !yes.is_empty()),
         }
     }
 }
@@ -42,7 +39,7 @@ impl Order {
 #[ignore = "takes minutes and servers of its own; tests/soak runs it"]
 async fn everything_goes_wrong_and_the_books_add_up() {
     let order = Order::of_the_script();
-    let plan = Plan::of(order.seed, order.length, order.processes, order.crash_postgres);
+    let plan = Plan::of(order.seed, order.length, order.processes);
     println!("seed {}: {} faults planned\n{plan}", order.seed, plan.deeds.len());
     let mut stage = Stage::set(order.processes).await;
     let publisher = Publisher::start(&stage.world, order.seed, order.length);

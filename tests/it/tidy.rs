@@ -3,6 +3,7 @@
 //! Each check is a function from source text to findings; `planted` shows that each of them can find something. They read
 //! text, not syntax, so they cost milliseconds and no dependency. Needs no server.
 
+mod circles;
 mod imports;
 mod planted;
 mod sizes;
@@ -12,6 +13,7 @@ use std::collections::BTreeSet;
 use std::path::Path;
 use std::sync::LazyLock;
 
+use circles::{KNOWN, circles};
 use imports::{strays, upward_imports};
 use sizes::{long_files, long_functions};
 use source::{SIMULATOR, Source, TextFile, daemon, sources, text_files, words};
@@ -37,6 +39,24 @@ fn imports_run_one_way() {
     expect_none(
         upward_imports(&SOURCES),
         "Move what both need down a layer, or the caller up. The layers stand in tests/it/tidy/imports.rs.",
+    );
+}
+
+#[test]
+fn no_files_need_each_other_but_those_that_are_listed() {
+    let found = circles(&SOURCES);
+    let known: Vec<BTreeSet<String>> =
+        KNOWN.iter().map(|files| files.iter().map(|file| format!("src/{file}.rs")).collect()).collect();
+    let named = |what: &str, circle: &BTreeSet<String>| {
+        format!("{what}: {}", circle.iter().map(String::as_str).collect::<Vec<_>>().join(", "))
+    };
+    let mut findings: Vec<String> =
+        found.iter().filter(|it| !known.contains(it)).map(|it| named("need each other", it)).collect();
+    findings.extend(known.iter().filter(|it| !found.contains(it)).map(|it| named("listed, but do not", it)));
+    expect_none(
+        findings,
+        "Move what both need to a third file, or hand it in as an argument. The list stands in tests/it/tidy/circles.rs; it may \
+         only become shorter.",
     );
 }
 

@@ -113,14 +113,86 @@ async fn an_address_that_is_taken_is_told_with_its_key() {
     assert!(fault.starts_with(&format!("cannot listen on {} (`ops.listen`)", world.ops)), "{fault}");
 }
 
+async fn connected(address: SocketAddr) -> TcpStream {
+    TcpStream::connect(address).await.unwrap()
+}
+
+/// A connection that has asked and got its answer, and stays.
+async fn kept(address: SocketAddr) -> TcpStream {
+    let mut connection = connected(address).await;
+    connection.write_all(b"GET /livez HTTP/1.1\r\nhost: test\r\n\r\n").await.unwrap();
+    let mut answer = [0; 1024];
+    let length = connection.read(&mut answer).await.unwrap();
+    assert!(answer[..length].starts_with(b"HTTP/1.1 200"));
+    connection
+}
+
+/// How long the other side keeps a connection on which it gets one byte every so often.
+async fn kept_while_dripping(mut connection: TcpStream, every: Duration) -> Duration {
+    let start = tokio::time::Instant::now();
+    connection.write_all(b"GET /livez HTTP/1.1\r\nx: ").await.unwrap();
+    let (mut reader, mut writer) = connection.into_split();
+    let dripping = async {
+        while writer.write_all(b"x").await.is_ok() {
+            tokio::time::sleep(every).await;
+        }
+    };
+    let mut answer = Vec::new();
+    let closed = async { reader.read_to_end(&mut answer).await };
+    tokio::select! { _ = closed => {}, () = dripping => {} }
+    assert!(!answer.starts_with(b"HTTP/1.1 200"));
+    start.elapsed()
+}
+
 #[tokio::test(start_paused = true)]
-async fn a_connection_that_stays_silent_is_closed() {
+async fn a_connection_that_never_asks_is_closed() {
     let world = world().await;
     let start = tokio::time::Instant::now();
-    let mut connection = TcpStream::connect(world.ops).await.unwrap();
-    connection.write_all(b"GET /livez HTT").await.unwrap();
-    let mut answer = Vec::new();
-    let _reset_or_closed = connection.read_to_end(&mut answer).await;
-    assert!(start.elapsed() >= Duration::from_secs(75), "closed after {:?}", start.elapsed());
-    assert!(!answer.starts_with(b"HTTP/1.1 200"));
+    let mut connection = connected(world.ops).await;
+    let _reset_or_closed = connection.read_to_end(&mut Vec::new()).await;
+    assert_eq!(start.elapsed().as_secs(), 15);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_request_that_drips_in_is_cut_off_in_time() {
+    let world = world().await;
+    let fresh = connected(world.ops).await;
+    assert_eq!(kept_while_dripping(fresh, Duration::from_secs(1)).await.as_secs(), 15);
+    let used = kept(world.ops).await;
+    assert_eq!(kept_while_dripping(used, Duration::from_secs(1)).await.as_secs(), 15);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_connection_is_kept_between_two_scrapes_but_not_forever() {
+    let world = world().await;
+    let mut connection = kept(world.ops).await;
+    let start = tokio::time::Instant::now();
+    let mut more = Vec::new();
+    let _reset_or_closed = connection.read_to_end(&mut more).await;
+    assert_eq!((start.elapsed().as_secs(), more.len()), (75, 0));
+}
+
+/// More than there are places: some drip, some are silent, some have had an answer and stay.
+#[tokio::test(flavor = "multi_thread")]
+async fn probes_are_answered_at_once_whoever_holds_the_places() {
+    let world = world().await;
+    Part::ALL.iter().for_each(|part| world.sources.readiness.set(*part, Ok(())));
+    let mut holders = Vec::new();
+    for n in 0..400 {
+        let holder = async { if n % 4 == 0 { kept(world.ops).await } else { connected(world.ops).await } };
+        let mut holder = tokio::time::timeout(Duration::from_secs(1), holder).await.expect("a place at once");
+        holders.push(tokio::spawn(async move {
+            if n % 4 == 1 {
+                return tokio::time::sleep(Duration::from_secs(60)).await;
+            }
+            while holder.write_all(b"x").await.is_ok() {
+                tokio::time::sleep(Duration::from_millis(100)).await;
+            }
+        }));
+    }
+    for _ in 0..20 {
+        let answer = tokio::time::timeout(Duration::from_secs(1), json_answer(world.ops, "/readyz")).await;
+        assert_eq!(answer.expect("an answer within a second").0, 200);
+    }
+    holders.iter().for_each(tokio::task::JoinHandle::abort);
 }

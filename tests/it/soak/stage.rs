@@ -12,7 +12,7 @@ pub const APPS: [&str; 3] = [APP, "wx-other", "wx-third"];
 /// Users of each app; a crowd is all of them.
 pub const USERS: u32 = 700;
 /// Requests at once, of one daemon.
-pub const CONCURRENCY: u32 = 32;
+const CONCURRENCY: u32 = 32;
 /// Who changes his mind at once.
 const MINDS: u32 = 20;
 

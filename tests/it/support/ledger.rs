@@ -1,6 +1,6 @@
 //! What the books say.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 
 use super::{World, eventually};
 
@@ -148,5 +148,23 @@ impl World {
             "{doubles} messages went out twice, but only {unknowns} outcomes were unknown"
         );
         unknowns
+    }
+
+    /// So many rows, all sent, and to each recipient one message, or one more for each outcome that the row calls unknown.
+    pub async fn each_was_sent_to_once_or_is_counted(&self, rows: u32) {
+        let inboxes = self.wechat.ask("sent").await;
+        let got: HashMap<&str, i64> = inboxes["users"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|user| (user["openid"].as_str().unwrap(), user["count"].as_i64().unwrap()))
+            .collect();
+        let ledger = self.ledger().await;
+        assert_eq!(ledger.len(), rows as usize);
+        for row in ledger {
+            let got = got.get(row.recipient.as_str()).copied().unwrap_or_default();
+            assert_eq!(row.end(), "sent", "{row:?}");
+            assert!((1..=1 + i64::from(row.unknowns)).contains(&got), "got {got} messages: {row:?}");
+        }
     }
 }

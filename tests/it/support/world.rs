@@ -222,7 +222,6 @@ impl World {
             ("RETRY__DELAYS", r#"["100ms", "200ms", "400ms", "800ms", "1600ms"]"#),
             ("SHUTDOWN__DRAIN", "10s"),
             ("OPS__LISTEN", "127.0.0.1:0"),
-            ("HTTP__LISTEN", ""),
             ("LOG__FORMAT", "json"),
         ]
         .into_iter()

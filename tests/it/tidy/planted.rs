@@ -1,6 +1,6 @@
 //! Each check finds what it is for, and lets its near neighbour pass.
 
-use super::sizes::{MAX_FILE_LINES, MAX_FUNCTION_LINES};
+use super::sizes::{MAX_FILE_LINES, MAX_FUNCTION_LINES, functions};
 use super::*;
 
 fn file(path: &str, text: &str) -> TextFile {
@@ -31,6 +31,37 @@ fn an_import_from_above_is_found_however_it_is_written() {
     assert_eq!(upward("src/domain/event/read.rs", "use super::super::ids::AppId;"), 0);
     assert_eq!(upward("src/metrics.rs", "use crate::clock;\nuse super::config;"), 0);
     assert_eq!(upward("src/domain/plan.rs", "//! As crate::db does.\nconst A: &str = \"crate::db::x\";"), 0);
+}
+
+#[test]
+fn files_that_know_each_other_are_found_by_whatever_way_round() {
+    let found = |files: &[(&str, &str)]| {
+        let files: Vec<TextFile> = files.iter().map(|(path, text)| file(path, text)).collect();
+        circles(&sources(&files))
+    };
+    let circle = |files: &[&str]| vec![files.iter().map(|&path| path.to_owned()).collect::<BTreeSet<_>>()];
+    let (up, down) =
+        (("src/a/up.rs", "use super::down::Down;"), ("src/a/down.rs", "use crate::a::{up::{self, Up}};"));
+    let both = circle(&["src/a/down.rs", "src/a/up.rs"]);
+    assert_eq!(found(&[("src/a/mod.rs", "mod down; mod up;"), up, down]), both);
+    // By a name that the parent hands on, and by a third file.
+    let hands_on = ("src/a/mod.rs", "mod down;\nmod up;\npub use up::Up;");
+    assert_eq!(found(&[hands_on, up, ("src/a/down.rs", "fn f() { super::Up::new() }")]), both);
+    let (b, c) = (("src/a/down.rs", "use super::c;"), ("src/a/c.rs", "fn f() { super::up::f() }"));
+    assert_eq!(
+        found(&[("src/a/mod.rs", ""), up, b, c]),
+        circle(&["src/a/c.rs", "src/a/down.rs", "src/a/up.rs"])
+    );
+    // A child that needs its parent, which needs it.
+    let parent = ("src/a.rs", "mod child;\nfn f() { child::g() }");
+    let child = ("src/a/child.rs", "use super::Thing;");
+    assert_eq!(found(&[parent, child]), circle(&["src/a.rs"]));
+    assert_eq!(found(&[parent, ("src/a/child.rs", "use crate::b::Other;"), ("src/b.rs", "")]), []);
+
+    // Handing on is no need, a word in a comment or a test is none, and one way is no circle.
+    assert_eq!(found(&[("src/a.rs", "mod child;\npub use child::Thing;"), child]), []);
+    let quiet = "// super::up::f\n#[cfg(test)]\nmod tests { use super::super::up; }";
+    assert_eq!(found(&[("src/a/mod.rs", ""), up, ("src/a/down.rs", quiet)]), []);
 }
 
 #[test]
@@ -92,6 +123,27 @@ fn long_files_and_functions_are_found_but_their_tests_do_not_count() {
         |inside| format!("trait T {{ fn short(&self, a: [u8; 2]); }}\nfn f() {{\n{}}}\n", lines(inside));
     assert_eq!(found(long_functions, "src/a.rs", &function(MAX_FUNCTION_LINES - 1)), 1);
     assert_eq!(found(long_functions, "src/a.rs", &function(MAX_FUNCTION_LINES - 2)), 0);
+}
+
+/// Each has one statement more than fits, behind a signature that is hard to read.
+#[test]
+fn a_long_function_is_found_whatever_its_signature() {
+    let signatures = [
+        "fn f() -> Result<u8, Error>",
+        "fn f<T: Into<u8>, U>(a: [u8; 2], g: impl Fn(T) -> Vec<(u8, U)>) -> Result<Vec<u8>, Error>",
+        "fn f<F>(f: F) -> u8\nwhere\n    F: Fn(u8, u8) -> Result<u8, Error>,\n    F: Send,",
+        "pub(super) const unsafe fn f(g: fn(u8, u8) -> u8) -> [u8; 4]",
+        "async fn f(&self) -> impl Iterator<Item = (u8, u8)> + '_",
+    ];
+    for signature in signatures {
+        let text = |inside| format!("{signature} {{\n{}}}\n", "    f();\n".repeat(inside));
+        let more = signature.lines().count() - 1;
+        assert_eq!(found(long_functions, "src/a.rs", &text(MAX_FUNCTION_LINES - 1 - more)), 1, "{signature}");
+        assert_eq!(found(long_functions, "src/a.rs", &text(MAX_FUNCTION_LINES - 2 - more)), 0, "{signature}");
+    }
+    let no_functions = "struct S { f: fn(u8) -> Result<u8, Error>, g: u8 }\ntype F = fn(u8);\ntrait T { fn f() -> [u8; 2]; }";
+    assert_eq!(source("src/a.rs", no_functions).iter().flat_map(functions).count(), 1);
+    assert_eq!(found(long_functions, "src/a.rs", no_functions), 0);
 }
 
 #[test]
