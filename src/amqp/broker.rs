@@ -14,7 +14,6 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::warn;
 
-use super::caution::Remedy;
 use super::consumer::Subscription;
 use super::health::{Health, LinkHealth, update};
 use super::link::{Address, Blueprint, Link};
@@ -51,7 +50,7 @@ pub struct NotReady {
 #[derive(Clone)]
 pub struct Broker {
     topology: Arc<Topology>,
-    /// Whoever publishes to one of these queues may end its connection (see `caution`), so each has its own.
+    /// What ends the consumer of one queue together with its connection harms no other queue.
     events: Link,
     letters: Link,
     deliveries: Link,
@@ -76,17 +75,17 @@ impl Broker {
         });
         let (stop, supervisors) = (CancellationToken::new(), TaskTracker::new());
         let (health_in, health) = watch::channel(Health::default());
-        let link = |name, remedy, side: fn(&mut Health) -> &mut LinkHealth| {
+        let link = |name, side: fn(&mut Health) -> &mut LinkHealth| {
             let health = health_in.clone();
             let report = move |link: LinkHealth| update(&health, side, link);
-            let (link, supervisor) = Link::start(name, remedy, blueprint.clone(), report, stop.clone());
+            let (link, supervisor) = Link::start(name, blueprint.clone(), report, stop.clone());
             supervisors.spawn(supervisor);
             link
         };
-        let events = link("events", Remedy::Broker, |health| &mut health.events);
-        let deliveries = link("deliveries", Remedy::Broker, |health| &mut health.deliveries);
-        let letters = link("letters", Remedy::Person, |health| &mut health.letters);
-        let publishing = link("publishing", Remedy::Broker, |health| &mut health.publishing);
+        let events = link("events", |health| &mut health.events);
+        let deliveries = link("deliveries", |health| &mut health.deliveries);
+        let letters = link("letters", |health| &mut health.letters);
+        let publishing = link("publishing", |health| &mut health.publishing);
 
         let publisher = Publisher::start(publishing, topology.clone(), &supervisors);
         let (stale_receipts, ackers) = (Arc::default(), TaskTracker::new());

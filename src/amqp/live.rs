@@ -1,12 +1,10 @@
 //! One incarnation of a connection.
 
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError};
 
 use lapin::{Channel, Connection};
 use tokio_util::sync::CancellationToken;
 
-use super::caution::is_unparsable;
 use super::request::{LinkError, in_time};
 
 /// One incarnation of the connection. Whoever meets an oddity condemns it; the supervisor builds the next one.
@@ -14,23 +12,13 @@ pub(super) struct Live {
     pub(super) connection: Connection,
     /// Counts connections of this link, from 1.
     pub incarnation: u64,
-    /// Its consumers begin with one message at a time.
-    pub careful: bool,
     over: CancellationToken,
     verdict: Mutex<Option<String>>,
-    unparsable: AtomicBool,
 }
 
 impl Live {
-    pub fn new(connection: Connection, incarnation: u64, careful: bool) -> Self {
-        Self {
-            connection,
-            incarnation,
-            careful,
-            over: CancellationToken::new(),
-            verdict: Mutex::new(None),
-            unparsable: AtomicBool::new(false),
-        }
+    pub fn new(connection: Connection, incarnation: u64) -> Self {
+        Self { connection, incarnation, over: CancellationToken::new(), verdict: Mutex::new(None) }
     }
 
     /// Opens a channel.
@@ -50,12 +38,6 @@ impl Live {
         self.over.cancel();
     }
 
-    /// Ends this incarnation over what lapin says of it.
-    pub fn condemn_for(&self, error: &lapin::Error) {
-        self.unparsable.fetch_or(is_unparsable(error), Ordering::Relaxed);
-        self.condemn(error);
-    }
-
     /// Cancelled when this incarnation is over.
     pub fn over(&self) -> &CancellationToken {
         &self.over
@@ -65,10 +47,5 @@ impl Live {
     pub fn verdict(&self) -> String {
         let verdict = self.verdict.lock().unwrap_or_else(PoisonError::into_inner);
         verdict.clone().unwrap_or_else(|| "closed".to_owned())
-    }
-
-    /// Whether it ended over a message that lapin could not parse.
-    pub fn unparsable(&self) -> bool {
-        self.unparsable.load(Ordering::Relaxed)
     }
 }
