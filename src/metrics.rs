@@ -85,6 +85,8 @@ define::metrics! {
         letters_replayed: IntCounterVec = counters("wechat_notifier_replayed_letters_total", &["outcome"]),
         /// Rows per statement of the batched kinds: 1 when idle, more under load.
         batch_rows: HistogramVec = histograms("wechat_notifier_batch_size", BATCH_ROWS, &["statement"]),
+        /// 1 while all connections to the broker that the work needs are up.
+        broker_up: IntGauge = gauge("wechat_notifier_broker_up"),
         /// 1 while PostgreSQL does our work: it answers, its tables are this release's, and it lets us read and write them.
         database_up: IntGauge = gauge("wechat_notifier_database_up"),
         /// Statements that failed, by their name and PostgreSQL's SQLSTATE (none: it was away).

@@ -15,6 +15,7 @@ use tokio_util::task::TaskTracker;
 use tracing::warn;
 
 use super::consumer::Subscription;
+use super::declare::TopologyError;
 use super::health::{Health, LinkHealth, update};
 use super::link::{Address, Blueprint, Link};
 use super::publisher::Publisher;
@@ -46,6 +47,12 @@ pub struct NotReady {
     trouble: String,
 }
 
+impl NotReady {
+    pub(super) fn after(waited: Duration, trouble: Option<&str>) -> Self {
+        Self { waited, trouble: trouble.unwrap_or("stopped").to_owned() }
+    }
+}
+
 /// All connections, kept alive until [`Broker::close`]. Clones share them.
 #[derive(Clone)]
 pub struct Broker {
@@ -71,7 +78,7 @@ impl Broker {
         let blueprint = Arc::new(Blueprint {
             address: address(config)?,
             topology: topology.clone(),
-            declared: Arc::default(),
+            declared: Some(tokio::sync::Mutex::default()),
         });
         let (stop, supervisors) = (CancellationToken::new(), TaskTracker::new());
         let (health_in, health) = watch::channel(Health::default());
@@ -120,8 +127,7 @@ impl Broker {
         if up {
             return Ok(());
         }
-        let trouble = self.health.borrow().trouble().unwrap_or("stopped").to_owned();
-        Err(NotReady { waited: patience, trouble })
+        Err(NotReady::after(patience, self.health.borrow().trouble()))
     }
 
     /// Publishes with confirms. Clones share one channel.
@@ -142,6 +148,18 @@ impl Broker {
             letters if letters == self.topology.dead() => &self.letters,
             _ => &self.deliveries,
         }
+    }
+
+    /// Declares again what somebody has deleted: the exchanges with their bindings, and the queues too where `queues` says
+    /// that one is missing. Changes nothing where all is there.
+    pub async fn restore(&self, queues: bool) -> Result<(), TopologyError> {
+        let channel = self.deliveries.now().ok_or(LinkError::Away)?.channel().await?;
+        match queues {
+            true => self.topology.declare(&channel).await?,
+            false => self.topology.declare_exchanges(&channel).await?,
+        }
+        farewell(channel).await;
+        Ok(())
     }
 
     /// How many messages wait in each queue (those in somebody's hands not counted); a queue that does not exist is
@@ -192,7 +210,7 @@ impl Broker {
     }
 }
 
-fn address(config: &config::Amqp) -> Result<Address, SetupError> {
+pub(super) fn address(config: &config::Amqp) -> Result<Address, SetupError> {
     let mut uri = parse(config.url.expose_secret()).map_err(SetupError::Url)?;
     uri.query.heartbeat.get_or_insert(HEARTBEAT_SECONDS);
     let authority = config.ca_file.as_deref().map(read_authority).transpose()?;

@@ -40,8 +40,8 @@ pub(super) struct Blueprint {
     pub address: Address,
     pub topology: Arc<Topology>,
     /// Two links of a process must not declare the same queue at the same instant, and one of them is enough: when the
-    /// topology was last declared.
-    pub declared: Arc<tokio::sync::Mutex<Option<Instant>>>,
+    /// topology was last declared. `None`: it is not ours to declare.
+    pub declared: Option<tokio::sync::Mutex<Option<Instant>>>,
 }
 
 /// All links of a process come up together as a rule; each declaring a dozen queues would only slow a busy broker down.
@@ -136,7 +136,8 @@ impl Supervisor {
 
     /// On a channel of its own, because a mismatch closes it.
     async fn declare(&self, live: &Live) -> Result<(), TopologyError> {
-        let mut declared = self.blueprint.declared.lock().await;
+        let Some(declared) = &self.blueprint.declared else { return Ok(()) };
+        let mut declared = declared.lock().await;
         if declared.is_some_and(|at| at.elapsed() < DECLARED_FOR) {
             return Ok(());
         }
@@ -198,6 +199,7 @@ impl Supervisor {
     }
 
     fn report(&self, live: &Live) {
+        live.note_blocked();
         (self.health)(LinkHealth { up: true, blocked: live.blocked(), trouble: None });
     }
 

@@ -3,6 +3,7 @@
 use std::sync::{Mutex, PoisonError};
 
 use lapin::{Channel, Connection};
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use super::request::{LinkError, in_time};
@@ -14,11 +15,18 @@ pub(super) struct Live {
     pub incarnation: u64,
     over: CancellationToken,
     verdict: Mutex<Option<String>>,
+    blocked: watch::Sender<bool>,
 }
 
 impl Live {
     pub fn new(connection: Connection, incarnation: u64) -> Self {
-        Self { connection, incarnation, over: CancellationToken::new(), verdict: Mutex::new(None) }
+        Self {
+            connection,
+            incarnation,
+            over: CancellationToken::new(),
+            verdict: Mutex::default(),
+            blocked: watch::Sender::new(false),
+        }
     }
 
     /// Opens a channel.
@@ -29,6 +37,18 @@ impl Live {
     /// Whether the broker refuses to read what is published here (memory or disk alarm).
     pub fn blocked(&self) -> bool {
         self.connection.status().blocked()
+    }
+
+    /// Notes what lapin says of it now, for those who wait.
+    pub fn note_blocked(&self) {
+        let blocked = self.blocked();
+        self.blocked.send_if_modified(|known| std::mem::replace(known, blocked) != blocked);
+    }
+
+    /// Waits until it is blocked.
+    pub async fn until_blocked(&self) {
+        // The sender is our own and lives as long as this.
+        let _ = self.blocked.subscribe().wait_for(|blocked| *blocked).await;
     }
 
     /// Ends this incarnation. The first reason counts.

@@ -212,6 +212,11 @@ impl Metrics {
         self.batch_rows.with_label_values(&[statement]).observe(rows as f64);
     }
 
+    /// All connections that the work needs are up, or one is not any more.
+    pub fn broker_up(&self, up: bool) {
+        self.broker_up.set(up.into());
+    }
+
     /// The broker has blocked our publishing, or lets us publish again.
     pub fn broker_blocked(&self, blocked: bool) {
         self.broker_blocked.set(blocked.into());
