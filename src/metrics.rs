@@ -76,8 +76,8 @@ define::metrics! {
         /// Letters in the table, by state and reason, counted every 15 s. Every process counts the same table: take the
         /// highest, not the sum.
         letters: IntGaugeVec = gauges("wechat_notifier_dead_letters", &["state", "reason"]),
-        /// Age of the oldest letter that this process took from the dead queue and cannot archive yet, since it was given up
-        /// (else since it was taken); 0 while none waits. It grows while PostgreSQL is away.
+        /// How far archiving is behind: age of the oldest letter that this process took from the dead queue and cannot archive
+        /// yet, or time since letters lie in the queue and this process archived none, whichever is longer; 0 while none waits.
         dead_queue_oldest: IntGauge = gauge("wechat_notifier_dead_queue_oldest_seconds"),
         /// Replays that came to an end or stopped by themselves, by how. Read from the table every 2 s; each counts in one process.
         replays: IntCounterVec = counters("wechat_notifier_replays_total", &["result"]),
@@ -123,6 +123,8 @@ define::metrics! {
         token_ends: Mutex<HashMap<AppId, Timestamp>> = Mutex::default(),
         /// When the oldest letter in the archiver's hands was given up.
         oldest_letter: Mutex<Option<Timestamp>> = Mutex::default(),
+        /// Since when letters lie in the dead queue in nobody's hands and none was archived here.
+        letters_lie_since: Mutex<Option<Timestamp>> = Mutex::default(),
     }
 }
 
@@ -162,7 +164,9 @@ impl Metrics {
     }
 
     fn measure_letters(&self, now: Timestamp) {
-        let age_s = locked(&self.oldest_letter).map_or(0, |since| now.duration_since(since).as_secs());
+        let waiting = [*locked(&self.oldest_letter), *locked(&self.letters_lie_since)];
+        let age_s =
+            waiting.into_iter().flatten().min().map_or(0, |since| now.duration_since(since).as_secs());
         self.dead_queue_oldest.set(age_s.max(0));
     }
 

@@ -180,9 +180,18 @@ impl Metrics {
         self.letters_archived.with_label_values(&[&*app, reason.as_str()]).inc();
     }
 
-    /// The archiver has letters in hand, the oldest given up at this time; or none.
+    /// The broker counts this many messages in the dead queue in nobody's hands.
+    pub fn letters_lie(&self, messages: u64, now: Timestamp) {
+        let mut since = locked(&self.letters_lie_since);
+        *since = (messages > 0).then(|| since.unwrap_or(now));
+    }
+
+    /// The archiver has letters in hand, the oldest given up at this time; or none, as it has archived them.
     pub fn letters_in_hand(&self, oldest: Option<Timestamp>) {
         *locked(&self.oldest_letter) = oldest;
+        if oldest.is_none() {
+            *locked(&self.letters_lie_since) = None;
+        }
     }
 
     /// So many letters of each state and reason stand in the table; what is not named has none.

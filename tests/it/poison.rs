@@ -109,6 +109,23 @@ async fn the_same_holds_over_tls() {
     world.conserved((0..50).map(|n| format!("pay-{n}"))).await;
 }
 
+/// Our own faults are no letter's fault, and none stops the next.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_panic_over_one_letter_leaves_it_raw_and_the_archiver_at_work() {
+    for (point, reason) in [("letter_read", "unreadable"), ("letters_archived", "malformed")] {
+        let world = World::new().await;
+        let daemon = world.daemon_with(&[("FAILPOINT", point)]).await;
+        world.publish_raw([b"first".to_vec()], &Default::default()).await;
+        assert_eq!(world.letters_when(1).await, [reason], "{point}");
+        world.publish_raw([b"second".to_vec()], &Default::default()).await;
+        world.letters_when(2).await;
+        let bodies = world.db.query("SELECT body FROM t_wechat_dead_letter ORDER BY id", &[]).await.unwrap();
+        assert_eq!(bodies[0].get::<_, &[u8]>(0), b"first");
+        world.queues_empty().await;
+        daemon.until_ready().await;
+    }
+}
+
 /// A header of thousands of levels would overflow the stack of whoever walks through it by recursion, and end the process.
 #[tokio::test(flavor = "multi_thread")]
 async fn headers_nested_without_end_are_borne() {

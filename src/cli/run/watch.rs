@@ -8,6 +8,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::amqp::{Broker, Health, LinkHealth, TopologyError};
+use crate::clock;
 use crate::db::health::Asker;
 use crate::db::{Database, migrate, probe};
 use crate::delays::Delays;
@@ -152,6 +153,9 @@ pub(super) async fn queues(broker: Arc<Broker>, metrics: Arc<Metrics>, beat: Arc
             Ok(depths) => {
                 let is_missing = depths.len() < queues.len();
                 for (queue, messages) in depths {
+                    if queue == broker.topology().dead() {
+                        metrics.letters_lie(messages, clock::now());
+                    }
                     metrics.queue_depth(&queue, u32::try_from(messages).unwrap_or(u32::MAX));
                 }
                 // At the second look only: a consumer declares its own queue, and RabbitMQ 3.10 does not bear two at once.
