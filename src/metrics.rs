@@ -10,7 +10,7 @@ mod process;
 mod record;
 
 use std::collections::HashMap;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use jiff::Timestamp;
 use prometheus::{
@@ -59,6 +59,14 @@ define::metrics! {
         in_flight: IntGauge = gauge("wechat_notifier_in_flight"),
         /// Messages ready in a queue, as the broker counts them.
         queue_depth: IntGaugeVec = gauges("wechat_notifier_queue_depth", &["queue"]),
+        /// Seconds for which this process has not seen the queue empty: its oldest message is that old at most. In a step of the
+        /// ladder it is no older than the step either, unless the broker cannot move it on.
+        queue_filled: IntGaugeVec = gauges("wechat_notifier_queue_filled_seconds", &["queue"]),
+        /// Messages ready in an app's lane, as the broker counts them every 15 s. Every process counts the same lanes: take
+        /// the highest, not the sum.
+        lane_depth: IntGaugeVec = gauges("wechat_notifier_lane_depth", &["app_id"]),
+        /// Seconds for which this process has not seen the lane empty: its oldest message is that old at most.
+        lane_filled: IntGaugeVec = gauges("wechat_notifier_lane_filled_seconds", &["app_id"]),
         /// Seconds until the app's access token ends; below zero once it has.
         token_expires: IntGaugeVec = gauges("wechat_notifier_token_expires_seconds", &["app_id"]),
         /// Attempts to get a new access token, by result.
@@ -117,6 +125,10 @@ define::metrics! {
         apps: Bounded<AppId> = Bounded::new(MAX_APPS),
         /// WeChat's codes in the order they were first seen.
         errcodes: Bounded<i64> = Bounded::new(MAX_ERRCODES),
+        /// Since when each queue has not been seen empty.
+        queues_filled: Mutex<HashMap<String, Timestamp>> = Mutex::default(),
+        /// The same of each lane, by its label.
+        lanes_filled: Mutex<HashMap<Arc<str>, Timestamp>> = Mutex::default(),
         /// Why each paused app is paused, to clear the right series when it works again.
         pauses: Mutex<HashMap<AppId, &'static str>> = Mutex::default(),
         /// When each app's token ends; the metric is what is left at the time of asking.
@@ -148,6 +160,7 @@ impl Metrics {
     pub fn render(&self) -> String {
         self.measure_tokens(clock::now());
         self.measure_letters(clock::now());
+        self.measure_queues(clock::now());
         self.measure_process(Usage::read());
         let mut page = String::new();
         if let Err(error) = TextEncoder::new().encode_utf8(&self.registry.gather(), &mut page) {
@@ -160,6 +173,16 @@ impl Metrics {
         for (app, end) in locked(&self.token_ends).iter() {
             let left_s = end.duration_since(now).as_secs();
             self.token_expires.with_label_values(&[app.as_str()]).set(left_s);
+        }
+    }
+
+    fn measure_queues(&self, now: Timestamp) {
+        let age_s = |since: &Timestamp| now.duration_since(*since).as_secs().max(0);
+        for (queue, since) in locked(&self.queues_filled).iter() {
+            self.queue_filled.with_label_values(&[queue]).set(age_s(since));
+        }
+        for (app, since) in locked(&self.lanes_filled).iter() {
+            self.lane_filled.with_label_values(&[&**app]).set(age_s(since));
         }
     }
 

@@ -18,6 +18,7 @@ use super::consumer::Subscription;
 use super::declare::TopologyError;
 use super::health::{Health, LinkHealth, update};
 use super::link::{Address, Blueprint, Link};
+use super::live::depths;
 use super::publisher::Publisher;
 use super::request::{LinkError, farewell, in_time};
 use super::topology::Topology;
@@ -165,21 +166,7 @@ impl Broker {
     /// How many messages wait in each queue (those in somebody's hands not counted); a queue that does not exist is
     /// left out.
     pub async fn depths(&self, queues: &[String]) -> Result<Vec<(String, u64)>, LinkError> {
-        let live = self.deliveries.now().ok_or(LinkError::Away)?;
-        let mut channel = live.channel().await?;
-        let mut depths = Vec::with_capacity(queues.len());
-        for queue in queues {
-            let options = QueueDeclareOptions { passive: true, ..QueueDeclareOptions::durable() };
-            let asked = channel.queue_declare(short(queue), options, FieldTable::default());
-            match in_time("queue.declare (passive)", asked).await {
-                Ok(answer) => depths.push((queue.clone(), answer.message_count().into())),
-                // A queue that is not there closes the channel.
-                Err(error) if error.refusal().is_some() => channel = live.channel().await?,
-                Err(error) => return Err(error),
-            }
-        }
-        farewell(channel).await;
-        Ok(depths)
+        depths(&*self.deliveries.now().ok_or(LinkError::Away)?, queues).await
     }
 
     /// How many consumers a queue has, over all connections.

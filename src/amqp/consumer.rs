@@ -25,9 +25,6 @@ use super::wire;
 /// What was prefetched comes right behind the broker's answer to a cancel; longer means it never comes.
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// Set by quorum queues: how often this message came before.
-const DELIVERY_COUNT: &str = "x-delivery-count";
-
 /// One AMQP message in our hands, not yet settled.
 #[derive(Debug)]
 pub struct Incoming {
@@ -36,8 +33,6 @@ pub struct Incoming {
     pub routing_key: String,
     /// The broker handed it out before, to us or to somebody else.
     pub redelivered: bool,
-    /// How often before, as far as the broker counts (a hint: 3.x and 4.x count differently).
-    pub delivery_count: u32,
     pub receipt: Receipt,
 }
 
@@ -178,11 +173,9 @@ impl Subscription {
 impl Attachment {
     fn incoming(&self, delivery: Delivery) -> Incoming {
         let message = wire::received(&delivery.routing_key, &delivery.properties, delivery.data);
-        let delivery_count = message.headers.number(DELIVERY_COUNT).unwrap_or(0);
         Incoming {
             routing_key: delivery.routing_key.into(),
             redelivered: delivery.redelivered,
-            delivery_count: u32::try_from(delivery_count).unwrap_or(0),
             receipt: Receipt { tag: delivery.delivery_tag, acks: Some(self.acks.clone()) },
             message,
         }

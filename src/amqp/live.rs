@@ -2,11 +2,14 @@
 
 use std::sync::{Mutex, PoisonError};
 
+use lapin::options::QueueDeclareOptions;
+use lapin::types::FieldTable;
 use lapin::{Channel, Connection};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
-use super::request::{LinkError, in_time};
+use super::request::{LinkError, farewell, in_time};
+use super::wire::short;
 
 /// One incarnation of the connection. Whoever meets an oddity condemns it; the supervisor builds the next one.
 pub(super) struct Live {
@@ -68,4 +71,22 @@ impl Live {
         let verdict = self.verdict.lock().unwrap_or_else(PoisonError::into_inner);
         verdict.clone().unwrap_or_else(|| "closed".to_owned())
     }
+}
+
+/// How many messages wait in each queue (those in somebody's hands not counted); a queue that does not exist is left out.
+pub(super) async fn depths(live: &Live, queues: &[String]) -> Result<Vec<(String, u64)>, LinkError> {
+    let mut channel = live.channel().await?;
+    let mut depths = Vec::with_capacity(queues.len());
+    for queue in queues {
+        let options = QueueDeclareOptions { passive: true, ..QueueDeclareOptions::durable() };
+        let asked = channel.queue_declare(short(queue), options, FieldTable::default());
+        match in_time("queue.declare (passive)", asked).await {
+            Ok(answer) => depths.push((queue.clone(), answer.message_count().into())),
+            // A queue that is not there closes the channel.
+            Err(error) if error.refusal().is_some() => channel = live.channel().await?,
+            Err(error) => return Err(error),
+        }
+    }
+    farewell(channel).await;
+    Ok(depths)
 }

@@ -12,7 +12,7 @@ use clap::Args;
 use self::composed::Composed;
 use super::Exit;
 use super::output::line;
-use crate::amqp::{Message, PublishError, PublishOnly, Route, Topology};
+use crate::amqp::{Guest, Message, PublishError, Route, Topology};
 use crate::clock;
 use crate::config::Config;
 use crate::domain::event::{Arrival, Event};
@@ -97,7 +97,7 @@ fn checked(body: &[u8], config: &Config) -> Result<String> {
 async fn publish(config: &Config, routing_key: String, message: Message) -> Result<()> {
     let topology = Topology::new(&config.amqp.prefix, &config.retry.delays);
     let exchange = topology.events();
-    let broker = PublishOnly::start(&config.amqp, topology)?;
+    let broker = Guest::start(&config.amqp, topology)?;
     broker.ready(BROKER_PATIENCE).await?;
     let published =
         broker.publisher().publish(Route::exchange(exchange.as_str(), routing_key), message).await;

@@ -156,7 +156,7 @@ pub(super) async fn queues(broker: Arc<Broker>, metrics: Arc<Metrics>, beat: Arc
                     if queue == broker.topology().dead() {
                         metrics.letters_lie(messages, clock::now());
                     }
-                    metrics.queue_depth(&queue, u32::try_from(messages).unwrap_or(u32::MAX));
+                    metrics.queue_depth(&queue, messages, clock::now());
                 }
                 // At the second look only: a consumer declares its own queue, and RabbitMQ 3.10 does not bear two at once.
                 restore(&broker, is_missing && was_missing, &mut complaint).await;

@@ -1,4 +1,4 @@
-//! Publishing as a business system does it: with the right to write to the exchange of events, and no other.
+//! A visit to the broker as a business system makes it: with the right to write to the exchange of events, and no other.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,19 +10,22 @@ use tokio_util::task::TaskTracker;
 use super::broker::{NotReady, SetupError, address};
 use super::health::LinkHealth;
 use super::link::{Blueprint, Link};
+use super::live::depths;
 use super::publisher::Publisher;
+use super::request::LinkError;
 use super::topology::Topology;
 use crate::config;
 
-/// One connection that publishes. Declares and consumes nothing.
-pub struct PublishOnly {
+/// One connection that publishes and looks. Declares and consumes nothing.
+pub struct Guest {
+    link: Link,
     publisher: Publisher,
     health: watch::Receiver<LinkHealth>,
     supervisors: TaskTracker,
     stop: CancellationToken,
 }
 
-impl PublishOnly {
+impl Guest {
     /// Starts connecting and returns at once. Must be called inside a tokio runtime.
     pub fn start(config: &config::Amqp, topology: Topology) -> Result<Self, SetupError> {
         let topology = Arc::new(topology);
@@ -33,10 +36,10 @@ impl PublishOnly {
         let report = move |link| {
             health_in.send_replace(link);
         };
-        let (link, supervisor) = Link::start("publish", blueprint, report, stop.clone());
+        let (link, supervisor) = Link::start("guest", blueprint, report, stop.clone());
         supervisors.spawn(supervisor);
-        let publisher = Publisher::start(link, topology, &supervisors);
-        Ok(Self { publisher, health, supervisors, stop })
+        let publisher = Publisher::start(link.clone(), topology, &supervisors);
+        Ok(Self { link, publisher, health, supervisors, stop })
     }
 
     /// Waits until the connection is up.
@@ -52,6 +55,11 @@ impl PublishOnly {
     /// Publishes with confirms.
     pub fn publisher(&self) -> Publisher {
         self.publisher.clone()
+    }
+
+    /// As [`Broker::depths`](super::Broker::depths).
+    pub async fn depths(&self, queues: &[String]) -> Result<Vec<(String, u64)>, LinkError> {
+        depths(&*self.link.now().ok_or(LinkError::Away)?, queues).await
     }
 
     /// Closes the connection.
