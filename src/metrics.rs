@@ -10,7 +10,7 @@ mod process;
 mod record;
 
 use std::collections::HashMap;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use jiff::Timestamp;
 use prometheus::{
@@ -59,6 +59,14 @@ define::metrics! {
         in_flight: IntGauge = gauge("wechat_notifier_in_flight"),
         /// Messages ready in a queue, as the broker counts them.
         queue_depth: IntGaugeVec = gauges("wechat_notifier_queue_depth", &["queue"]),
+        /// Seconds for which this process has not seen the queue empty: its oldest message is that old at most. In a step of the
+        /// ladder it is no older than the step either, unless the broker cannot move it on.
+        queue_filled: IntGaugeVec = gauges("wechat_notifier_queue_filled_seconds", &["queue"]),
+        /// Messages ready in an app's lane, as the broker counts them every 15 s. Every process counts the same lanes: take
+        /// the highest, not the sum.
+        lane_depth: IntGaugeVec = gauges("wechat_notifier_lane_depth", &["app_id"]),
+        /// Seconds for which this process has not seen the lane empty: its oldest message is that old at most.
+        lane_filled: IntGaugeVec = gauges("wechat_notifier_lane_filled_seconds", &["app_id"]),
         /// Seconds until the app's access token ends; below zero once it has.
         token_expires: IntGaugeVec = gauges("wechat_notifier_token_expires_seconds", &["app_id"]),
         /// Attempts to get a new access token, by result.
@@ -78,8 +86,8 @@ define::metrics! {
         /// Letters in the table, by state and reason, counted every 15 s. Every process counts the same table: take the
         /// highest, not the sum.
         letters: IntGaugeVec = gauges("wechat_notifier_dead_letters", &["state", "reason"]),
-        /// Age of the oldest letter that this process took from the dead queue and cannot archive yet, since it was given up
-        /// (else since it was taken); 0 while none waits. It grows while PostgreSQL is away.
+        /// How far archiving is behind: age of the oldest letter that this process took from the dead queue and cannot archive
+        /// yet, or time since letters lie in the queue and this process archived none, whichever is longer; 0 while none waits.
         dead_queue_oldest: IntGauge = gauge("wechat_notifier_dead_queue_oldest_seconds"),
         /// Replays that came to an end or stopped by themselves, by how. Read from the table every 2 s; each counts in one process.
         replays: IntCounterVec = counters("wechat_notifier_replays_total", &["result"]),
@@ -87,6 +95,8 @@ define::metrics! {
         letters_replayed: IntCounterVec = counters("wechat_notifier_replayed_letters_total", &["outcome"]),
         /// Rows per statement of the batched kinds: 1 when idle, more under load.
         batch_rows: HistogramVec = histograms("wechat_notifier_batch_size", BATCH_ROWS, &["statement"]),
+        /// 1 while all connections to the broker that the work needs are up.
+        broker_up: IntGauge = gauge("wechat_notifier_broker_up"),
         /// 1 while PostgreSQL does our work: it answers, its tables are this release's, and it lets us read and write them.
         database_up: IntGauge = gauge("wechat_notifier_database_up"),
         /// Statements that failed, by their name and PostgreSQL's SQLSTATE (none: it was away).
@@ -117,12 +127,18 @@ define::metrics! {
         apps: Bounded<AppId> = Bounded::new(MAX_APPS),
         /// WeChat's codes in the order they were first seen.
         errcodes: Bounded<i64> = Bounded::new(MAX_ERRCODES),
+        /// Since when each queue has not been seen empty.
+        queues_filled: Mutex<HashMap<String, Timestamp>> = Mutex::default(),
+        /// The same of each lane, by its label.
+        lanes_filled: Mutex<HashMap<Arc<str>, Timestamp>> = Mutex::default(),
         /// Why each paused app is paused, to clear the right series when it works again.
         pauses: Mutex<HashMap<AppId, &'static str>> = Mutex::default(),
         /// When each app's token ends; the metric is what is left at the time of asking.
         token_ends: Mutex<HashMap<AppId, Timestamp>> = Mutex::default(),
         /// When the oldest letter in the archiver's hands was given up.
         oldest_letter: Mutex<Option<Timestamp>> = Mutex::default(),
+        /// Since when letters lie in the dead queue in nobody's hands and none was archived here.
+        letters_lie_since: Mutex<Option<Timestamp>> = Mutex::default(),
     }
 }
 
@@ -146,6 +162,7 @@ impl Metrics {
     pub fn render(&self) -> String {
         self.measure_tokens(clock::now());
         self.measure_letters(clock::now());
+        self.measure_queues(clock::now());
         self.measure_process(Usage::read());
         let mut page = String::new();
         if let Err(error) = TextEncoder::new().encode_utf8(&self.registry.gather(), &mut page) {
@@ -161,8 +178,20 @@ impl Metrics {
         }
     }
 
+    fn measure_queues(&self, now: Timestamp) {
+        let age_s = |since: &Timestamp| now.duration_since(*since).as_secs().max(0);
+        for (queue, since) in locked(&self.queues_filled).iter() {
+            self.queue_filled.with_label_values(&[queue]).set(age_s(since));
+        }
+        for (app, since) in locked(&self.lanes_filled).iter() {
+            self.lane_filled.with_label_values(&[&**app]).set(age_s(since));
+        }
+    }
+
     fn measure_letters(&self, now: Timestamp) {
-        let age_s = locked(&self.oldest_letter).map_or(0, |since| now.duration_since(since).as_secs());
+        let waiting = [*locked(&self.oldest_letter), *locked(&self.letters_lie_since)];
+        let age_s =
+            waiting.into_iter().flatten().min().map_or(0, |since| now.duration_since(since).as_secs());
         self.dead_queue_oldest.set(age_s.max(0));
     }
 

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 
-use lapin::options::{BasicCancelOptions, BasicConsumeOptions, BasicQosOptions};
+use lapin::options::{BasicConsumeOptions, BasicQosOptions};
 use lapin::types::FieldTable;
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
@@ -17,21 +17,8 @@ use super::link::Link;
 use super::live::Live;
 use super::request::in_time;
 use super::topology::Topology;
-use super::trial::{self, Trial};
 use super::wire::short;
 use crate::delays::Delays;
-
-/// Only the message at hand is counted when the connection ends over it.
-const CAREFUL_PREFETCH: u16 = 1;
-
-/// Why an attachment makes room for the next one.
-#[derive(Debug, PartialEq, Eq)]
-enum End {
-    /// Its channel is gone.
-    Lost,
-    /// It took one message at a time for long enough. Its receipts still count.
-    TrialOver,
-}
 
 /// Makes attachments, one at a time, as long as the subscription lives.
 pub(super) struct Attacher {
@@ -39,8 +26,6 @@ pub(super) struct Attacher {
     pub topology: Arc<Topology>,
     pub queue: String,
     pub prefetch: u16,
-    /// The incarnation whose messages have stood their trial.
-    pub trusted: Option<u64>,
     pub stale: Arc<AtomicU64>,
     pub ackers: TaskTracker,
     pub hand_over: mpsc::Sender<Attachment>,
@@ -72,10 +57,7 @@ impl Attacher {
                 Ok(attachment) => {
                     delays.reset();
                     complaint.clear();
-                    if self.stand(attachment).await == End::TrialOver {
-                        self.trusted = Some(live.incarnation);
-                        continue;
-                    }
+                    self.stand(attachment).await;
                 }
                 Err(error) => self.complain(&live, &error, &mut complaint),
             }
@@ -89,10 +71,8 @@ impl Attacher {
     async fn attach(&self, live: &Arc<Live>, serial: u64) -> Result<Attachment, TopologyError> {
         let channel = live.channel().await?;
         self.topology.declare_queue(&channel, &self.queue).await?;
-        let trial = live.careful && self.trusted != Some(live.incarnation);
-        let prefetch = if trial { CAREFUL_PREFETCH } else { self.prefetch };
         // Per consumer: a global limit is refused by quorum queues.
-        in_time("basic.qos", channel.basic_qos(prefetch, BasicQosOptions { global: false })).await?;
+        in_time("basic.qos", channel.basic_qos(self.prefetch, BasicQosOptions { global: false })).await?;
         let tag = format!("{}#{}.{serial}", self.queue, live.incarnation);
         let (options, arguments) = (BasicConsumeOptions::default(), FieldTable::default());
         let consuming = channel.basic_consume(short(&self.queue), short(&tag), options, arguments);
@@ -100,37 +80,21 @@ impl Attacher {
 
         let over = CancellationToken::new();
         let (acks, writer) =
-            acks_task::writer(live.clone(), channel.clone(), prefetch, self.stale.clone(), over.clone());
+            acks_task::writer(live.clone(), channel.clone(), self.prefetch, self.stale.clone(), over.clone());
         self.ackers.spawn(writer);
-        let trial = trial.then(|| Trial::of(self.prefetch));
-        Ok(Attachment { consumer, channel, acks: Arc::new(acks), over, trial })
+        Ok(Attachment { consumer, channel, acks: Arc::new(acks), over })
     }
 
-    /// Hands the attachment over and waits for its end, or for the end of its trial.
-    async fn stand(&self, attachment: Attachment) -> End {
-        let (channel, tag) = (attachment.channel.clone(), attachment.consumer.tag());
-        let (over, trial) = (attachment.over.clone(), attachment.trial.as_ref().map(Trial::watch));
+    /// Hands the attachment over and waits for its end.
+    async fn stand(&self, attachment: Attachment) {
+        let over = attachment.over.clone();
         if self.hand_over.send(attachment).await.is_err() {
-            return End::Lost;
+            return;
         }
         self.attached.send_replace(true);
-        tokio::select! {
-            () = over.cancelled() => {}
-            () = self.done.cancelled() => return End::Lost,
-            () = trial::passed(trial.as_ref()) => {
-                let cancelled = channel.basic_cancel(tag, BasicCancelOptions::default());
-                if in_time("basic.cancel", cancelled).await.is_ok() {
-                    debug!(queue = self.queue, "the messages at hand can be parsed; taking many at a time again");
-                    return End::TrialOver;
-                }
-                over.cancel();
-            }
-        }
-        // A trial may be lost dozens of times to one bad message; in between, it takes in messages.
-        if trial.is_none() {
+        if self.done.run_until_cancelled(over.cancelled()).await.is_some() {
             self.attached.send_replace(false);
         }
-        End::Lost
     }
 
     /// A refusal concerns this queue only; anything else condemns the connection.

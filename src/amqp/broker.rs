@@ -14,10 +14,11 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::warn;
 
-use super::caution::Remedy;
 use super::consumer::Subscription;
+use super::declare::TopologyError;
 use super::health::{Health, LinkHealth, update};
 use super::link::{Address, Blueprint, Link};
+use super::live::depths;
 use super::publisher::Publisher;
 use super::request::{LinkError, farewell, in_time};
 use super::topology::Topology;
@@ -47,11 +48,17 @@ pub struct NotReady {
     trouble: String,
 }
 
+impl NotReady {
+    pub(super) fn after(waited: Duration, trouble: Option<&str>) -> Self {
+        Self { waited, trouble: trouble.unwrap_or("stopped").to_owned() }
+    }
+}
+
 /// All connections, kept alive until [`Broker::close`]. Clones share them.
 #[derive(Clone)]
 pub struct Broker {
     topology: Arc<Topology>,
-    /// Whoever publishes to one of these queues may end its connection (see `caution`), so each has its own.
+    /// What ends the consumer of one queue together with its connection harms no other queue.
     events: Link,
     letters: Link,
     deliveries: Link,
@@ -72,21 +79,21 @@ impl Broker {
         let blueprint = Arc::new(Blueprint {
             address: address(config)?,
             topology: topology.clone(),
-            declared: Arc::default(),
+            declared: Some(tokio::sync::Mutex::default()),
         });
         let (stop, supervisors) = (CancellationToken::new(), TaskTracker::new());
         let (health_in, health) = watch::channel(Health::default());
-        let link = |name, remedy, side: fn(&mut Health) -> &mut LinkHealth| {
+        let link = |name, side: fn(&mut Health) -> &mut LinkHealth| {
             let health = health_in.clone();
             let report = move |link: LinkHealth| update(&health, side, link);
-            let (link, supervisor) = Link::start(name, remedy, blueprint.clone(), report, stop.clone());
+            let (link, supervisor) = Link::start(name, blueprint.clone(), report, stop.clone());
             supervisors.spawn(supervisor);
             link
         };
-        let events = link("events", Remedy::Broker, |health| &mut health.events);
-        let deliveries = link("deliveries", Remedy::Broker, |health| &mut health.deliveries);
-        let letters = link("letters", Remedy::Person, |health| &mut health.letters);
-        let publishing = link("publishing", Remedy::Broker, |health| &mut health.publishing);
+        let events = link("events", |health| &mut health.events);
+        let deliveries = link("deliveries", |health| &mut health.deliveries);
+        let letters = link("letters", |health| &mut health.letters);
+        let publishing = link("publishing", |health| &mut health.publishing);
 
         let publisher = Publisher::start(publishing, topology.clone(), &supervisors);
         let (stale_receipts, ackers) = (Arc::default(), TaskTracker::new());
@@ -121,8 +128,7 @@ impl Broker {
         if up {
             return Ok(());
         }
-        let trouble = self.health.borrow().trouble().unwrap_or("stopped").to_owned();
-        Err(NotReady { waited: patience, trouble })
+        Err(NotReady::after(patience, self.health.borrow().trouble()))
     }
 
     /// Publishes with confirms. Clones share one channel.
@@ -145,24 +151,22 @@ impl Broker {
         }
     }
 
+    /// Declares again what somebody has deleted: the exchanges with their bindings, and the queues too where `queues` says
+    /// that one is missing. Changes nothing where all is there.
+    pub async fn restore(&self, queues: bool) -> Result<(), TopologyError> {
+        let channel = self.deliveries.now().ok_or(LinkError::Away)?.channel().await?;
+        match queues {
+            true => self.topology.declare(&channel).await?,
+            false => self.topology.declare_exchanges(&channel).await?,
+        }
+        farewell(channel).await;
+        Ok(())
+    }
+
     /// How many messages wait in each queue (those in somebody's hands not counted); a queue that does not exist is
     /// left out.
     pub async fn depths(&self, queues: &[String]) -> Result<Vec<(String, u64)>, LinkError> {
-        let live = self.deliveries.now().ok_or(LinkError::Away)?;
-        let mut channel = live.channel().await?;
-        let mut depths = Vec::with_capacity(queues.len());
-        for queue in queues {
-            let options = QueueDeclareOptions { passive: true, ..QueueDeclareOptions::durable() };
-            let asked = channel.queue_declare(short(queue), options, FieldTable::default());
-            match in_time("queue.declare (passive)", asked).await {
-                Ok(answer) => depths.push((queue.clone(), answer.message_count().into())),
-                // A queue that is not there closes the channel.
-                Err(error) if error.refusal().is_some() => channel = live.channel().await?,
-                Err(error) => return Err(error),
-            }
-        }
-        farewell(channel).await;
-        Ok(depths)
+        depths(&*self.deliveries.now().ok_or(LinkError::Away)?, queues).await
     }
 
     /// How many consumers a queue has, over all connections.
@@ -193,7 +197,7 @@ impl Broker {
     }
 }
 
-fn address(config: &config::Amqp) -> Result<Address, SetupError> {
+pub(super) fn address(config: &config::Amqp) -> Result<Address, SetupError> {
     let mut uri = parse(config.url.expose_secret()).map_err(SetupError::Url)?;
     uri.query.heartbeat.get_or_insert(HEARTBEAT_SECONDS);
     let authority = config.ca_file.as_deref().map(read_authority).transpose()?;

@@ -8,15 +8,15 @@ use std::time::Duration;
 use futures_util::future::join_all;
 use lapin::message::BasicReturnMessage;
 use lapin::options::{BasicPublishOptions, ConfirmSelectOptions};
-use lapin::{Channel, Confirmation, PublisherConfirm};
+use lapin::protocol::{AMQPErrorKind, AMQPSoftError};
+use lapin::{Channel, Confirmation, ErrorKind, PublisherConfirm};
 use tokio::sync::mpsc;
 use tokio::time::timeout;
 use tracing::{debug, warn};
 
 use super::declare::TopologyError;
 use super::live::Live;
-use super::message::Message;
-use super::publisher::{PublishError, Request, Route};
+use super::publisher::{Outgoing, PublishError, Request, Route};
 use super::request::{LinkError, farewell, in_time};
 use super::topology::Topology;
 use super::wire::{self, short};
@@ -43,6 +43,8 @@ enum Verdict {
         returned: Option<Route>,
     },
     Refused,
+    /// The broker ended the channel over a publish of the batch: its exchange is missing, or it is not for us.
+    Ended(PublishError),
     /// The channel ended first.
     Lost,
 }
@@ -76,16 +78,27 @@ impl ConfirmChannel {
         let channel = self.channel.clone();
         let mut exchange = pin!(exchange(&channel, &outgoing));
         let over = self.live.over().clone();
-        let confirmed = over.run_until_cancelled(timeout(CONFIRM_TIMEOUT, exchange.as_mut())).await;
+        let live = self.live.clone();
+        let confirmed = over
+            .run_until_cancelled(async {
+                tokio::select! {
+                    biased;
+                    confirmed = timeout(CONFIRM_TIMEOUT, exchange.as_mut()) => confirmed.map_err(|_| PublishError::Away),
+                    () = live.until_blocked() => Err(PublishError::Blocked),
+                }
+            })
+            .await;
         let judgements = match &confirmed {
             Some(Ok(verdicts)) => self.judge(&outgoing, verdicts),
-            Some(Err(_)) | None => vec![Err(PublishError::Away); outgoing.len()],
+            Some(Err(error)) => vec![Err(*error); outgoing.len()],
+            None => vec![Err(PublishError::Away); outgoing.len()],
         };
         for (answer, judgement) in answers.into_iter().zip(judgements) {
             // Whoever asked may have stopped waiting.
             let _ = answer.send(judgement);
         }
         match confirmed {
+            Some(Err(PublishError::Blocked)) => self.sit_out(exchange, requests).await,
             Some(Err(_)) if self.live.blocked() => self.sit_out(exchange, requests).await,
             Some(Err(_)) => self.live.condemn("published messages were not confirmed in time"),
             _ => {}
@@ -106,15 +119,16 @@ impl ConfirmChannel {
     }
 
     /// Turns verdicts into answers, and acts on what they say about the broker.
-    fn judge(
-        &mut self,
-        outgoing: &[(Route, Message)],
-        verdicts: &[Verdict],
-    ) -> Vec<Result<(), PublishError>> {
+    fn judge(&mut self, outgoing: &[Outgoing], verdicts: &[Verdict]) -> Vec<Result<(), PublishError>> {
+        if let Some(Verdict::Ended(error)) =
+            verdicts.iter().find(|verdict| matches!(verdict, Verdict::Ended(_)))
+        {
+            self.live.condemn(error);
+        }
         if verdicts.contains(&Verdict::Lost) {
             self.live.condemn("the confirm channel ended");
         }
-        let routes: Vec<&Route> = outgoing.iter().map(|(route, _)| route).collect();
+        let routes: Vec<&Route> = outgoing.iter().map(|outgoing| &outgoing.route).collect();
         let judgements = judge(&routes, verdicts);
         for (route, judgement) in routes.into_iter().zip(&judgements) {
             if *judgement == Err(PublishError::Unroutable) && self.topology.is_ours(&route.routing_key) {
@@ -138,7 +152,7 @@ impl ConfirmChannel {
                 () = self.live.over().cancelled() => return,
                 _ = exchange.as_mut() => return,
                 request = requests.recv() => match request {
-                    Some(request) => request.answer(Err(PublishError::Away)),
+                    Some(request) => request.answer(Err(PublishError::Blocked)),
                     None => return,
                 },
             }
@@ -155,16 +169,17 @@ async fn declare(live: &Live, topology: &Topology, queue: &str) -> Result<(), To
 }
 
 /// Publishes all, then waits for every verdict.
-async fn exchange(channel: &Channel, outgoing: &[(Route, Message)]) -> Vec<Verdict> {
+async fn exchange(channel: &Channel, outgoing: &[Outgoing]) -> Vec<Verdict> {
     let mut confirms = Vec::with_capacity(outgoing.len());
-    for (route, message) in outgoing {
-        confirms.push(send(channel, route, message).await);
+    for one in outgoing {
+        confirms.push(send(channel, one).await);
     }
     join_all(confirms.into_iter().map(verdict)).await
 }
 
-async fn send(channel: &Channel, route: &Route, message: &Message) -> lapin::Result<PublisherConfirm> {
-    let options = BasicPublishOptions { mandatory: true, immediate: false };
+async fn send(channel: &Channel, outgoing: &Outgoing) -> lapin::Result<PublisherConfirm> {
+    let Outgoing { route, message, mandatory } = outgoing;
+    let options = BasicPublishOptions { mandatory: *mandatory, immediate: false };
     let (exchange, key) = (short(&route.exchange), short(&route.routing_key));
     channel.basic_publish(exchange, key, options, &message.body, wire::properties(message)).await
 }
@@ -179,7 +194,18 @@ async fn verdict(confirm: lapin::Result<PublisherConfirm>) -> Verdict {
             Verdict::Acked { returned: returned.map(|returned| route_of(&returned)) }
         }
         Ok(Confirmation::Nack(_)) => Verdict::Refused,
-        Ok(Confirmation::NotRequested) | Err(_) => Verdict::Lost,
+        Err(error) => ended(&error).map_or(Verdict::Lost, Verdict::Ended),
+        Ok(Confirmation::NotRequested) => Verdict::Lost,
+    }
+}
+
+/// What the broker has against a publish, where it ended the channel over it.
+fn ended(error: &lapin::Error) -> Option<PublishError> {
+    let ErrorKind::ProtocolError(error) = error.kind() else { return None };
+    match error.kind() {
+        AMQPErrorKind::Soft(AMQPSoftError::NOTFOUND) => Some(PublishError::NoExchange),
+        AMQPErrorKind::Soft(AMQPSoftError::ACCESSREFUSED) => Some(PublishError::Forbidden),
+        _ => None,
     }
 }
 
@@ -193,13 +219,14 @@ fn judge(routes: &[&Route], verdicts: &[Verdict]) -> Vec<Result<(), PublishError
         .iter()
         .filter_map(|verdict| match verdict {
             Verdict::Acked { returned } => returned.as_ref(),
-            Verdict::Refused | Verdict::Lost => None,
+            Verdict::Refused | Verdict::Ended(_) | Verdict::Lost => None,
         })
         .collect();
     let judgement = |(route, verdict): (&&Route, &Verdict)| match verdict {
         _ if nowhere.contains(*route) => Err(PublishError::Unroutable),
         Verdict::Acked { .. } => Ok(()),
         Verdict::Refused => Err(PublishError::Refused),
+        Verdict::Ended(error) => Err(*error),
         Verdict::Lost => Err(PublishError::Away),
     };
     routes.iter().zip(verdicts).map(judgement).collect()
@@ -207,7 +234,7 @@ fn judge(routes: &[&Route], verdicts: &[Verdict]) -> Vec<Result<(), PublishError
 
 fn refuse(batch: &mut Vec<Request>) {
     for request in batch.drain(..) {
-        request.answer(Err(PublishError::Away));
+        request.answer(Err(PublishError::Blocked));
     }
 }
 

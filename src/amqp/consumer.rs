@@ -20,14 +20,10 @@ use super::link::Link;
 use super::message::Message;
 use super::request::in_time;
 use super::topology::Topology;
-use super::trial::Trial;
 use super::wire;
 
 /// What was prefetched comes right behind the broker's answer to a cancel; longer means it never comes.
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(2);
-
-/// Set by quorum queues: how often this message came before.
-const DELIVERY_COUNT: &str = "x-delivery-count";
 
 /// One AMQP message in our hands, not yet settled.
 #[derive(Debug)]
@@ -37,8 +33,6 @@ pub struct Incoming {
     pub routing_key: String,
     /// The broker handed it out before, to us or to somebody else.
     pub redelivered: bool,
-    /// How often before, as far as the broker counts (a hint: 3.x and 4.x count differently).
-    pub delivery_count: u32,
     pub receipt: Receipt,
 }
 
@@ -95,8 +89,6 @@ pub(super) struct Attachment {
     pub channel: Channel,
     pub acks: Arc<Acks>,
     pub over: CancellationToken,
-    /// Counts down what it still takes in careful mode; at the end of it another one takes its place.
-    pub trial: Option<Trial>,
 }
 
 impl Subscription {
@@ -116,7 +108,6 @@ impl Subscription {
             topology: topology.clone(),
             queue: queue.to_owned(),
             prefetch,
-            trusted: None,
             stale: stale.clone(),
             ackers: ackers.clone(),
             hand_over,
@@ -168,35 +159,23 @@ impl Subscription {
         given_back
     }
 
-    /// An error, or the end, of a stream is the end of the whole channel (facts: stack 1.1, rows e, i, j), unless it ends
-    /// because its trial does: then the channel stays for the receipts that are out.
+    /// An error, or the end, of a stream is the end of the whole channel (facts: stack 1.1, rows e, i, j).
     fn detach(&mut self, error: Option<lapin::Error>) {
         if let Some(attachment) = self.current.take() {
-            if error.is_none() && attachment.trial.as_ref().is_some_and(Trial::is_over) {
-                return;
-            }
             let why = error.map_or_else(|| "the stream ended".to_owned(), |error| error.to_string());
             let queue = attachment.consumer.queue();
-            match attachment.trial {
-                Some(_) => debug!(%queue, why, "a careful consumer ended; attaching again"),
-                None => info!(%queue, why, "a consumer ended; attaching again"),
-            }
+            info!(%queue, why, "a consumer ended; attaching again");
             attachment.over.cancel();
         }
     }
 }
 
 impl Attachment {
-    fn incoming(&mut self, delivery: Delivery) -> Incoming {
-        if let Some(trial) = &mut self.trial {
-            trial.count();
-        }
-        let message = wire::received(delivery.data, &delivery.properties);
-        let delivery_count = message.headers.number(DELIVERY_COUNT).unwrap_or(0);
+    fn incoming(&self, delivery: Delivery) -> Incoming {
+        let message = wire::received(&delivery.routing_key, &delivery.properties, delivery.data);
         Incoming {
             routing_key: delivery.routing_key.into(),
             redelivered: delivery.redelivered,
-            delivery_count: u32::try_from(delivery_count).unwrap_or(0),
             receipt: Receipt { tag: delivery.delivery_tag, acks: Some(self.acks.clone()) },
             message,
         }

@@ -4,7 +4,7 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures_util::{Stream, StreamExt};
+use futures_util::StreamExt;
 use lapin::tcp::OwnedTLSConfig;
 use lapin::uri::AMQPUri;
 use lapin::{Connection, ConnectionProperties, Event};
@@ -13,11 +13,11 @@ use tokio::time::{Instant, MissedTickBehavior};
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, error, info, warn};
 
-use super::caution::{Caution, Remedy};
 use super::declare::TopologyError;
 use super::health::LinkHealth;
 use super::live::Live;
 use super::request::{CLOSE_TIMEOUT, LinkError, farewell, within};
+use super::stream;
 use super::topology::Topology;
 use crate::delays::Delays;
 
@@ -27,8 +27,6 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(15);
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 /// A connection that lived this long was a good one: the next pause is short again. Sooner, flapping would be a storm.
 const PROVEN_AFTER: Duration = Duration::from_secs(10);
-/// Whoever uses a connection may notice its end before lapin's own report is read, which is then a moment behind.
-const LAST_WORDS_TIMEOUT: Duration = Duration::from_millis(100);
 
 /// Where to connect, and as whom.
 pub(super) struct Address {
@@ -42,8 +40,8 @@ pub(super) struct Blueprint {
     pub address: Address,
     pub topology: Arc<Topology>,
     /// Two links of a process must not declare the same queue at the same instant, and one of them is enough: when the
-    /// topology was last declared.
-    pub declared: Arc<tokio::sync::Mutex<Option<Instant>>>,
+    /// topology was last declared. `None`: it is not ours to declare.
+    pub declared: Option<tokio::sync::Mutex<Option<Instant>>>,
 }
 
 /// All links of a process come up together as a rule; each declaring a dozen queues would only slow a busy broker down.
@@ -59,14 +57,12 @@ impl Link {
     /// Starts supervising; connects at once and keeps trying until `stop`. `name` is for the log and the broker's list.
     pub fn start(
         name: &'static str,
-        remedy: Remedy,
         blueprint: Arc<Blueprint>,
         health: impl Fn(LinkHealth) + Send + Sync + 'static,
         stop: CancellationToken,
     ) -> (Self, impl Future<Output = ()> + Send + 'static) {
         let (live_in, live) = watch::channel(None);
-        let supervisor =
-            Supervisor { name, remedy, blueprint, health: Box::new(health), live: live_in, stop };
+        let supervisor = Supervisor { name, blueprint, health: Box::new(health), live: live_in, stop };
         (Self { live }, supervisor.run())
     }
 
@@ -84,7 +80,6 @@ impl Link {
 
 struct Supervisor {
     name: &'static str,
-    remedy: Remedy,
     blueprint: Arc<Blueprint>,
     health: Box<dyn Fn(LinkHealth) + Send + Sync>,
     live: watch::Sender<Option<Arc<Live>>>,
@@ -94,11 +89,11 @@ struct Supervisor {
 impl Supervisor {
     async fn run(self) {
         let stop = self.stop.clone();
-        let (mut delays, mut caution) = (Delays::reconnect(), Caution::default());
+        let mut delays = Delays::reconnect();
         let mut complaint = String::new();
         for incarnation in 1.. {
             let built = tokio::select! {
-                built = self.build(incarnation, caution.is_due()) => built,
+                built = self.build(incarnation) => built,
                 () = stop.cancelled() => return,
             };
             match built {
@@ -106,9 +101,7 @@ impl Supervisor {
                     complaint.clear();
                     let born = Instant::now();
                     self.live_through(&live).await;
-                    let (lived, unparsable) = (born.elapsed(), live.unparsable());
-                    caution.note_end(unparsable, lived);
-                    if lived >= PROVEN_AFTER || (unparsable && self.remedy == Remedy::Broker) {
+                    if born.elapsed() >= PROVEN_AFTER {
                         delays.reset();
                     }
                 }
@@ -123,8 +116,8 @@ impl Supervisor {
     }
 
     /// Connects and declares: an incarnation is worth having only with the topology in place.
-    async fn build(&self, incarnation: u64, careful: bool) -> Result<Arc<Live>, TopologyError> {
-        let live = Live::new(self.connect().await?, incarnation, careful);
+    async fn build(&self, incarnation: u64) -> Result<Arc<Live>, TopologyError> {
+        let live = Live::new(self.connect().await?, incarnation);
         let declared = self.declare(&live).await;
         if let Err(error) = declared {
             close(&live).await;
@@ -138,16 +131,13 @@ impl Supervisor {
         let properties = ConnectionProperties::default()
             .with_connection_name(format!("wechat-notifier {}", self.name).into());
         let tls = OwnedTLSConfig { identity: None, cert_chain: authority.clone() };
-        let connecting = async {
-            let runtime = lapin::runtime::default_runtime()?;
-            Connection::connect_uri_with_config(uri.clone(), properties, tls, runtime).await
-        };
-        within(CONNECT_TIMEOUT, "connect", connecting).await
+        within(CONNECT_TIMEOUT, "connect", stream::connect(uri.clone(), properties, tls)).await
     }
 
     /// On a channel of its own, because a mismatch closes it.
     async fn declare(&self, live: &Live) -> Result<(), TopologyError> {
-        let mut declared = self.blueprint.declared.lock().await;
+        let Some(declared) = &self.blueprint.declared else { return Ok(()) };
+        let mut declared = declared.lock().await;
         if declared.is_some_and(|at| at.elapsed() < DECLARED_FOR) {
             return Ok(());
         }
@@ -161,38 +151,22 @@ impl Supervisor {
     /// Offers the incarnation until it is over, then takes it down.
     async fn live_through(&self, live: &Arc<Live>) {
         let (connection, incarnation) = (self.name, live.incarnation);
-        match live.careful {
-            // One message that cannot be parsed makes dozens of these.
-            true => debug!(connection, incarnation, "connected to the broker, carefully"),
-            false => info!(connection, incarnation, "connected to the broker"),
-        }
+        info!(connection, incarnation, "connected to the broker");
         self.live.send_replace(Some(live.clone()));
         self.report(live);
         self.watch(live).await;
         self.live.send_replace(None);
-        if !self.works_on_through(live) {
-            (self.health)(LinkHealth { trouble: Some(live.verdict()), ..LinkHealth::default() });
-        }
+        (self.health)(LinkHealth { trouble: Some(live.verdict()), ..LinkHealth::default() });
         self.tell_end(live);
         close(live).await;
-    }
-
-    /// Whether this end is one of the dozens that take one bad message out of the way. Between them messages are worked
-    /// through, so readiness should not flicker.
-    fn works_on_through(&self, end_of: &Live) -> bool {
-        self.remedy == Remedy::Broker && end_of.careful && end_of.unparsable()
     }
 
     fn tell_end(&self, live: &Live) {
         let (connection, incarnation, why) = (self.name, live.incarnation, live.verdict());
         if self.stop.is_cancelled() {
             info!(connection, "closing the connection to the broker");
-        } else if !live.unparsable() {
-            warn!(connection, incarnation, why, "lost the connection to the broker");
-        } else if live.careful {
-            debug!(connection, incarnation, why, "lost the connection to the same message");
         } else {
-            error!(connection, why, "{}", unparsable_advice(self.remedy));
+            warn!(connection, incarnation, why, "lost the connection to the broker");
         }
     }
 
@@ -206,11 +180,11 @@ impl Supervisor {
             tokio::select! {
                 biased;
                 () = self.stop.cancelled() => return live.condemn("stopped"),
-                () = live.over().cancelled() => return last_words(live, events).await,
+                () = live.over().cancelled() => return,
                 event = events.next() => match event {
                     // lapin reports the end of a single channel here too; that is its user's matter.
                     Some(Event::Error(error)) if error.is_amqp_soft_error() => {}
-                    Some(Event::Error(error)) => return live.condemn_for(&error),
+                    Some(Event::Error(error)) => return live.condemn(&error),
                     Some(_) => self.report(live),
                     None => live.condemn("lapin went silent"),
                 },
@@ -225,6 +199,7 @@ impl Supervisor {
     }
 
     fn report(&self, live: &Live) {
+        live.note_blocked();
         (self.health)(LinkHealth { up: true, blocked: live.blocked(), trouble: None });
     }
 
@@ -239,34 +214,6 @@ impl Supervisor {
             (false, false) => warn!(connection, why = text, "cannot connect to the broker; trying on"),
         }
         *last = text;
-    }
-}
-
-/// What lapin still says of an end that its user noticed first.
-async fn last_words(live: &Live, mut events: impl Stream<Item = Event> + Unpin) {
-    let words = async {
-        while let Some(event) = events.next().await {
-            match event {
-                Event::Error(error) if !error.is_amqp_soft_error() => return live.condemn_for(&error),
-                _ => {}
-            }
-        }
-    };
-    if tokio::time::timeout(LAST_WORDS_TIMEOUT, words).await.is_err() {
-        debug!("lapin has nothing to say about the end of a connection");
-    }
-}
-
-fn unparsable_advice(remedy: Remedy) -> &'static str {
-    match remedy {
-        Remedy::Broker => {
-            "a message that cannot be parsed is in a queue of this connection: its publisher sends text that is not \
-             UTF-8; taking one message at a time until the broker has moved it to the dead letters"
-        }
-        Remedy::Person => {
-            "a dead letter cannot be parsed, as its publisher sends text that is not UTF-8; archiving stands still until \
-             somebody takes it off the queue"
-        }
     }
 }
 

@@ -1,35 +1,34 @@
 //! One incarnation of a connection.
 
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError};
 
+use lapin::options::QueueDeclareOptions;
+use lapin::types::FieldTable;
 use lapin::{Channel, Connection};
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
-use super::caution::is_unparsable;
-use super::request::{LinkError, in_time};
+use super::request::{LinkError, farewell, in_time};
+use super::wire::short;
 
 /// One incarnation of the connection. Whoever meets an oddity condemns it; the supervisor builds the next one.
 pub(super) struct Live {
     pub(super) connection: Connection,
     /// Counts connections of this link, from 1.
     pub incarnation: u64,
-    /// Its consumers begin with one message at a time.
-    pub careful: bool,
     over: CancellationToken,
     verdict: Mutex<Option<String>>,
-    unparsable: AtomicBool,
+    blocked: watch::Sender<bool>,
 }
 
 impl Live {
-    pub fn new(connection: Connection, incarnation: u64, careful: bool) -> Self {
+    pub fn new(connection: Connection, incarnation: u64) -> Self {
         Self {
             connection,
             incarnation,
-            careful,
             over: CancellationToken::new(),
-            verdict: Mutex::new(None),
-            unparsable: AtomicBool::new(false),
+            verdict: Mutex::default(),
+            blocked: watch::Sender::new(false),
         }
     }
 
@@ -43,17 +42,23 @@ impl Live {
         self.connection.status().blocked()
     }
 
+    /// Notes what lapin says of it now, for those who wait.
+    pub fn note_blocked(&self) {
+        let blocked = self.blocked();
+        self.blocked.send_if_modified(|known| std::mem::replace(known, blocked) != blocked);
+    }
+
+    /// Waits until it is blocked.
+    pub async fn until_blocked(&self) {
+        // The sender is our own and lives as long as this.
+        let _ = self.blocked.subscribe().wait_for(|blocked| *blocked).await;
+    }
+
     /// Ends this incarnation. The first reason counts.
     pub fn condemn(&self, why: impl std::fmt::Display) {
         let mut verdict = self.verdict.lock().unwrap_or_else(PoisonError::into_inner);
         verdict.get_or_insert_with(|| why.to_string());
         self.over.cancel();
-    }
-
-    /// Ends this incarnation over what lapin says of it.
-    pub fn condemn_for(&self, error: &lapin::Error) {
-        self.unparsable.fetch_or(is_unparsable(error), Ordering::Relaxed);
-        self.condemn(error);
     }
 
     /// Cancelled when this incarnation is over.
@@ -66,9 +71,22 @@ impl Live {
         let verdict = self.verdict.lock().unwrap_or_else(PoisonError::into_inner);
         verdict.clone().unwrap_or_else(|| "closed".to_owned())
     }
+}
 
-    /// Whether it ended over a message that lapin could not parse.
-    pub fn unparsable(&self) -> bool {
-        self.unparsable.load(Ordering::Relaxed)
+/// How many messages wait in each queue (those in somebody's hands not counted); a queue that does not exist is left out.
+pub(super) async fn depths(live: &Live, queues: &[String]) -> Result<Vec<(String, u64)>, LinkError> {
+    let mut channel = live.channel().await?;
+    let mut depths = Vec::with_capacity(queues.len());
+    for queue in queues {
+        let options = QueueDeclareOptions { passive: true, ..QueueDeclareOptions::durable() };
+        let asked = channel.queue_declare(short(queue), options, FieldTable::default());
+        match in_time("queue.declare (passive)", asked).await {
+            Ok(answer) => depths.push((queue.clone(), answer.message_count().into())),
+            // A queue that is not there closes the channel.
+            Err(error) if error.refusal().is_some() => channel = live.channel().await?,
+            Err(error) => return Err(error),
+        }
     }
+    farewell(channel).await;
+    Ok(depths)
 }

@@ -23,6 +23,9 @@ pub struct Message {
     pub app_id: Option<String>,
     /// When the publisher made it, Unix seconds.
     pub timestamp: Option<u64>,
+    /// What of the properties was not UTF-8 when it came in, by AMQP's names (`message_id`, `headers`, `routing_key` …). `�`
+    /// stands in their texts for each byte that is lost. Never published.
+    pub damaged: Vec<&'static str>,
 }
 
 impl Message {

@@ -45,7 +45,7 @@ impl Route {
     }
 }
 
-/// Why a publish is not known to have arrived. After `Away` the message may have arrived all the same.
+/// Why a publish is not known to have arrived. After `Away` and `Blocked` it may arrive all the same.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum PublishError {
     /// No queue at the end of the route. Nothing was stored.
@@ -54,6 +54,15 @@ pub enum PublishError {
     /// The broker said no (a full queue, an internal error). Nothing was stored, as far as it knows.
     #[error("the broker refused the message")]
     Refused,
+    /// The exchange is not there. Nothing was stored.
+    #[error("there is no such exchange")]
+    NoExchange,
+    /// We may not publish there. Nothing was stored.
+    #[error("the broker does not let this user publish there")]
+    Forbidden,
+    /// The broker takes no messages until its alarm is over; what was under way when it began is stored then.
+    #[error("the broker takes no messages: its memory or disk alarm is on")]
+    Blocked,
     /// No connection, a connection lost before the answer, or no answer in time.
     #[error("the broker is away")]
     Away,
@@ -63,6 +72,8 @@ pub enum PublishError {
 #[derive(Clone)]
 pub struct Publisher {
     requests: mpsc::Sender<Request>,
+    /// The name of no queue.
+    nowhere: Arc<str>,
 }
 
 /// Where one publish is answered.
@@ -70,24 +81,43 @@ type Answer = oneshot::Sender<Result<(), PublishError>>;
 
 /// One publish on its way to the task.
 pub(super) struct Request {
-    route: Route,
-    message: Message,
+    outgoing: Outgoing,
     answer: Answer,
+}
+
+/// What to publish.
+pub(super) struct Outgoing {
+    pub route: Route,
+    pub message: Message,
+    /// Whether it is a fault when no queue takes it.
+    pub mandatory: bool,
 }
 
 impl Publisher {
     pub(super) fn start(link: Link, topology: Arc<Topology>, tasks: &TaskTracker) -> Self {
         let (requests, received) = mpsc::channel(BACKLOG);
+        let nowhere = topology.probe().into();
         tasks.spawn(Task { link, topology, received }.run());
-        Self { requests }
+        Self { requests, nowhere }
     }
 
     /// Publishes once. `Ok` means that the broker has stored it in at least one queue. Fails at once while there is no
     /// connection. A queue of ours that does not exist yet (a lane) is declared on the way.
     pub async fn publish(&self, route: Route, message: Message) -> Result<(), PublishError> {
+        self.ask(Outgoing { route, message, mandatory: true }).await
+    }
+
+    /// Whether the broker takes messages. It says that it does not (memory or disk alarm) only to those who publish, so
+    /// this publishes one byte through the default exchange to no queue: it goes nowhere, touches no disk, and needs no
+    /// permission that retries do not need. Not an empty message: that would be through before the broker says anything.
+    pub async fn probe(&self) -> Result<(), PublishError> {
+        let route = Route::queue(&*self.nowhere);
+        self.ask(Outgoing { route, message: Message::json("0"), mandatory: false }).await
+    }
+
+    async fn ask(&self, outgoing: Outgoing) -> Result<(), PublishError> {
         let (answer, answered) = oneshot::channel();
-        let request = Request { route, message, answer };
-        self.requests.send(request).await.map_err(|_| PublishError::Away)?;
+        self.requests.send(Request { outgoing, answer }).await.map_err(|_| PublishError::Away)?;
         answered.await.unwrap_or(Err(PublishError::Away))
     }
 
@@ -104,7 +134,9 @@ impl Publisher {
             let Err(error) = self.publish(route.clone(), message.clone()).await else { return Ok(()) };
             match error {
                 // The link says it, once for everybody.
-                PublishError::Away => debug!(routing_key = route.routing_key, "waiting for the broker"),
+                PublishError::Away | PublishError::Blocked => {
+                    debug!(routing_key = route.routing_key, "waiting for the broker")
+                }
                 _ => {
                     warn!(routing_key = route.routing_key, %error, "a message is not published yet; trying on")
                 }
@@ -160,12 +192,13 @@ impl Request {
     }
 
     /// What to publish, and whom to tell.
-    pub(super) fn split(self) -> ((Route, Message), Answer) {
-        ((self.route, self.message), self.answer)
+    pub(super) fn split(self) -> (Outgoing, Answer) {
+        (self.outgoing, self.answer)
     }
 
     /// The queue it goes straight into, if it does.
     pub(super) fn queue(&self) -> Option<&str> {
-        self.route.exchange.is_empty().then_some(self.route.routing_key.as_str())
+        let route = &self.outgoing.route;
+        route.exchange.is_empty().then_some(route.routing_key.as_str())
     }
 }

@@ -55,6 +55,11 @@ impl Topology {
         self.name(&format!("lane.{app_id}"))
     }
 
+    /// The name of no queue: what is published to it goes nowhere.
+    pub(super) fn probe(&self) -> String {
+        self.name("probe")
+    }
+
     /// Every queue that stands from the start on: all but the lanes. The landing place of dead letters comes first: what
     /// points at it must not stand without it.
     pub fn queues(&self) -> Vec<String> {
@@ -80,9 +85,21 @@ impl Topology {
         Ok(())
     }
 
+    /// Declares the exchanges again, and what ties them to their queues. Changes nothing where they are there.
+    pub(super) async fn declare_exchanges(&self, channel: &Channel) -> Result<(), TopologyError> {
+        for queue in [self.dead(), self.events()] {
+            self.declare_exchange_of(channel, &queue).await?;
+        }
+        Ok(())
+    }
+
     /// Declares one queue, with the exchange in front of it where it has one.
     pub(super) async fn declare_queue(&self, channel: &Channel, queue: &str) -> Result<(), TopologyError> {
         declare_queue(channel, queue, self.arguments(queue)).await?;
+        self.declare_exchange_of(channel, queue).await
+    }
+
+    async fn declare_exchange_of(&self, channel: &Channel, queue: &str) -> Result<(), TopologyError> {
         if queue == self.events() {
             declare_exchange(channel, queue, ExchangeKind::Topic).await?;
             bind(channel, queue, "#").await?;

@@ -7,6 +7,7 @@ use serde_json::Value;
 
 use super::header::{HeaderValue, Headers, head};
 use super::message::Message;
+use super::stream::SUBSTITUTE;
 
 /// AMQP: survives a restart of the broker.
 const PERSISTENT: u8 = 2;
@@ -15,8 +16,9 @@ const PERSISTENT: u8 = 2;
 const MAX_SHORT_STRING_BYTES: usize = 255;
 
 /// A received message. The body changes hands without a copy.
-pub(super) fn received(body: Vec<u8>, properties: &BasicProperties) -> Message {
+pub(super) fn received(routing_key: &ShortString, properties: &BasicProperties, body: Vec<u8>) -> Message {
     Message {
+        damaged: damaged(routing_key, properties),
         body: Bytes::from(body),
         headers: properties.headers().as_ref().map(headers_from).unwrap_or_default(),
         message_id: text(properties.message_id()),
@@ -62,11 +64,59 @@ pub(super) fn short(text: &str) -> ShortString {
 }
 
 fn text(property: &Option<ShortString>) -> Option<String> {
-    property.as_ref().map(|text| text.as_str().to_owned())
+    property.as_ref().map(readable)
+}
+
+/// The text with the character that everybody knows where the stream put its own (see `stream`).
+fn readable(text: &ShortString) -> String {
+    match is_repaired(text) {
+        true => text.as_str().replace(char::from(SUBSTITUTE), "\u{fffd}"),
+        false => text.as_str().to_owned(),
+    }
+}
+
+fn is_repaired(text: &ShortString) -> bool {
+    text.as_str().as_bytes().contains(&SUBSTITUTE)
+}
+
+/// What the stream had to repair, by AMQP's names, those that matter most first.
+fn damaged(routing_key: &ShortString, properties: &BasicProperties) -> Vec<&'static str> {
+    let texts = [
+        ("message_id", properties.message_id()),
+        ("type", properties.kind()),
+        ("content_type", properties.content_type()),
+        ("content_encoding", properties.content_encoding()),
+        ("correlation_id", properties.correlation_id()),
+        ("app_id", properties.app_id()),
+        ("reply_to", properties.reply_to()),
+        ("expiration", properties.expiration()),
+        ("user_id", properties.user_id()),
+        ("cluster_id", properties.cluster_id()),
+    ];
+    let texts = texts.into_iter().filter(|(_, text)| text.as_ref().is_some_and(is_repaired));
+    let headers = properties.headers().as_ref().is_some_and(has_repaired_name);
+    let others = [("headers", headers), ("routing_key", is_repaired(routing_key))];
+    texts
+        .map(|(name, _)| name)
+        .chain(others.into_iter().filter(|(_, bad)| *bad).map(|(name, _)| name))
+        .collect()
+}
+
+/// Names in the tables within it too.
+fn has_repaired_name(table: &FieldTable) -> bool {
+    table.into_iter().any(|(name, value)| is_repaired(name) || holds_repaired_name(value))
+}
+
+fn holds_repaired_name(value: &AMQPValue) -> bool {
+    match value {
+        AMQPValue::FieldTable(table) => has_repaired_name(table),
+        AMQPValue::FieldArray(list) => list.as_slice().iter().any(holds_repaired_name),
+        _ => false,
+    }
 }
 
 fn headers_from(table: &FieldTable) -> Headers {
-    table.into_iter().map(|(name, value)| (name.as_str().to_owned(), header_from(value))).collect()
+    table.into_iter().map(|(name, value)| (readable(name), header_from(value))).collect()
 }
 
 fn header_from(value: &AMQPValue) -> HeaderValue {
@@ -105,7 +155,7 @@ fn json_from(value: &AMQPValue) -> Value {
         AMQPValue::ByteArray(bytes) => String::from_utf8_lossy(bytes.as_slice()).into(),
         AMQPValue::FieldArray(list) => list.as_slice().iter().map(json_from).collect(),
         AMQPValue::FieldTable(table) => {
-            table.into_iter().map(|(name, value)| (name.as_str().to_owned(), json_from(value))).collect()
+            table.into_iter().map(|(name, value)| (readable(name), json_from(value))).collect()
         }
         other => integer(other).map_or(Value::Null, Value::from),
     }
@@ -170,7 +220,24 @@ mod tests {
     #[test]
     fn a_message_goes_out_and_comes_back_the_same() {
         let sent = message();
-        assert_eq!(received(sent.body.to_vec(), &properties(&sent)), sent);
+        assert_eq!(received(&"payment.paid".into(), &properties(&sent), sent.body.to_vec()), sent);
+    }
+
+    #[test]
+    fn what_the_stream_repaired_is_named_and_readable() {
+        let mut nested = FieldTable::default();
+        nested.insert("sp\u{1a}t".into(), AMQPValue::Void);
+        let mut headers = FieldTable::default();
+        headers.insert("deep".into(), AMQPValue::FieldArray(vec![AMQPValue::FieldTable(nested)].into()));
+        let properties = BasicProperties::default()
+            .with_message_id("pay-\u{1a}\u{1a}".into())
+            .with_type("paid".into())
+            .with_headers(headers);
+        let message = received(&"payment.\u{1a}".into(), &properties, Vec::new());
+        assert_eq!(message.damaged, ["message_id", "headers", "routing_key"]);
+        assert_eq!(message.message_id.as_deref(), Some("pay-\u{fffd}\u{fffd}"));
+        let deep = message.headers.get("deep").map(|deep| format!("{deep:?}")).unwrap();
+        assert!(deep.contains("sp\u{fffd}t"), "{deep}");
     }
 
     #[test]

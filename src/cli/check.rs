@@ -93,9 +93,15 @@ async fn broker(config: &Config) -> Finding {
         Ok(broker) => broker,
         Err(fault) => return Finding::new("broker", State::Failed, fault.to_string()),
     };
-    let ready = broker.ready(BROKER_PATIENCE).await;
+    let usable = usable(&broker).await;
     broker.close().await;
-    Finding::of("broker", ready, |()| "connected, queues are as they should be".to_owned())
+    Finding::of("broker", usable, |()| "connected, takes messages, queues are as they should be".to_owned())
+}
+
+/// A broker in alarm answers everything but a publish.
+async fn usable(broker: &Broker) -> Result<()> {
+    broker.ready(BROKER_PATIENCE).await?;
+    Ok(broker.publisher().probe().await?)
 }
 
 /// The apps stand in the database: without it there is nothing to say about them.

@@ -4,6 +4,7 @@ mod absent;
 mod close;
 mod reasons;
 mod telling;
+mod waiting;
 mod why;
 
 use anyhow::Result;

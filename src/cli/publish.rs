@@ -6,13 +6,13 @@ use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, anyhow, bail};
 use clap::Args;
 
 use self::composed::Composed;
 use super::Exit;
 use super::output::line;
-use crate::amqp::{Broker, Message, Route, Topology};
+use crate::amqp::{Guest, Message, PublishError, Route, Topology};
 use crate::clock;
 use crate::config::Config;
 use crate::domain::event::{Arrival, Event};
@@ -29,7 +29,8 @@ const MAX_FILE_BYTES: u64 = 16 * 1024 * 1024;
   wechat-notifier publish --event-id pay-17 --company C001 --app-id wx0123456789abcdef \\
       --template-id TEMPLATE --data amount1=¥100.00 --data thing2=广州至北京
 
-Example: ends with exit code 0 only once the broker has confirmed that it stores the event.")]
+Ends with exit code 0 only once the broker has confirmed that it stores the event. Needs no more than the right to write to
+the exchange of events, which the daemon declares at its start.")]
 pub struct Publish {
     /// A file with the event as JSON, or - for standard input
     #[arg(value_name = "FILE", conflicts_with = "event_id", required_unless_present = "event_id")]
@@ -95,10 +96,25 @@ fn checked(body: &[u8], config: &Config) -> Result<String> {
 
 async fn publish(config: &Config, routing_key: String, message: Message) -> Result<()> {
     let topology = Topology::new(&config.amqp.prefix, &config.retry.delays);
-    let broker = Broker::start(&config.amqp, topology)?;
+    let exchange = topology.events();
+    let broker = Guest::start(&config.amqp, topology)?;
     broker.ready(BROKER_PATIENCE).await?;
-    let route = Route::exchange(broker.topology().events(), routing_key);
-    let published = broker.publisher().publish(route, message).await;
+    let published =
+        broker.publisher().publish(Route::exchange(exchange.as_str(), routing_key), message).await;
     broker.close().await;
-    published.context("the broker has not stored the event")
+    published.map_err(|error| not_stored(error, &exchange))
+}
+
+fn not_stored(error: PublishError, exchange: &str) -> anyhow::Error {
+    let so = match error {
+        PublishError::NoExchange | PublishError::Unroutable => {
+            format!("{exchange} is not there or has no queue; the daemon declares both within seconds")
+        }
+        PublishError::Blocked => {
+            "it may still store the event when that is over; to publish it again then does no harm".to_owned()
+        }
+        PublishError::Forbidden => format!("the user needs the right to write to {exchange}"),
+        PublishError::Refused | PublishError::Away => "publish it again: one id is sent once".to_owned(),
+    };
+    anyhow!("the broker has not stored the event: {error}; {so}")
 }

@@ -131,9 +131,13 @@ impl Daemon {
             let (pipeline, announced) = (pipeline.clone(), self.pauses_announced.clone());
             move |beat| pipeline.clone().keep_pauses_in_step(announced.clone(), beat)
         });
+        lifecycle.keep_beating(Task::BrokerProbe, {
+            let broker = broker.clone();
+            move |beat| watch::probe(broker.clone(), beat)
+        });
         lifecycle.keep_beating(Task::QueueDepths, {
             let metrics = metrics.clone();
-            move |beat| watch::depths(broker.clone(), metrics.clone(), beat)
+            move |beat| watch::queues(broker.clone(), metrics.clone(), beat)
         });
         lifecycle.keep_beating(Task::ReplayWatch, move |beat| {
             replay::Watch { db: db.clone(), metrics: metrics.clone(), pipeline: pipeline.clone() }.run(beat)

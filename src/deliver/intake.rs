@@ -107,6 +107,10 @@ impl Pipeline {
                 format!("{size} bytes, allowed are {} (amqp.max_body)", self.settings.max_body_bytes);
             return self.bury(origin, DeadReason::Oversized, None, &problem).await;
         }
+        if !origin.message.damaged.is_empty() {
+            let malformed = Malformed::not_utf8(&origin.message.damaged);
+            return self.bury_malformed(origin, &malformed).await;
+        }
         self.database_good().await?;
         if origin.is_carrier {
             return match self.read_carrier(origin) {

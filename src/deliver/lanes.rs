@@ -17,11 +17,11 @@ use crate::amqp::{Route, Subscription};
 use crate::domain::delivery::{Delivery, Progress};
 use crate::domain::event::Event;
 use crate::domain::ids::AppId;
-use crate::lifecycle::{Beat, Task};
+use crate::lifecycle::Task;
 
 /// Unacked messages of a lane per process: enough to use its slots, too few to crowd out fresh events.
 const PREFETCH: u16 = 64;
-/// How often a process looks for lanes that an earlier one, or another, has filled.
+/// How often a lane looks whether its gate is open again, though nobody said so.
 const LOOK_EVERY: Duration = Duration::from_secs(15);
 
 /// The apps this process attends; each with a word to its lane that there is something in it.
@@ -102,22 +102,6 @@ impl Pipeline {
     pub fn lane_is_filled(self: &Arc<Self>, app_id: &AppId) {
         if let Some(page) = self.tokens.watch(app_id) {
             self.attend(app_id, &AppWatch::new(page)).notify_one();
-        }
-    }
-
-    /// Looks for lanes with messages in them that nobody here consumes yet. Runs for ever.
-    pub async fn look_for_filled_lanes(self: Arc<Self>, beat: Arc<Beat>) {
-        loop {
-            beat.beat();
-            for app_id in self.tokens.apps() {
-                let lane = [self.topology.lane(&app_id)];
-                let depths = self.broker.depths(&lane).await.unwrap_or_default();
-                let is_filled = depths.iter().any(|(_, messages)| *messages > 0);
-                if is_filled && let Some(page) = self.tokens.watch(&app_id) {
-                    self.attend(&app_id, &AppWatch::new(page)).notify_one();
-                }
-            }
-            tokio::time::sleep(LOOK_EVERY).await;
         }
     }
 }

@@ -20,6 +20,7 @@ mod fan_out;
 mod gates;
 mod hand_on;
 mod intake;
+mod lane_watch;
 mod lanes;
 mod ledger;
 mod limits;

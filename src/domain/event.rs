@@ -174,6 +174,11 @@ fn event_id(raw: Option<&RawValue>, message_id: Option<&str>) -> Result<EventId,
     match (optional(raw, "event_id", id)?, message_id) {
         (Some(event_id), _) => Ok(event_id),
         (None, None) => Err(Malformed::at("event_id", "is missing, and so is the message_id")),
+        // Two ids whose bytes were lost may look the same, and one of the events would pass for the other.
+        (None, Some(message_id)) if message_id.contains(char::REPLACEMENT_CHARACTER) => Err(Malformed::at(
+            "event_id",
+            "is missing, and parts of the message_id are lost (it is not UTF-8)",
+        )),
         (None, Some(message_id)) => EventId::parse(message_id).map_err(|invalid| {
             Malformed::at("event_id", format!("is missing, and the message_id {invalid}"))
         }),

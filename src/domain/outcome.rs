@@ -86,6 +86,8 @@ reasons! {
         Panicked => "panicked",
         /// The row had no carrier left and an operator closed it.
         Stranded => "stranded",
+        /// Our own code, or PostgreSQL, failed on the dead letter itself: it is kept raw.
+        Unreadable => "unreadable",
     }
 }
 

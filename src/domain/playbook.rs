@@ -31,6 +31,7 @@ pub fn of(reason: DeadReason, class: Option<&str>) -> Play {
         DeadReason::DeliveryLimit => DELIVERY_LIMIT,
         DeadReason::Panicked => PANICKED,
         DeadReason::Stranded => STRANDED,
+        DeadReason::Unreadable => UNREADABLE,
     }
 }
 
@@ -115,6 +116,12 @@ const STRANDED: Play = Play {
     cause: "its last message was lost, by a purged queue or a restored broker, and an operator closed the delivery",
     who: "nobody: this is the end of a repair",
     action: "replay what is still of use",
+};
+
+const UNREADABLE: Play = Play {
+    cause: "the archiver failed on this dead letter, or PostgreSQL refused a value in it; the text says which",
+    who: "the maintainers of wechat-notifier: report it with the log's lines around that time",
+    action: "look at the body with dlq show --full; replay it with a mended body if it still matters, else resolve",
 };
 
 #[cfg(test)]

@@ -110,6 +110,8 @@ tasks! {
     Pauses = "table of pauses", Restart;
     /// Records what became of replayed dead letters.
     ReplayWatch = "replay watch", Restart;
+    /// Publishes a probe to the broker now and then.
+    BrokerProbe = "broker probe", Restart;
     /// Counts what waits in each queue.
     QueueDepths = "queue depths", Restart;
     /// Follows rates and quotas.

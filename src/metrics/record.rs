@@ -1,5 +1,6 @@
 //! What happens, in the daemon's words; each method sees to it that label values stay few.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -132,8 +133,33 @@ impl Metrics {
     }
 
     /// The broker counts this many messages ready in a queue. Queues are ours, so their names are few.
-    pub fn queue_depth(&self, queue: &str, messages: u32) {
-        self.queue_depth.with_label_values(&[queue]).set(messages.into());
+    pub fn queue_depth(&self, queue: &str, messages: u64, now: Timestamp) {
+        self.queue_depth.with_label_values(&[queue]).set(i64::try_from(messages).unwrap_or(i64::MAX));
+        let mut filled = locked(&self.queues_filled);
+        if messages > 0 {
+            filled.entry(queue.to_owned()).or_insert(now);
+        } else {
+            filled.remove(queue);
+            self.queue_filled.with_label_values(&[queue]).set(0);
+        }
+    }
+
+    /// The broker counts so many messages ready in the lanes of these apps. Those without a label of their own count together.
+    pub fn lanes(&self, depths: &[(AppId, u64)], now: Timestamp) {
+        let mut by_label = BTreeMap::<Arc<str>, u64>::new();
+        for (app, messages) in depths {
+            *by_label.entry(self.app(app)).or_default() += messages;
+        }
+        let mut filled = locked(&self.lanes_filled);
+        for (app, messages) in by_label {
+            self.lane_depth.with_label_values(&[&*app]).set(i64::try_from(messages).unwrap_or(i64::MAX));
+            if messages > 0 {
+                filled.entry(app).or_insert(now);
+            } else {
+                filled.remove(&app);
+                self.lane_filled.with_label_values(&[&*app]).set(0);
+            }
+        }
     }
 
     /// An app's token now ends at this moment.
@@ -180,9 +206,18 @@ impl Metrics {
         self.letters_archived.with_label_values(&[&*app, reason.as_str()]).inc();
     }
 
-    /// The archiver has letters in hand, the oldest given up at this time; or none.
+    /// The broker counts this many messages in the dead queue in nobody's hands.
+    pub fn letters_lie(&self, messages: u64, now: Timestamp) {
+        let mut since = locked(&self.letters_lie_since);
+        *since = (messages > 0).then(|| since.unwrap_or(now));
+    }
+
+    /// The archiver has letters in hand, the oldest given up at this time; or none, as it has archived them.
     pub fn letters_in_hand(&self, oldest: Option<Timestamp>) {
         *locked(&self.oldest_letter) = oldest;
+        if oldest.is_none() {
+            *locked(&self.letters_lie_since) = None;
+        }
     }
 
     /// So many letters of each state and reason stand in the table; what is not named has none.
@@ -210,6 +245,11 @@ impl Metrics {
         // A page has a few hundred rows: far from where a float loses count.
         #[expect(clippy::cast_precision_loss, reason = "small numbers")]
         self.batch_rows.with_label_values(&[statement]).observe(rows as f64);
+    }
+
+    /// All connections that the work needs are up, or one is not any more.
+    pub fn broker_up(&self, up: bool) {
+        self.broker_up.set(up.into());
     }
 
     /// The broker has blocked our publishing, or lets us publish again.
@@ -243,6 +283,7 @@ fn words(outcome: &Outcome) -> (&'static str, &'static str) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::clock;
     use crate::domain::outcome::SkipReason;
 
     fn app(id: &str) -> AppId {
@@ -259,6 +300,40 @@ mod tests {
     fn assert_shows(metrics: &Metrics, line: &str) {
         let page = metrics.render();
         assert!(page.lines().any(|found| found == line), "no line `{line}` in\n{page}");
+    }
+
+    #[test]
+    fn a_lane_shows_how_much_waits_in_it_and_since_when() {
+        let metrics = metrics();
+        let ago = |seconds| clock::now() - jiff::SignedDuration::from_secs(seconds);
+        metrics.lanes(&[(app("wx1"), 3), (app("new-1"), 4), (app("new-2"), 5)], ago(60));
+        metrics.lanes(&[(app("wx1"), 2)], ago(30));
+        metrics.queue_depth("wechat.retry.10s", 7, ago(20));
+        metrics.measure_queues(clock::now());
+        assert_eq!(metrics.lane_filled.with_label_values(&["wx1"]).get(), 60);
+        assert_eq!(metrics.queue_filled.with_label_values(&["wechat.retry.10s"]).get(), 20);
+        assert_shows(&metrics, r#"wechat_notifier_lane_depth{app_id="wx1"} 2"#);
+        assert_shows(&metrics, r#"wechat_notifier_lane_depth{app_id="other"} 9"#);
+        metrics.lanes(&[(app("wx1"), 0)], clock::now());
+        assert_shows(&metrics, r#"wechat_notifier_lane_filled_seconds{app_id="wx1"} 0"#);
+    }
+
+    #[test]
+    fn letters_that_lie_in_the_dead_queue_count_until_archiving_moves() {
+        let metrics = metrics();
+        let ago = |seconds| clock::now() - jiff::SignedDuration::from_secs(seconds);
+        metrics.letters_lie(3, ago(90));
+        metrics.letters_lie(5, ago(30));
+        metrics.measure_letters(clock::now());
+        assert_eq!(metrics.dead_queue_oldest.get(), 90);
+        // This process has archived some; then nobody takes the rest.
+        metrics.letters_in_hand(None);
+        metrics.letters_lie(2, ago(5));
+        metrics.measure_letters(clock::now());
+        assert_eq!(metrics.dead_queue_oldest.get(), 5);
+        metrics.letters_lie(0, clock::now());
+        metrics.measure_letters(clock::now());
+        assert_eq!(metrics.dead_queue_oldest.get(), 0);
     }
 
     #[test]

@@ -46,6 +46,18 @@ async fn a_wrong_secret_stops_that_app_alone_until_it_is_mended() {
     .await;
     let paused = format!("wechat_notifier_app_paused{{app_id=\"{APP}\",reason=\"secret_wrong\"}}");
     assert_eq!(daemon.metric(&paused).await, 1.0);
+    let lane = |metric: &str| format!("wechat_notifier_lane_{metric}{{app_id=\"{APP}\"}}");
+    eventually("the lane's depth and age to show", async || {
+        let (depth, age) =
+            (daemon.metric(&lane("depth")).await, daemon.metric(&lane("filled_seconds")).await);
+        (depth == 30.0 && age > 0.0).then_some(())
+    })
+    .await;
+    // Nothing is written of it yet, and still its account says where it may be.
+    let why = world.command(&["deliveries", "why", "waits-7"]).await;
+    let said = String::from_utf8_lossy(&why.stderr);
+    assert!(said.contains(&format!("wait at the broker: {}.lane.{APP} (30)", world.name)), "{said}");
+    assert_eq!(why.status.code(), Some(3));
 
     world
         .db

@@ -53,6 +53,12 @@ impl Archive {
         (row.get(0), row.get(1), row.get(2))
     }
 
+    /// From now on PostgreSQL takes only such letters.
+    async fn refuse(&self, check: &str) {
+        let sql = format!("ALTER TABLE t_wechat_dead_letter ADD CHECK ({check})");
+        self.client.batch_execute(&sql).await.unwrap();
+    }
+
     /// The recipients of all letters, in order of arrival; `None` is a letter about a whole message.
     async fn recipients(&self) -> Vec<Option<String>> {
         let mut found = letters::list(&self.db, &Filter::default(), None, 10_000).await.unwrap();
@@ -110,6 +116,68 @@ async fn no_content_stops_the_archive() {
     ];
     assert_eq!(archive.take_all(odd).await, [Verdict::Kept; 6]);
     assert_eq!(archive.recipients().await.len(), 6);
+}
+
+/// Whatever PostgreSQL has against a letter, it is the letter's own matter.
+#[tokio::test]
+async fn a_letter_that_postgresql_refuses_is_kept_raw_and_stops_no_other() {
+    let archive = Archive::new().await;
+    archive.refuse("errcode <> 666").await;
+    archive.refuse("app_id <> 'wxodd'").await;
+    archive.refuse("length(body) <> 3").await;
+    let letter = |name: &str, body: &str, errcode: i64| {
+        message(body, json!({ "x-wn-letter": name, "x-wn-reason": "content", "x-wn-errcode": errcode }))
+    };
+    let odd = EVENT.replace("wx1", "wxodd");
+    let batch = vec![
+        letter("a", EVENT, 1),
+        letter("b", EVENT, 666),
+        letter("c", &odd, 1),
+        letter("d", "{}!", 1),
+        letter("e", EVENT, 1),
+    ];
+    let (kept, again) = (Verdict::Kept, Verdict::ComeAgain);
+    assert_eq!(archive.take_all(batch).await, [kept, kept, kept, again, kept]);
+
+    let rows = archive
+        .client
+        .query("SELECT reason, body, event_id, errmsg FROM t_wechat_dead_letter ORDER BY letter", &[]);
+    let found: Vec<_> = rows.await.unwrap().iter().map(|row| (row.get(0), row.get(1), row.get(2))).collect();
+    let row = |reason: &str, body: &str, event: Option<&str>| {
+        (reason.to_owned(), body.as_bytes().to_vec(), event.map(str::to_owned))
+    };
+    assert_eq!(
+        found,
+        [
+            row("content", EVENT, Some("pay-1")),
+            row("unreadable", EVENT, Some("pay-1")),
+            row("unreadable", &odd, None),
+            row("content", EVENT, Some("pay-1")),
+        ]
+    );
+}
+
+/// What is wrong with the installation is not held against a letter.
+#[tokio::test]
+async fn letters_wait_while_the_table_is_not_as_it_should_be() {
+    let archive = Archive::new().await;
+    let letter = read(message(EVENT, json!({ "x-wn-letter": "one", "x-wn-reason": "content" })));
+    archive
+        .client
+        .batch_execute("ALTER TABLE t_wechat_dead_letter RENAME COLUMN class TO gone")
+        .await
+        .unwrap();
+    assert!(
+        archive_batch(&archive.db, std::slice::from_ref(&letter)).await.is_err_and(|error| error.is_away())
+    );
+    archive
+        .client
+        .batch_execute("ALTER TABLE t_wechat_dead_letter RENAME COLUMN gone TO class")
+        .await
+        .unwrap();
+    assert_eq!(archive_batch(&archive.db, &[letter]).await.unwrap(), [Verdict::Kept]);
+    let found = letters::list(&archive.db, &Filter::default(), None, 100).await.unwrap();
+    assert_eq!(found[0].reason, "content");
 }
 
 #[tokio::test]

@@ -17,6 +17,7 @@ mod dlq;
 mod error_codes;
 mod fan_out;
 mod faults;
+mod idle_broker;
 mod inputs;
 mod installation;
 mod kill_storm;

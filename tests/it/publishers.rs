@@ -70,6 +70,67 @@ async fn our_own_command_publishes_what_comes_through_a_pipe() {
     assert_eq!(world.ended("piped").await.end(), "sent");
 }
 
+/// The shipped permissions, for real: a publisher can publish, and nothing else.
+#[tokio::test]
+async fn the_shipped_roles_are_enough_for_the_daemon_and_for_whoever_publishes() {
+    let mut world = World::new().await;
+    world.user("zhangsan", "o-zhang").await;
+    let roles = Roles::grant(&world.name);
+    let publisher = roles.url(&world.amqp_url, "publisher");
+    world.amqp_url = roles.url(&world.amqp_url, "notifier");
+    let as_publisher = |body: String| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_wechat-notifier"));
+        command.args(["publish", "-"]).env("AMQP_URL", &publisher);
+        fed(command.env("WECHAT_NOTIFIER_AMQP__PREFIX", &world.name), &body)
+    };
+
+    // Before any daemon was there.
+    let early = as_publisher(body(&event("early").to(&["zhangsan"])));
+    assert_eq!(early.status.code(), Some(1));
+    assert!(
+        complained(&early).contains(&format!("{}.events is not there", world.name)),
+        "{}",
+        complained(&early)
+    );
+
+    let _daemon = world.daemon().await;
+    let published = as_publisher(body(&event("by-role").to(&["zhangsan"])));
+    assert_eq!((published.status.code(), said(&published)), (Some(0), "published by-role\n".to_owned()));
+    assert_eq!(world.ended("by-role").await.end(), "sent");
+    world.conserved(["by-role".to_owned()]).await;
+}
+
+/// Users of the broker as `deploy/rabbitmq/permissions` makes them, in a virtual host of their own.
+struct Roles {
+    prefix: String,
+}
+
+impl Roles {
+    const PASSWORD: &str = "only-here";
+
+    fn grant(prefix: &str) -> Self {
+        let password = std::env::temp_dir().join(format!("{prefix}-password"));
+        std::fs::write(&password, Self::PASSWORD).unwrap();
+        let granted = Command::new(concat!(env!("CARGO_MANIFEST_DIR"), "/deploy/rabbitmq/permissions"))
+            .args([prefix.as_ref(), password.as_os_str(), password.as_os_str()])
+            .env("AMQP_PREFIX", prefix)
+            .env("RABBITMQCTL", format!("{} rabbitmqctl", given("WN_TEST_SERVERS")))
+            .output()
+            .unwrap();
+        std::fs::remove_file(&password).unwrap();
+        assert!(granted.status.success(), "{}", complained(&granted));
+        Self { prefix: prefix.to_owned() }
+    }
+
+    fn url(&self, broker: &str, role: &str) -> String {
+        let mut url: lapin::uri::AMQPUri = broker.parse().unwrap();
+        url.authority.userinfo.username = format!("{}-{role}", self.prefix);
+        url.authority.userinfo.password = Self::PASSWORD.to_owned();
+        url.vhost.clone_from(&self.prefix);
+        url.to_string()
+    }
+}
+
 /// Runs the Python program to its end.
 fn python(world: &World, prefix: &str, event: &str, input: &str) -> Output {
     let program = concat!(env!("CARGO_MANIFEST_DIR"), "/deploy/publishers/publish_event.py");

@@ -2,6 +2,7 @@
 
 use super::reasons::meaning;
 use super::telling::Chapter;
+use super::waiting::AtBroker;
 use crate::db::registry::rules::Rule;
 use crate::db::registry::users::User;
 
@@ -25,6 +26,25 @@ pub fn tell(who: &str, chapter: &Chapter, users: &[User]) -> Vec<String> {
     }
     sentences.append(&mut obstacles);
     sentences
+}
+
+/// Where an event may be of which nothing is known, in one sentence: at the broker, as far as that can be seen, or nowhere here.
+pub fn unheard_of(at_broker: &AtBroker) -> String {
+    match at_broker {
+        AtBroker::Unseen(why) => {
+            format!("It may wait at the broker; whether it does is not known, as the broker could not be asked: {why}.")
+        }
+        AtBroker::Depths(depths) if depths.is_empty() => {
+            "No message waits at the broker. So it was never published here, or under another id; it is in a daemon's hands at this \
+             moment; or its rows were deleted."
+                .to_owned()
+        }
+        AtBroker::Depths(depths) => {
+            let queues: Vec<String> =
+                depths.iter().map(|(queue, messages)| format!("{queue} ({messages})")).collect();
+            format!("It may be among the messages that wait at the broker: {}.", queues.join(", "))
+        }
+    }
 }
 
 fn of_rules(who: &str, rules: &[Rule], users: &[User]) -> Vec<String> {
@@ -109,6 +129,14 @@ mod tests {
             ..Chapter::default()
         };
         tell("zhangsan", &chapter, users).join("\n")
+    }
+
+    #[test]
+    fn where_an_unknown_event_may_be_is_said_as_far_as_it_is_known() {
+        let waits = unheard_of(&AtBroker::Depths(vec![("wechat.lane.wx1".into(), 3)]));
+        assert!(waits.contains("wechat.lane.wx1 (3)"), "{waits}");
+        assert!(unheard_of(&AtBroker::Depths(vec![])).contains("never published here"));
+        assert!(unheard_of(&AtBroker::Unseen("refused".into())).contains("is not known"));
     }
 
     #[test]

@@ -50,6 +50,9 @@ fn meaning_of_death(reason: DeadReason) -> &'static str {
         DeadReason::DeliveryLimit => "the broker gave up after too many redeliveries",
         DeadReason::Panicked => "the daemon failed on it; please report this",
         DeadReason::Stranded => "its row had no message left, and an operator closed it",
+        DeadReason::Unreadable => {
+            "the archiver failed on its dead letter, which is kept raw; please report this"
+        }
     }
 }
 

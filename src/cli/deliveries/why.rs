@@ -7,10 +7,11 @@ use clap::Args;
 use serde_json::json;
 
 use super::telling::{Chapter, heading};
-use super::{absent, mask};
+use super::{absent, mask, waiting};
 use crate::cli::output::{Format, Masking, note};
 use crate::cli::{Exit, database};
 use crate::config::Config;
+use crate::db::apps;
 use crate::db::letters;
 use crate::db::pauses;
 use crate::db::registry::{rules, users};
@@ -41,7 +42,7 @@ impl Why {
         let db = database(config)?;
         let mut chapters = self.chapters(&db).await?;
         if chapters.is_empty() {
-            return self.nothing_known(&db).await;
+            return self.nothing_known(config, &db).await;
         }
         let mut sentences = Vec::new();
         for chapter in &mut chapters {
@@ -54,11 +55,10 @@ impl Why {
         Ok(Exit::Done)
     }
 
-    async fn nothing_known(&self, db: &Database) -> Result<Exit> {
-        note!(
-            "nothing is known of event {}: it was not taken in yet, or it is older than the ledger reaches",
-            self.event
-        );
+    async fn nothing_known(&self, config: &Config, db: &Database) -> Result<Exit> {
+        note!("nothing is known of event {}: it is in neither the ledger nor the dead letters", self.event);
+        let apps = apps::all(db).await?.into_iter().map(|row| row.app.app_id);
+        note!("{}", absent::unheard_of(&waiting::at_broker(config, apps).await));
         let paused = pauses::list(db, None).await?;
         let apps: BTreeSet<_> =
             paused.iter().filter(|pause| pause.template_id.is_none()).map(|pause| &pause.app_id).collect();

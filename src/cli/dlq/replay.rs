@@ -178,6 +178,8 @@ async fn connect(config: &Config) -> Result<Broker> {
     let topology = Topology::new(&config.amqp.prefix, &config.retry.delays);
     let broker = Broker::start(&config.amqp, topology)?;
     broker.ready(BROKER_PATIENCE).await?;
+    // A broker in alarm lets us connect, and would then let every letter wait.
+    broker.publisher().probe().await?;
     Ok(broker)
 }
 

@@ -7,7 +7,8 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use crate::amqp::{Broker, Health, LinkHealth};
+use crate::amqp::{Broker, Health, LinkHealth, TopologyError};
+use crate::clock;
 use crate::db::health::Asker;
 use crate::db::migrate::{self, MigrateError};
 use crate::db::shape::Difference;
@@ -20,6 +21,9 @@ use crate::metrics::Metrics;
 /// Between two looks at database and queues: readiness and depths are seconds old at most, at a cost nobody notices.
 const LOOK_EVERY: Duration = Duration::from_secs(2);
 
+/// Longer, and an alarm is noticed later; shorter would only show nothing sooner.
+const PROBE_EVERY: Duration = Duration::from_secs(5);
+
 /// The question takes a millisecond. Sooner, and a busy moment of PostgreSQL would cost us every connection; later, and
 /// living holders would be late to settle after a failover.
 const SIGN_OF_LIFE: Duration = Duration::from_secs(10);
@@ -28,6 +32,7 @@ const SIGN_OF_LIFE: Duration = Duration::from_secs(10);
 pub(super) async fn broker(mut health: watch::Receiver<Health>, readiness: Readiness, metrics: Arc<Metrics>) {
     loop {
         let now = health.borrow_and_update().clone();
+        metrics.broker_up(now.is_up());
         metrics.broker_blocked(now.publishing.blocked);
         readiness.set(Part::BrokerConsuming, state(now.consuming()));
         readiness.set(Part::BrokerPublishing, state(&now.publishing));
@@ -43,6 +48,19 @@ fn state(link: &LinkHealth) -> Result<(), String> {
         (true, false) => Ok(()),
         (true, true) => Err("blocked by the broker: its memory or disk alarm is on".to_owned()),
         (false, _) => Err(link.trouble.clone().unwrap_or_else(|| "connecting".to_owned())),
+    }
+}
+
+/// Publishes a probe now and then: a broker in alarm says so only to those who publish, and a daemon whose deliveries all
+/// go well does not. What comes of it shows in the broker's health.
+pub(super) async fn probe(broker: Arc<Broker>, beat: Arc<Beat>) {
+    let publisher = broker.publisher();
+    loop {
+        beat.beat();
+        if let Err(error) = publisher.probe().await {
+            tracing::debug!(%error, "the broker takes no messages");
+        }
+        tokio::time::sleep(PROBE_EVERY).await;
     }
 }
 
@@ -127,20 +145,41 @@ fn standstill(Stalled { in_hand, since }: Stalled) -> Result<(), String> {
     ))
 }
 
-/// Counts what waits in each queue.
-pub(super) async fn depths(broker: Arc<Broker>, metrics: Arc<Metrics>, beat: Arc<Beat>) {
+/// Counts what waits in each queue, and declares again what somebody has deleted.
+pub(super) async fn queues(broker: Arc<Broker>, metrics: Arc<Metrics>, beat: Arc<Beat>) {
+    let queues = broker.topology().queues();
+    let (mut was_missing, mut complaint) = (false, String::new());
     loop {
         beat.beat();
-        match broker.depths(&broker.topology().queues()).await {
+        match broker.depths(&queues).await {
             Ok(depths) => {
+                let is_missing = depths.len() < queues.len();
                 for (queue, messages) in depths {
-                    metrics.queue_depth(&queue, u32::try_from(messages).unwrap_or(u32::MAX));
+                    if queue == broker.topology().dead() {
+                        metrics.letters_lie(messages, clock::now());
+                    }
+                    metrics.queue_depth(&queue, messages, clock::now());
                 }
+                // At the second look only: a consumer declares its own queue, and RabbitMQ 3.10 does not bear two at once.
+                restore(&broker, is_missing && was_missing, &mut complaint).await;
+                was_missing = is_missing;
             }
-            Err(error) => tracing::debug!(%error, "queue depths are not to be had"),
+            Err(error) => tracing::debug!(%error, "cannot read queue depths"),
         }
         tokio::time::sleep(LOOK_EVERY).await;
     }
+}
+
+async fn restore(broker: &Broker, queues: bool, complaint: &mut String) {
+    if queues {
+        tracing::warn!("a queue of ours is gone; declaring it again");
+    }
+    let refusal = broker.restore(queues).await.err().filter(TopologyError::needs_a_person);
+    let refusal = refusal.map(|error| error.to_string()).unwrap_or_default();
+    if !refusal.is_empty() && refusal != *complaint {
+        tracing::error!(why = refusal, "an exchange or queue cannot be declared again");
+    }
+    *complaint = refusal;
 }
 
 /// Makes sure of the tables as soon as the database is there: applies what is missing, where that is wanted. A database that

@@ -44,7 +44,7 @@ impl Facts {
             company_no: text(event.company_no),
             app_id: text(event.app_id),
             template_id: text(event.template_id),
-            event_id: text(event.event_id).or_else(|| event_id.map(plain_text)),
+            event_id: text(event.event_id).or_else(|| event_id.filter(|id| is_whole(id)).map(plain_text)),
             ..Self::default()
         }
     }
@@ -76,6 +76,11 @@ struct Address<'a> {
     openid: Option<&'a RawValue>,
     #[serde(borrow)]
     sys_user_id: Option<&'a RawValue>,
+}
+
+/// An id that lost bytes, since they were not UTF-8, is nobody's: another may look the same.
+fn is_whole(id: &str) -> bool {
+    !id.contains(char::REPLACEMENT_CHARACTER)
 }
 
 fn text(raw: Option<&RawValue>) -> Option<String> {

@@ -21,6 +21,17 @@ impl Malformed {
         Self { field: None, problem: problem.into() }
     }
 
+    /// These properties of the message, at least one, are not UTF-8, as AMQP asks for.
+    pub fn not_utf8(properties: &[&'static str]) -> Self {
+        let others = match properties {
+            [] | [_] => String::new(),
+            [_, others @ ..] => format!(", and so are {}", others.join(", ")),
+        };
+        let problem =
+            format!("is not UTF-8, which AMQP asks of properties{others}; the publisher must encode it so");
+        Self { field: properties.first().map(|name| (*name).to_owned()), problem }
+    }
+
     /// The field `path` is wrong.
     pub(in crate::domain) fn at(path: &str, problem: impl Into<String>) -> Self {
         Self { field: Some(shown(path)), problem: problem.into() }

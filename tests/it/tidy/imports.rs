@@ -27,6 +27,7 @@ struct Layer {
 /// Third parties, and the one place that names each. Replacing one then means replacing one folder.
 const CLIENTS: &[(&str, &str)] = &[
     ("lapin", "src/amqp/"),
+    ("async_rs", "src/amqp/"),
     ("tokio_postgres", "src/db/"),
     ("tokio_postgres_rustls", "src/db/"),
     ("deadpool_postgres", "src/db/"),
