@@ -7,18 +7,19 @@ use lapin::options::{BasicConsumeOptions, BasicQosOptions};
 use lapin::types::FieldTable;
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
-use tokio_util::task::TaskTracker;
 use tracing::{debug, error};
 
 use super::acks_task;
 use super::consumer::Attachment;
 use super::declare::TopologyError;
+use super::guarded::Guarded;
 use super::link::Link;
 use super::live::Live;
 use super::request::in_time;
 use super::topology::Topology;
 use super::wire::short;
 use crate::delays::Delays;
+use crate::lifecycle::Task;
 
 /// Makes attachments, one at a time, as long as the subscription lives.
 pub(super) struct Attacher {
@@ -27,7 +28,7 @@ pub(super) struct Attacher {
     pub queue: String,
     pub prefetch: u16,
     pub stale: Arc<AtomicU64>,
-    pub ackers: TaskTracker,
+    pub ackers: Guarded,
     pub hand_over: mpsc::Sender<Attachment>,
     pub attached: watch::Sender<bool>,
     /// The subscription is gone.
@@ -81,7 +82,7 @@ impl Attacher {
         let over = CancellationToken::new();
         let (acks, writer) =
             acks_task::writer(live.clone(), channel.clone(), self.prefetch, self.stale.clone(), over.clone());
-        self.ackers.spawn(writer);
+        self.ackers.spawn(Task::AckWriter, writer);
         Ok(Attachment { consumer, channel, acks: Arc::new(acks), over })
     }
 

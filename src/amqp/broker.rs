@@ -11,11 +11,11 @@ use lapin::uri::AMQPUri;
 use secrecy::ExposeSecret;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
-use tokio_util::task::TaskTracker;
 use tracing::warn;
 
 use super::consumer::Subscription;
 use super::declare::TopologyError;
+use super::guarded::Guarded;
 use super::health::{Health, LinkHealth, update};
 use super::link::{Address, Blueprint, Link};
 use super::live::depths;
@@ -24,6 +24,7 @@ use super::request::{LinkError, farewell, in_time};
 use super::topology::Topology;
 use super::wire::short;
 use crate::config;
+use crate::lifecycle::{Task, Tasks};
 
 /// A dead peer is noticed after twice this. The documentation calls 5 to 20 s right; lower would trip over a busy broker.
 const HEARTBEAT_SECONDS: u16 = 20;
@@ -66,28 +67,28 @@ pub struct Broker {
     publisher: Publisher,
     stale_receipts: Arc<AtomicU64>,
     /// Ack tasks with acks to write.
-    ackers: TaskTracker,
-    supervisors: TaskTracker,
+    ackers: Guarded,
+    supervisors: Guarded,
     stop: CancellationToken,
 }
 
 impl Broker {
     /// Starts connecting and returns at once; a broker that is down is waited for, and shows in [`Broker::health`].
-    /// Must be called inside a tokio runtime.
-    pub fn start(config: &config::Amqp, topology: Topology) -> Result<Self, SetupError> {
+    /// Must be called inside a tokio runtime. `tasks` looks after everything that runs behind it.
+    pub fn start(config: &config::Amqp, topology: Topology, tasks: &Tasks) -> Result<Self, SetupError> {
         let topology = Arc::new(topology);
         let blueprint = Arc::new(Blueprint {
             address: address(config)?,
             topology: topology.clone(),
             declared: Some(tokio::sync::Mutex::default()),
         });
-        let (stop, supervisors) = (CancellationToken::new(), TaskTracker::new());
+        let (stop, supervisors) = (CancellationToken::new(), Guarded::new(tasks));
         let (health_in, health) = watch::channel(Health::default());
         let link = |name, side: fn(&mut Health) -> &mut LinkHealth| {
             let health = health_in.clone();
             let report = move |link: LinkHealth| update(&health, side, link);
             let (link, supervisor) = Link::start(name, blueprint.clone(), report, stop.clone());
-            supervisors.spawn(supervisor);
+            supervisors.spawn(Task::BrokerLink, supervisor);
             link
         };
         let events = link("events", |health| &mut health.events);
@@ -96,7 +97,7 @@ impl Broker {
         let publishing = link("publishing", |health| &mut health.publishing);
 
         let publisher = Publisher::start(publishing, topology.clone(), &supervisors);
-        let (stale_receipts, ackers) = (Arc::default(), TaskTracker::new());
+        let (stale_receipts, ackers) = (Arc::default(), Guarded::new(tasks));
         Ok(Self {
             topology,
             events,
@@ -187,13 +188,11 @@ impl Broker {
     /// Writes the acks that are still to be written, then closes the connections. Call it after the last receipt and
     /// subscription are gone.
     pub async fn close(&self) {
-        self.ackers.close();
-        if tokio::time::timeout(FLUSH_TIMEOUT, self.ackers.wait()).await.is_err() {
+        if tokio::time::timeout(FLUSH_TIMEOUT, self.ackers.ended()).await.is_err() {
             warn!("closing with receipts still open; their messages come again");
         }
         self.stop.cancel();
-        self.supervisors.close();
-        self.supervisors.wait().await;
+        self.supervisors.ended().await;
     }
 }
 

@@ -11,16 +11,17 @@ use lapin::options::BasicCancelOptions;
 use lapin::{Channel, Consumer};
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::{CancellationToken, DropGuard};
-use tokio_util::task::TaskTracker;
 use tracing::{debug, info};
 
 use super::acks_task::Acks;
 use super::attacher::Attacher;
+use super::guarded::Guarded;
 use super::link::Link;
 use super::message::Message;
 use super::request::in_time;
 use super::topology::Topology;
 use super::wire;
+use crate::lifecycle::Task;
 
 /// What was prefetched comes right behind the broker's answer to a cancel; longer means it never comes.
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(2);
@@ -98,7 +99,7 @@ impl Subscription {
         queue: &str,
         prefetch: u16,
         stale: &Arc<AtomicU64>,
-        ackers: &TaskTracker,
+        ackers: &Guarded,
     ) -> Self {
         let (hand_over, attachments) = mpsc::channel(1);
         let (attached_in, attached) = watch::channel(false);
@@ -114,7 +115,7 @@ impl Subscription {
             attached: attached_in,
             done: done.clone(),
         };
-        tokio::spawn(attacher.run());
+        ackers.spawn_untracked(Task::Subscriber, attacher.run());
         Self { attachments, current: None, attached, _done: done.drop_guard() }
     }
 

@@ -5,9 +5,9 @@ use std::time::Duration;
 
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
-use tokio_util::task::TaskTracker;
 
 use super::broker::{NotReady, SetupError, address};
+use super::guarded::Guarded;
 use super::health::LinkHealth;
 use super::link::{Blueprint, Link};
 use super::live::depths;
@@ -15,13 +15,14 @@ use super::publisher::Publisher;
 use super::request::LinkError;
 use super::topology::Topology;
 use crate::config;
+use crate::lifecycle::{Task, Tasks};
 
 /// One connection that publishes and looks. Declares and consumes nothing.
 pub struct Guest {
     link: Link,
     publisher: Publisher,
     health: watch::Receiver<LinkHealth>,
-    supervisors: TaskTracker,
+    supervisors: Guarded,
     stop: CancellationToken,
 }
 
@@ -31,13 +32,13 @@ impl Guest {
         let topology = Arc::new(topology);
         let blueprint =
             Arc::new(Blueprint { address: address(config)?, topology: topology.clone(), declared: None });
-        let (stop, supervisors) = (CancellationToken::new(), TaskTracker::new());
+        let (stop, supervisors) = (CancellationToken::new(), Guarded::new(&Tasks::default()));
         let (health_in, health) = watch::channel(LinkHealth::default());
         let report = move |link| {
             health_in.send_replace(link);
         };
         let (link, supervisor) = Link::start("guest", blueprint, report, stop.clone());
-        supervisors.spawn(supervisor);
+        supervisors.spawn(Task::BrokerLink, supervisor);
         let publisher = Publisher::start(link.clone(), topology, &supervisors);
         Ok(Self { link, publisher, health, supervisors, stop })
     }
@@ -66,7 +67,6 @@ impl Guest {
     pub async fn close(self) {
         self.stop.cancel();
         drop(self.publisher);
-        self.supervisors.close();
-        self.supervisors.wait().await;
+        self.supervisors.ended().await;
     }
 }

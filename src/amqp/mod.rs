@@ -21,6 +21,7 @@ mod broker;
 mod confirm;
 mod consumer;
 mod declare;
+mod guarded;
 mod guest;
 mod header;
 mod health;

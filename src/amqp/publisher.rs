@@ -9,15 +9,16 @@ use std::time::Duration;
 
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
-use tokio_util::task::TaskTracker;
 use tracing::{debug, warn};
 
 use super::confirm::ConfirmChannel;
+use super::guarded::Guarded;
 use super::link::Link;
 use super::live::Live;
 use super::message::Message;
 use super::topology::Topology;
 use crate::delays::Delays;
+use crate::lifecycle;
 
 /// Requests that may wait for the task before `publish` itself waits.
 const BACKLOG: usize = 1024;
@@ -94,10 +95,10 @@ pub(super) struct Outgoing {
 }
 
 impl Publisher {
-    pub(super) fn start(link: Link, topology: Arc<Topology>, tasks: &TaskTracker) -> Self {
+    pub(super) fn start(link: Link, topology: Arc<Topology>, tasks: &Guarded) -> Self {
         let (requests, received) = mpsc::channel(BACKLOG);
         let nowhere = topology.probe().into();
-        tasks.spawn(Task { link, topology, received }.run());
+        tasks.spawn(lifecycle::Task::Publisher, Task { link, topology, received }.run());
         Self { requests, nowhere }
     }
 

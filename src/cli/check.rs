@@ -16,6 +16,7 @@ use crate::db::apps::{self, AppRow};
 use crate::db::migrate::{self, MigrateError};
 use crate::db::registry::sealing;
 use crate::db::{self, Database, pauses};
+use crate::lifecycle::Tasks;
 use crate::wechat::Client;
 
 /// A healthy broker takes well under a second; a person does not wait much longer for a table.
@@ -89,7 +90,7 @@ impl Check {
 
 async fn broker(config: &Config) -> Finding {
     let topology = Topology::new(&config.amqp.prefix, &config.retry.delays);
-    let broker = match Broker::start(&config.amqp, topology) {
+    let broker = match Broker::start(&config.amqp, topology, &Tasks::default()) {
         Ok(broker) => broker,
         Err(fault) => return Finding::new("broker", State::Failed, fault.to_string()),
     };

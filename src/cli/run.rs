@@ -75,8 +75,11 @@ impl Daemon {
         let db = super::database_with(config, Planning::Once)?.watched_by(database_health(&metrics));
         let migrates = config.database.migrate_on_start;
         watch::tables_when_there(&db, migrates, &readiness, &lifecycle.soft()).await?;
-        let broker =
-            Arc::new(Broker::start(&config.amqp, Topology::new(&config.amqp.prefix, &config.retry.delays))?);
+        let broker = Arc::new(Broker::start(
+            &config.amqp,
+            Topology::new(&config.amqp.prefix, &config.retry.delays),
+            &lifecycle.tasks(),
+        )?);
         let wechat = wechat::Client::new(&config.wechat, config.delivery.concurrency)?;
         let listener = TokenListener::new(&config.database)?;
         let pauses_announced = listener.pauses();

@@ -11,6 +11,7 @@ use wechat_notifier::amqp::{Broker, Incoming, Message, PublishError, Route, Subs
 use wechat_notifier::config;
 use wechat_notifier::domain::ids::AppId;
 use wechat_notifier::domain::ladder::Ladder;
+use wechat_notifier::lifecycle::Tasks;
 
 use crate::support::Proxy;
 
@@ -358,7 +359,7 @@ impl Place {
             max_body_bytes: 256 * 1024,
             ca_file: None,
         };
-        Broker::start(&config, self.topology.clone()).unwrap()
+        Broker::start(&config, self.topology.clone(), &Tasks::default()).unwrap()
     }
 
     async fn raw_channel(&self) -> (lapin::Connection, lapin::Channel) {

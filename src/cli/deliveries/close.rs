@@ -18,6 +18,7 @@ use crate::config::Config;
 use crate::db::letters::{self, Choice, Letter, Stranded};
 use crate::dead_letters::{Kept, letter_of_stranded};
 use crate::domain::event::{Arrival, Event};
+use crate::lifecycle::Tasks;
 
 /// On top of everything that a message can take to come back: a slow broker, a queue that is long.
 const MARGIN: Duration = Duration::from_secs(600);
@@ -140,7 +141,7 @@ async fn lanes_are_empty(config: &Config, found: &[Stranded]) -> Result<()> {
             lanes.push(lane);
         }
     }
-    let broker = Broker::start(&config.amqp, topology)?;
+    let broker = Broker::start(&config.amqp, topology, &Tasks::default())?;
     broker.ready(BROKER_PATIENCE).await?;
     let depths = broker.depths(&lanes).await;
     broker.close().await;

@@ -23,6 +23,7 @@ use crate::db::replay::{self, Held, Order};
 use crate::dead_letters::replay::{Replayer, Terms, survey};
 use crate::domain::replay::State;
 use crate::failpoint::crash_point;
+use crate::lifecycle::Tasks;
 
 /// A healthy broker takes well under a second.
 const BROKER_PATIENCE: Duration = Duration::from_secs(10);
@@ -176,7 +177,7 @@ async fn held(db: &Database, id: i64) -> Result<Held> {
 
 async fn connect(config: &Config) -> Result<Broker> {
     let topology = Topology::new(&config.amqp.prefix, &config.retry.delays);
-    let broker = Broker::start(&config.amqp, topology)?;
+    let broker = Broker::start(&config.amqp, topology, &Tasks::default())?;
     broker.ready(BROKER_PATIENCE).await?;
     // A broker in alarm lets us connect, and would then let every letter wait.
     broker.publisher().probe().await?;
