@@ -20,10 +20,9 @@ use secrecy::SecretString;
 
 use crate::domain::ladder::Ladder;
 use crate::domain::protocol::OnUnknown;
-pub use error::{Advice, ConfigError, Origin};
+pub use error::{Advice, ConfigError, Distrust, Origin};
 use settings::Settings;
 use trust::Choice;
-pub use trust::Distrust;
 
 /// The shipped example, which is the default of every key.
 const DEFAULTS: &str = include_str!("../deploy/wechat-notifier.example.toml");

@@ -15,7 +15,7 @@ use crate::config::Config;
 use crate::db::apps::{self, AppRow};
 use crate::db::migrate::{self, MigrateError};
 use crate::db::registry::sealing;
-use crate::db::{self, Database, pauses};
+use crate::db::{self, Database, pauses, probe};
 use crate::lifecycle::Tasks;
 use crate::wechat::Client;
 
@@ -118,6 +118,9 @@ async fn database_and_apps(db: &Database, config: &Config) -> Vec<Finding> {
             let usable = migrations.as_ref().is_ok_and(is_complete);
             findings.push(of_migrations(migrations, config));
             if usable {
+                findings.push(Finding::of("ledger", probe::probe(db).await, |()| {
+                    "the daemon's statements run, and a row can be written".to_owned()
+                }));
                 findings.extend(apps(db, config).await);
                 findings.extend(pauses(db).await);
                 findings.extend(secrets(db).await);

@@ -4,8 +4,6 @@ use std::fmt;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use super::trust::Distrust;
-
 /// Why there is no configuration to start with.
 #[derive(Debug, thiserror::Error)]
 pub enum ConfigError {
@@ -64,6 +62,47 @@ impl fmt::Display for Advice {
         match self {
             Self::DidYouMean(name) => write!(f, "did you mean `{name}`?"),
             Self::ReadTheList => f.write_str("docs/CONFIGURATION.md lists all of them"),
+        }
+    }
+}
+
+/// Why a configuration file is refused; reads on after the file's name.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Distrust {
+    /// Another user owns it.
+    Owner { owner: u32, me: u32 },
+    /// Another user made the symbolic link to it.
+    Link { owner: u32, me: u32 },
+    /// Others can write it.
+    Writable { mode: u32 },
+    /// Others can replace it.
+    Folder { folder: PathBuf, mode: u32 },
+}
+
+impl fmt::Display for Distrust {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Owner { owner, me } => write!(
+                f,
+                "is owned by user {owner}, and this process runs as user {me}: the owner could send app secrets \
+                 anywhere; if its content is yours, run `chown {me}` on it"
+            ),
+            Self::Link { owner, me } => write!(
+                f,
+                "is a symbolic link of user {owner}, and this process runs as user {me}: name the file itself with \
+                 --config"
+            ),
+            Self::Writable { mode } => write!(
+                f,
+                "can be written by others (mode {mode:04o}): they could send app secrets anywhere; read it through, \
+                 then run `chmod go-w` on it"
+            ),
+            Self::Folder { folder, mode } => write!(
+                f,
+                "lies in {} (mode {mode:04o}), where everybody can replace it; run `chmod o-w` on the folder, or \
+                 keep the file elsewhere",
+                folder.display()
+            ),
         }
     }
 }

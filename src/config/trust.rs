@@ -1,13 +1,12 @@
 //! Whose configuration file is this? Whoever can write it chooses where app secrets are sent (`wechat.api_base`), so a file
 //! that another user owns, or can write, is refused, as ssh and sudo refuse theirs.
 
-use std::fmt;
 use std::fs::{File, Metadata};
 use std::io::Read;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
-use super::error::ConfigError;
+use super::error::{ConfigError, Distrust};
 
 /// Anybody in the file's group may write.
 const GROUP_WRITES: u32 = 0o020;
@@ -108,47 +107,6 @@ impl Facts {
 fn folder_of(path: &Path) -> PathBuf {
     let real = path.canonicalize().unwrap_or_else(|_| path.to_owned());
     real.parent().map_or_else(|| PathBuf::from("/"), Path::to_owned)
-}
-
-/// Why a configuration file is refused; reads on after the file's name.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Distrust {
-    /// Another user owns it.
-    Owner { owner: u32, me: u32 },
-    /// Another user made the symbolic link to it.
-    Link { owner: u32, me: u32 },
-    /// Others can write it.
-    Writable { mode: u32 },
-    /// Others can replace it.
-    Folder { folder: PathBuf, mode: u32 },
-}
-
-impl fmt::Display for Distrust {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Owner { owner, me } => write!(
-                f,
-                "is owned by user {owner}, and this process runs as user {me}: the owner could send app secrets \
-                 anywhere; if its content is yours, run `chown {me}` on it"
-            ),
-            Self::Link { owner, me } => write!(
-                f,
-                "is a symbolic link of user {owner}, and this process runs as user {me}: name the file itself with \
-                 --config"
-            ),
-            Self::Writable { mode } => write!(
-                f,
-                "can be written by others (mode {mode:04o}): they could send app secrets anywhere; read it through, \
-                 then run `chmod go-w` on it"
-            ),
-            Self::Folder { folder, mode } => write!(
-                f,
-                "lies in {} (mode {mode:04o}), where everybody can replace it; run `chmod o-w` on the folder, or \
-                 keep the file elsewhere",
-                folder.display()
-            ),
-        }
-    }
 }
 
 #[cfg(test)]

@@ -25,6 +25,8 @@ struct Stage {
     daemon: Daemon,
     load: JoinHandle<Vec<String>>,
     stop: CancellationToken,
+    /// As the daemon's role.
+    database_url: String,
     // Ends last.
     _servers: Servers,
 }
@@ -34,12 +36,12 @@ impl Stage {
         let servers = Servers::start(name);
         let world = World::on(&servers.amqp_url, &servers.database_url).await;
         world.crowd(500).await;
-        let role = role(&world).await;
-        let daemon =
-            world.daemon_with(&[("DATABASE__URL", &role), ("DATABASE__MIGRATE_ON_START", "false")]).await;
+        let database_url = role(&world).await;
+        let settings = [("DATABASE__URL", database_url.as_str()), ("DATABASE__MIGRATE_ON_START", "false")];
+        let daemon = world.daemon_with(&settings).await;
         let stop = CancellationToken::new();
         let load = tokio::spawn(publish_steadily(world.exchange(), stop.clone()));
-        let stage = Self { world, daemon, load, stop, _servers: servers };
+        let stage = Self { world, daemon, load, stop, database_url, _servers: servers };
         stage.world.ends_when("sent", 100).await;
         stage
     }
@@ -58,6 +60,10 @@ impl Stage {
         let (_, page) = self.daemon.page("/readyz").await;
         assert!(names.iter().all(|name| page.contains(name)), "the cause is not named in {page}");
         self.daemon.says(&["ERROR", "PostgreSQL does not do its work", names[0]]).await;
+        let checked = self.world.command_with(&["check"], &[("DATABASE__URL", &self.database_url)]).await;
+        let said = String::from_utf8(checked.stdout).unwrap();
+        assert_eq!(checked.status.code(), Some(3), "{said}");
+        assert!(said.contains("FAILED"), "{said}");
         // Not to wait for something: this is the fault.
         tokio::time::sleep(lasts).await;
         assert_eq!(self.daemon.metric("wechat_notifier_database_up").await, 0.0);

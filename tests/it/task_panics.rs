@@ -57,8 +57,11 @@ async fn panics(task: Task) {
 /// A daemon that starts every kind of task there is, and whose `task` will panic.
 async fn clumsy(world: &World, task: Task, when: &str) -> Daemon {
     let surroundings = [("WECHAT_NOTIFIER_PANIC_TASK", task.as_str()), ("WECHAT_NOTIFIER_PANIC_WHEN", when)];
-    let settings =
-        [("RETENTION__DEAD_LETTERS", "1d"), ("RETENTION__DELIVERIES", "1d"), ("HTTP__LISTEN", "127.0.0.1:0")];
+    let settings = [
+        ("RETENTION__DEAD_LETTERS", "1d"),
+        ("RETENTION__DELIVERIES", "30d"),
+        ("HTTP__LISTEN", "127.0.0.1:0"),
+    ];
     let daemon = world.spawn_in(&surroundings, &settings);
     daemon.until_ready().await;
     daemon
