@@ -58,7 +58,7 @@ async fn panics(task: Task) {
 async fn clumsy(world: &World, task: Task, when: &str) -> Daemon {
     let surroundings = [("WECHAT_NOTIFIER_PANIC_TASK", task.as_str()), ("WECHAT_NOTIFIER_PANIC_WHEN", when)];
     let settings =
-        [("RETENTION__DEAD_LETTERS", "1d"), ("RETENTION__DELIVERIES", "1d"), ("HTTP__LISTEN", "127.0.0.1:0")];
+        [("RETENTION__DEAD_LETTERS", "1d"), ("RETENTION__DELIVERIES", "3d"), ("HTTP__LISTEN", "127.0.0.1:0")];
     let daemon = world.spawn_in(&surroundings, &settings);
     daemon.until_ready().await;
     daemon
