@@ -125,15 +125,23 @@ pub async fn examine(db: &Database) -> Result<bool, MigrateError> {
     let mut client = db.durable().await?;
     let transaction = client.transaction().await.map_err(|error| query::failed(BEGIN, &error))?;
     execute(&transaction, "migrate::session", SESSION).await?;
-    // Half of another process's migration is no shape of ours.
-    lock(&transaction).await?;
-    let recorded = history(&transaction).await?;
+    let mut recorded = history(&transaction).await?;
+    if !is_complete(&recorded) {
+        // Half of another process's migration is no shape of ours.
+        lock(&transaction).await?;
+        recorded = history(&transaction).await?;
+    }
     let newest = MIGRATIONS.iter().rfind(|migration| find(&recorded, migration.version).is_some());
     let differences = shape::differences(&transaction, newest.map_or(0, |newest| newest.version)).await?;
     if !differences.is_empty() {
         return Err(MigrateError::Shape(differences));
     }
-    Ok(MIGRATIONS.iter().all(|migration| find(&recorded, migration.version).is_some()))
+    Ok(is_complete(&recorded))
+}
+
+/// Is no migration of ours missing?
+fn is_complete(recorded: &[Record]) -> bool {
+    MIGRATIONS.iter().all(|migration| find(recorded, migration.version).is_some())
 }
 
 const BEGIN: &str = "-- migrate::begin";
@@ -206,10 +214,9 @@ async fn history(transaction: &Transaction<'_>) -> Result<Vec<Record>, MigrateEr
 /// one must go on beside it: it accepts what it does not know where that says so, behind all that it knows.
 fn verify(recorded: &[Record]) -> Result<(), MigrateError> {
     let newest = MIGRATIONS.last().map_or(0, |migration| migration.version);
-    let is_complete = MIGRATIONS.iter().all(|migration| find(recorded, migration.version).is_some());
     for record in recorded {
         let Some(ours) = MIGRATIONS.iter().find(|migration| migration.version == record.version) else {
-            let is_later = record.version > newest && is_complete;
+            let is_later = record.version > newest && is_complete(recorded);
             if is_later && record.compatible_with.is_some_and(|oldest| oldest <= newest) {
                 continue;
             }

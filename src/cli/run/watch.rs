@@ -79,9 +79,10 @@ pub(super) async fn consumer(mut attached: watch::Receiver<bool>, readiness: Rea
 /// nobody would notice.
 pub(super) async fn database(db: Database, readiness: Readiness, metrics: Arc<Metrics>, beat: Arc<Beat>) {
     let mut health = db.health().watch();
+    let mut fit = false;
     loop {
         beat.beat();
-        let tables = tables(&db).await;
+        let tables = tables(&db, &mut fit).await;
         let probed = match &tables {
             Ok(()) => db.asked(Asker::Probe, SIGN_OF_LIFE, probe::probe(&db)).await,
             Err(_) => Ok(()),
@@ -100,10 +101,16 @@ pub(super) async fn database(db: Database, readiness: Readiness, metrics: Arc<Me
     }
 }
 
-/// Whether the tables are this release's.
-async fn tables(db: &Database) -> Result<(), String> {
+/// Whether the tables are this release's. Their shape is looked at until it is right; what changes later shows by what our
+/// statements meet.
+async fn tables(db: &Database, fit: &mut bool) -> Result<(), String> {
     match db.heard_within(SIGN_OF_LIFE, migrate::missing(db)).await {
-        Ok(None) => Ok(()),
+        Ok(None) if *fit => Ok(()),
+        Ok(None) => {
+            let examined = db.heard_within(SIGN_OF_LIFE, migrate::examine(db)).await;
+            *fit = examined.is_ok();
+            examined.map(drop).map_err(|error| error.to_string())
+        }
         Ok(Some(missing)) => {
             Err(format!("migration {} is missing: run `wechat-notifier migrate`", missing.version))
         }
@@ -182,8 +189,9 @@ async fn restore(broker: &Broker, queues: bool, complaint: &mut String) {
     *complaint = refusal;
 }
 
-/// Makes sure of the tables as soon as the database is there: applies what is missing, where that is wanted. A database that
-/// is away is waited for; one that holds something else than ours ends the start, before anything is consumed.
+/// Makes sure of the tables before anything is consumed: applies what is missing, where that is wanted. A database that holds
+/// something else than ours ends the start. One that is away is waited for where it is to be migrated; else [`database`]
+/// looks at its tables when it is there.
 pub(super) async fn tables_when_there(
     db: &Database,
     migrates: bool,
@@ -199,6 +207,9 @@ pub(super) async fn tables_when_there(
         if !error.is_away() {
             tell_differences(&error);
             return Err(error.into());
+        }
+        if !migrates {
+            return Ok(());
         }
         tracing::warn!(%error, "waiting for PostgreSQL");
         tokio::select! {
