@@ -127,7 +127,7 @@ impl List {
             ]
         })?;
         if let Some(last) = rules.last().filter(|_| is_full) {
-            eprintln!("there may be more: --after {} shows the next page", last.id);
+            note!("there may be more: --after {} shows the next page", last.id);
         }
         Ok(Exit::Done)
     }
