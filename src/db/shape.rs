@@ -4,44 +4,14 @@
 
 mod compare;
 mod convert;
+mod difference;
 pub(in crate::db) mod expected;
 mod found;
-
-use std::fmt;
 
 use deadpool_postgres::GenericClient;
 
 use super::Error;
-
-/// Something about a table that our statements cannot work with.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Difference {
-    pub table: String,
-    /// Empty: the table itself. Several, where together they must be unique.
-    pub column: String,
-    pub found: String,
-    pub expected: String,
-    /// Statements that convert it, in their order.
-    pub sql: Vec<String>,
-}
-
-impl Difference {
-    fn of(table: &str, column: &str, found: &str, expected: &str) -> Self {
-        let [table, column, found, expected] = [table, column, found, expected].map(str::to_owned);
-        Self { table, column, found, expected, sql: Vec::new() }
-    }
-
-    fn by(self, sql: Vec<String>) -> Self {
-        Self { sql, ..self }
-    }
-}
-
-impl fmt::Display for Difference {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let point = if self.column.is_empty() { "" } else { "." };
-        write!(f, "{}{point}{}: found {}; expected {}", self.table, self.column, self.found, self.expected)
-    }
-}
+pub use difference::Difference;
 
 /// All differences, when the migrations up to `applied` are in place (0: none). What a later one adds is not missed.
 pub(super) async fn differences(client: &impl GenericClient, applied: i32) -> Result<Vec<Difference>, Error> {

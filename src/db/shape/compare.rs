@@ -1,7 +1,7 @@
 //! Compares what is there with what we need. Pure.
 
-use super::Difference;
 use super::convert;
+use super::difference::Difference;
 use super::expected::{Column, Kind, Need, Table, Unique};
 use super::found;
 

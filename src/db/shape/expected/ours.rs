@@ -1,9 +1,9 @@
 //! The tables that nobody but us creates, as the migrations leave them.
 
-use super::Kind::{
+use super::table::Kind::{
     Bigint, Bigints, Boolean, Bytea, Date, Flag, Integer, Integers, Jsonb, Numeric, Text, Timestamptz, Uuid,
 };
-use super::{Table, added_by, defaults, given, identity, nullable, ours, unique};
+use super::table::{Table, added_by, defaults, given, identity, nullable, ours, unique};
 
 pub(super) const OURS: &[Table] = &[
     ours(
