@@ -30,6 +30,8 @@ use crate::lifecycle::{Task, Tasks};
 const HEARTBEAT_SECONDS: u16 = 20;
 /// Acks still to be written when we close get this long. What is not written comes again and meets the ledger.
 const FLUSH_TIMEOUT: Duration = Duration::from_secs(5);
+/// Closing a connection takes one answer of the broker's.
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Why there can be no broker: a fault of the configuration.
 #[derive(Debug, thiserror::Error)]
@@ -192,7 +194,10 @@ impl Broker {
             warn!("closing with receipts still open; their messages come again");
         }
         self.stop.cancel();
-        self.supervisors.ended().await;
+        if tokio::time::timeout(CLOSE_TIMEOUT, self.supervisors.ended()).await.is_err() {
+            // One whose connection lost its keeper by a panic would wait forever.
+            warn!("a connection to the broker does not close; leaving it behind");
+        }
     }
 }
 

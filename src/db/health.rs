@@ -136,11 +136,10 @@ impl Health {
         faults.open.retain(|other, fault| *other != asker && now - fault.at < FORGET_AFTER);
         if faults.open.is_empty()
             && let Some(since) = faults.since.take()
+            && std::mem::take(&mut faults.is_said)
         {
-            if std::mem::take(&mut faults.is_said) {
-                let down_s = (now - since).as_secs();
-                tracing::info!(down_s, "PostgreSQL does its work again; deliveries go on");
-            }
+            let down_s = (now - since).as_secs();
+            tracing::info!(down_s, "PostgreSQL does its work again; deliveries go on");
         }
         self.publish(&faults);
     }

@@ -59,9 +59,9 @@ macro_rules! tasks {
 
 tasks! {
     /// Takes in fresh events.
-    Events = "events consumer", Exit;
+    Events = "events", Exit;
     /// Takes in delivery messages that come back from the ladder.
-    Deliveries = "deliveries consumer", Exit;
+    Deliveries = "deliveries", Exit;
     /// Moves dead letters from the broker to the archive.
     Archiver = "archiver", Exit;
     /// Serves metrics and health.
@@ -266,9 +266,11 @@ mod tests {
 
     use super::*;
 
+    type Told = Arc<Mutex<Vec<(Task, News)>>>;
+
     /// A watch, and what it was told.
-    fn watch() -> (Tasks, Arc<Mutex<Vec<(Task, News)>>>) {
-        let (tasks, told) = (Tasks::new(CancellationToken::new()), Arc::<Mutex<Vec<_>>>::default());
+    fn watch() -> (Tasks, Told) {
+        let (tasks, told) = (Tasks::new(CancellationToken::new()), Told::default());
         let heard = Arc::clone(&told);
         tasks.tell(Box::new(move |task, news| heard.lock().unwrap().push((task, news))));
         (tasks, told)
