@@ -157,7 +157,8 @@ async fn ten_thousand_good_ones_keep_their_rate_beside_a_thousand_bad() {
         assert!(!daemon.log().contains("lost the connection"));
         println!("{} bad: {:.0} good ones a second", 4 * bad_of_each_kind, rates.last().unwrap());
     }
-    let (without, with) = (rates[0].min(rates[2]), rates[1].max(rates[3]));
+    // Turn and turn about, so that what else the machine does falls on both.
+    let (without, with) = ((rates[0] + rates[2]) / 2.0, (rates[1] + rates[3]) / 2.0);
     assert!(with >= 0.8 * without, "{with:.0} against {without:.0} a second");
 }
 
