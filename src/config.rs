@@ -24,6 +24,8 @@ pub use error::{Advice, ConfigError, Distrust, Origin};
 use settings::Settings;
 use trust::Choice;
 
+/// On top of everything that a message can take to come back: a slow broker, a queue that is long.
+const MARGIN: Duration = Duration::from_secs(600);
 /// The shipped example, which is the default of every key.
 const DEFAULTS: &str = include_str!("../deploy/wechat-notifier.example.toml");
 /// Read when it is there and no other file is named.
@@ -48,6 +50,14 @@ pub struct Config {
 }
 
 impl Config {
+    /// After this long every message that was on its way to a ledger row has been back: held in memory, claimed, and once round
+    /// the longest step of the ladder.
+    pub fn moved_within(&self) -> Duration {
+        let lease = self.wechat.request_timeout + self.delivery.lease_margin;
+        let longest_step = self.retry.delays.delays().last().copied().unwrap_or_default();
+        lease + self.delivery.max_hold + longest_step + MARGIN
+    }
+
     /// Lays the file at `path` and then the environment over the defaults, and checks the whole.
     ///
     /// Without a `path` the file `wechat-notifier.toml` in the current folder is read, if it is there. A file that another

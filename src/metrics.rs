@@ -97,6 +97,14 @@ define::metrics! {
         batch_rows: HistogramVec = histograms("wechat_notifier_batch_size", BATCH_ROWS, &["statement"]),
         /// 1 while all connections to the broker that the work needs are up.
         broker_up: IntGauge = gauge("wechat_notifier_broker_up"),
+        /// Deliveries of the ledger that have not come to an end, counted every 15 s. Every process counts the same table: take the
+        /// highest, not the sum.
+        unfinished: IntGauge = gauge("wechat_notifier_unfinished"),
+        /// Age of the oldest of them in seconds; 0 while there is none.
+        unfinished_oldest: IntGauge = gauge("wechat_notifier_unfinished_oldest_seconds"),
+        /// Those of them that nothing has moved for so long that no message can be under way to them:
+        /// `deliveries close --stranded` gives them up.
+        stranded: IntGauge = gauge("wechat_notifier_stranded"),
         /// 1 while PostgreSQL does our work: it answers, its tables are this release's, and it lets us read and write them.
         database_up: IntGauge = gauge("wechat_notifier_database_up"),
         /// Statements that failed, by their name and PostgreSQL's SQLSTATE (none: it was away).

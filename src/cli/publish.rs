@@ -12,10 +12,11 @@ use clap::Args;
 use self::composed::Composed;
 use super::Exit;
 use super::output::line;
-use crate::amqp::{Guest, Message, PublishError, Route, Topology};
+use crate::amqp::{Broker, Guest, Message, PublishError, Route, Topology};
 use crate::clock;
 use crate::config::Config;
 use crate::domain::event::{Arrival, Event};
+use crate::lifecycle::Tasks;
 
 /// A healthy broker takes well under a second.
 const BROKER_PATIENCE: Duration = Duration::from_secs(10);
@@ -23,7 +24,7 @@ const BROKER_PATIENCE: Duration = Duration::from_secs(10);
 const MAX_FILE_BYTES: u64 = 16 * 1024 * 1024;
 
 #[derive(Debug, Args)]
-#[command(after_help = "Examples:
+#[command(after_help = "Example:
   wechat-notifier publish event.json
   echo '{\"event_id\":\"pay-17\", …}' | wechat-notifier publish -
   wechat-notifier publish --event-id pay-17 --company C001 --app-id wx0123456789abcdef \\
@@ -58,7 +59,7 @@ impl Publish {
             message_id: event_id.clone(),
             ..Message::json(body)
         };
-        publish(config, self.routing_key, message).await?;
+        publish(config, &self.routing_key, message).await?;
         line(&format!("published {}", event_id.as_deref().unwrap_or("an unchecked message")))?;
         Ok(Exit::Done)
     }
@@ -94,15 +95,39 @@ fn checked(body: &[u8], config: &Config) -> Result<String> {
     Ok(Event::decode(body, &arrival)?.event_id.to_string())
 }
 
-async fn publish(config: &Config, routing_key: String, message: Message) -> Result<()> {
+async fn publish(config: &Config, routing_key: &str, message: Message) -> Result<()> {
     let topology = Topology::new(&config.amqp.prefix, &config.retry.delays);
     let exchange = topology.events();
-    let broker = Guest::start(&config.amqp, topology)?;
-    broker.ready(BROKER_PATIENCE).await?;
-    let published =
-        broker.publisher().publish(Route::exchange(exchange.as_str(), routing_key), message).await;
-    broker.close().await;
+    let route = Route::exchange(exchange.as_str(), routing_key);
+    let published = match publish_as_guest(config, &topology, &route, &message).await? {
+        // Before any daemon was there. Whoever may declare need not wait for one.
+        Err(PublishError::NoExchange | PublishError::Unroutable) if declared(config, &topology).await => {
+            publish_as_guest(config, &topology, &route, &message).await?
+        }
+        published => published,
+    };
     published.map_err(|error| not_stored(error, &exchange))
+}
+
+async fn publish_as_guest(
+    config: &Config,
+    topology: &Topology,
+    route: &Route,
+    message: &Message,
+) -> Result<Result<(), PublishError>> {
+    let broker = Guest::start(&config.amqp, topology.clone())?;
+    broker.ready(BROKER_PATIENCE).await?;
+    let published = broker.publisher().publish(route.clone(), message.clone()).await;
+    broker.close().await;
+    Ok(published)
+}
+
+/// Declares what the daemon would; false where this user may not.
+async fn declared(config: &Config, topology: &Topology) -> bool {
+    let Ok(broker) = Broker::start(&config.amqp, topology.clone(), &Tasks::default()) else { return false };
+    let is_ready = broker.ready(BROKER_PATIENCE).await.is_ok();
+    broker.close().await;
+    is_ready
 }
 
 fn not_stored(error: PublishError, exchange: &str) -> anyhow::Error {

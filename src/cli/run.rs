@@ -4,6 +4,7 @@ mod watch;
 
 use std::process::ExitCode;
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::{Context, Result};
 use tokio::sync::Notify;
@@ -14,7 +15,7 @@ use crate::db::claim::Lease;
 use crate::db::listen::Listener as TokenListener;
 use crate::db::{Database, Health, Planning};
 use crate::dead_letters::archiver::{self, Archiver};
-use crate::dead_letters::{count_letters, purge_old, remove_old, replay};
+use crate::dead_letters::{count_letters, count_unfinished, purge_old, remove_old, replay};
 use crate::deliver::{Intake, Partners, Pipeline, Settings, Source, Stops};
 use crate::http;
 use crate::lifecycle::{AfterPanic, Lifecycle, News, Part, Readiness, Task};
@@ -58,6 +59,8 @@ struct Daemon {
     pauses_announced: Arc<Notify>,
     readiness: Readiness,
     retention: Retention,
+    /// A row that nothing has moved for so long is stranded.
+    unmoved_for: Duration,
 }
 
 impl Daemon {
@@ -94,8 +97,8 @@ impl Daemon {
         };
         let stops = Stops { soft: lifecycle.soft(), hard: lifecycle.hard() };
         let pipeline = Pipeline::start(settings(config), partners, stops);
-        let retention = config.retention.clone();
-        Ok(Self { db, broker, pipeline, metrics, pauses_announced, readiness, retention })
+        let (retention, unmoved_for) = (config.retention.clone(), config.moved_within());
+        Ok(Self { db, broker, pipeline, metrics, pauses_announced, readiness, retention, unmoved_for })
     }
 
     /// What keeps an eye on the parts, and tells operators.
@@ -121,6 +124,10 @@ impl Daemon {
         lifecycle.keep_beating(Task::DeadLetterCensus, {
             let (db, metrics) = (db.clone(), metrics.clone());
             move |beat| count_letters(db.clone(), metrics.clone(), beat)
+        });
+        lifecycle.keep_beating(Task::UnfinishedCensus, {
+            let (db, metrics, unmoved_for) = (db.clone(), metrics.clone(), self.unmoved_for);
+            move |beat| count_unfinished(db.clone(), metrics.clone(), unmoved_for, beat)
         });
         if let Some(keep) = self.retention.dead_letters {
             let db = db.clone();

@@ -39,6 +39,15 @@ impl Error {
         matches!(self, Self::Installation { .. } | Self::Unreadable { .. })
     }
 
+    /// Does the start have to end, since only somebody who changes rights or tables can help?
+    pub fn ends_the_start(&self) -> bool {
+        let remedy = match self {
+            Self::Installation { remedy, .. } => remedy,
+            other => return matches!(other, Self::Unreadable { .. } | Self::Refused { .. }),
+        };
+        matches!(remedy, Remedy::Grant | Remedy::Migrate | Remedy::Trigger)
+    }
+
     /// Did the statement take longer than it may? Less of the same may be quick enough.
     pub fn is_slow(&self) -> bool {
         matches!(self, Self::Installation { remedy: Remedy::Slow, .. })

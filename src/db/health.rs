@@ -24,6 +24,13 @@ pub enum Asker {
     Probe,
 }
 
+impl Asker {
+    /// Does a fault that it meets stop deliveries? What else is wrong is said and shown, and they go on.
+    const fn is_needed_to_deliver(self) -> bool {
+        !matches!(self, Self::Probe)
+    }
+}
+
 /// While a fault lasts it is repeated in the log this often: whoever looks at the last minutes must see it. One that comes
 /// and goes is said no more often.
 const REMIND_EVERY: Duration = Duration::from_secs(60);
@@ -41,6 +48,8 @@ struct Shared {
     faults: Mutex<Faults>,
     /// Why PostgreSQL does not do our work, in words for an operator; `None` while it does.
     why: watch::Sender<Option<String>>,
+    /// Can deliveries be worked on?
+    delivers: watch::Sender<bool>,
     on_error: Option<ErrorHook>,
 }
 
@@ -76,7 +85,8 @@ impl Default for Health {
 impl Health {
     /// Nothing is known to be wrong yet.
     pub fn new(on_error: Option<ErrorHook>) -> Self {
-        Self(Arc::new(Shared { faults: Mutex::default(), why: watch::channel(None).0, on_error }))
+        let (why, delivers) = (watch::channel(None).0, watch::channel(true).0);
+        Self(Arc::new(Shared { faults: Mutex::default(), why, delivers, on_error }))
     }
 
     /// Why PostgreSQL does not do our work, as it changes.
@@ -89,10 +99,15 @@ impl Health {
         self.0.why.borrow().is_none()
     }
 
-    /// Waits until PostgreSQL does its work.
-    pub async fn good(&self) {
+    /// Can deliveries be worked on? One shared lock.
+    pub fn delivers(&self) -> bool {
+        *self.0.delivers.borrow()
+    }
+
+    /// Waits until deliveries can be worked on.
+    pub async fn until_it_delivers(&self) {
         // The sender lives as long as this value.
-        let _ = self.watch().wait_for(Option::is_none).await;
+        let _ = self.0.delivers.subscribe().wait_for(|delivers| *delivers).await;
     }
 
     /// Counts an error of a statement that nobody repeats.
@@ -148,6 +163,8 @@ impl Health {
         // What needs somebody is more useful than that PostgreSQL is away.
         let worst = faults.open.values().max_by_key(|fault| fault.error.needs_operator());
         let why = worst.map(|fault| fault.error.to_string());
+        let delivers = !faults.open.keys().any(|asker| asker.is_needed_to_deliver());
+        self.0.delivers.send_if_modified(|before| std::mem::replace(before, delivers) != delivers);
         self.0.why.send_if_modified(|before| {
             let is_news = *before != why;
             *before = why;
@@ -206,6 +223,17 @@ mod tests {
         health.note(Asker::Plan, &away());
         let why = health.watch().borrow().clone().unwrap();
         assert!(why.contains("42501") && why.contains("deploy/sql/roles.sql"), "{why}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_only_the_probe_meets_is_shown_and_stops_no_delivery() {
+        let health = Health::default();
+        health.note(Asker::Probe, &lost_grant());
+        assert!(!health.is_good() && health.delivers());
+        health.note(Asker::Settle, &lost_grant());
+        assert!(!health.delivers());
+        health.note(Asker::Settle, &Ok(()));
+        assert!(health.delivers());
     }
 
     #[tokio::test(start_paused = true)]

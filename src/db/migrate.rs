@@ -86,7 +86,7 @@ fn first(differences: &[Difference]) -> String {
 impl MigrateError {
     /// Is it worth trying again?
     pub fn is_away(&self) -> bool {
-        matches!(self, Self::Database(error) if error.is_away())
+        matches!(self, Self::Database(error) if !error.ends_the_start())
     }
 }
 

@@ -27,6 +27,7 @@ pub mod shape;
 pub mod sqlstate;
 pub mod story;
 pub mod tokens;
+pub mod unfinished;
 
 pub use error::Error;
 pub use health::Health;

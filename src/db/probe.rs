@@ -5,11 +5,20 @@ use std::time::Duration;
 use uuid::Uuid;
 
 use super::claim::{self, Lease};
-use super::{Database, Error, plan, query, record, settle};
+use super::{Database, Error, apps, letters, pauses, plan, query, record, settle};
+use crate::domain::ids::AppId;
 
-/// Runs the pipeline's own statements with nothing in them, so that every table, column and right that a delivery needs is
-/// asked for; then writes a row to the ledger and takes it back, which a full disk or a standby refuses.
+/// An app that no row has.
+const NO_APP: &str = "probe";
+
+/// Runs the daemon's own statements over nothing, so that every table, column and right that it needs is asked for; then
+/// writes a row to the ledger and takes it back, which a full disk or a standby refuses.
 pub async fn probe(db: &Database) -> Result<(), Error> {
+    if let Ok(no_app) = AppId::parse(NO_APP) {
+        apps::one(db, &no_app).await?;
+    }
+    pauses::orders(db, NO_APP).await?;
+    letters::archive(db, &[]).await?;
     plan::look_up(db, &[]).await?;
     record::record(db, &[]).await?;
     claim::claim(db, Lease { lasts: Duration::ZERO, grace: Duration::ZERO }, &[]).await?;

@@ -26,7 +26,7 @@ pub async fn remove_old(db: Database, metrics: Arc<Metrics>, keep: Duration) {
         let pause = match pass(&db, &metrics, keep).await {
             Ok(()) => LOOK_EVERY,
             Err(error) => {
-                if !error.is_away() {
+                if error.needs_operator() {
                     tracing::warn!(%error, "PostgreSQL refuses to remove old deliveries");
                 }
                 LOOK_AGAIN

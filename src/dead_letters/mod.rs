@@ -8,6 +8,7 @@ mod reading;
 pub mod replay;
 mod retention;
 mod stranded;
+mod unfinished;
 
 pub use archive::{Verdict, archive_batch};
 pub use census::count_letters;
@@ -15,3 +16,4 @@ pub use ledger_retention::remove_old;
 pub use reading::{Arrived, read};
 pub use retention::purge_old;
 pub use stranded::{Kept, letter_of_stranded};
+pub use unfinished::count_unfinished;

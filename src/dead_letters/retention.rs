@@ -18,7 +18,7 @@ pub async fn purge_old(db: Database, keep: Duration) {
         let pause = match purge_once(&db, keep).await {
             Ok(()) => LOOK_EVERY,
             Err(error) => {
-                if !error.is_away() {
+                if error.needs_operator() {
                     tracing::warn!(%error, "PostgreSQL refuses to purge old letters");
                 }
                 LOOK_AGAIN

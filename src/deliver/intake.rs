@@ -127,13 +127,13 @@ impl Pipeline {
     /// Consumption pauses while PostgreSQL does not do its work: what has not begun stays unacked, and the prefetch bounds how
     /// much that is.
     async fn database_good(&self) -> Result<(), Left> {
-        if self.db.health().is_good() {
+        if self.db.health().delivers() {
             return Ok(());
         }
         tokio::select! {
             biased;
             () = self.stops.soft.cancelled() => Err(Left::Unstarted),
-            () = self.db.health().good() => Ok(()),
+            () = self.db.health().until_it_delivers() => Ok(()),
         }
     }
 

@@ -77,7 +77,7 @@ impl Board {
     fn tell(&mut self, kept: Result<(), db::Error>) {
         match kept {
             Ok(()) => self.complained = false,
-            Err(error) if error.is_away() => {
+            Err(error) if !error.needs_operator() => {
                 tracing::debug!(%error, "the table of pauses waits for PostgreSQL")
             }
             Err(error) => {

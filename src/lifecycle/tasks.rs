@@ -102,6 +102,8 @@ tasks! {
     ProgressWatch = "progress watch", Restart;
     /// Counts dead letters.
     DeadLetterCensus = "dead letter census", Restart;
+    /// Counts unfinished deliveries.
+    UnfinishedCensus = "unfinished census", Restart;
     /// Purges old dead letters.
     DeadLetterRetention = "dead letter retention", Restart;
     /// Removes old deliveries from the ledger.

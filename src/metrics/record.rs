@@ -117,6 +117,14 @@ impl Metrics {
         self.database_errors.with_label_values(&[statement, sqlstate]).inc();
     }
 
+    /// So many deliveries are unfinished, the oldest of this age, and so many of them stranded.
+    pub fn unfinished(&self, count: usize, oldest: Duration, stranded: usize) {
+        let number = |count: usize| i64::try_from(count).unwrap_or(i64::MAX);
+        self.unfinished.set(number(count));
+        self.unfinished_oldest.set(i64::try_from(oldest.as_secs()).unwrap_or(i64::MAX));
+        self.stranded.set(number(stranded));
+    }
+
     /// This process can do its work, or cannot.
     pub fn ready(&self, is_ready: bool) {
         self.ready.set(is_ready.into());

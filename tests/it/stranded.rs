@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use crate::support::{APP, World, carrier, event};
+use crate::support::{APP, COMPANY, TEMPLATE, World, carrier, event, eventually};
 
 /// Nothing of these tests is under way for so long.
 const LONG_AGO: &str =
@@ -139,4 +139,40 @@ impl World {
         daemon.terminate();
         daemon.exit().await;
     }
+}
+
+/// Two rows that no message will ever move, one of them since long ago, among more finished ones than a page of the census.
+#[tokio::test]
+async fn what_is_unfinished_and_what_is_stranded_shows_in_the_metrics() {
+    const ROW: &str = "INSERT INTO t_wechat_delivery (company_no, app_id, template_id, event_id, recipient, openid, status,
+                                                      content_hash, created_at, settled_at)
+                       SELECT $1, $2, $3, $4 || n, 'o', 'o', $5, '', now() - $6 * interval '1 s', now() - $6 * interval '1 s'
+                         FROM generate_series(1, $7) n";
+    let world = World::new().await;
+    for (event, status, age_s, count) in
+        [("old-", "planned", 7_200.0, 1), ("done-", "sent", 3_600.0, 12_000), ("new-", "planned", 10.0, 1)]
+    {
+        let values: [&(dyn tokio_postgres::types::ToSql + Sync); 7] =
+            [&COMPANY, &APP, &TEMPLATE, &event, &status, &age_s, &count];
+        world.db.execute(ROW, &values).await.unwrap();
+    }
+    let daemon = world.daemon().await;
+    eventually("the rows to be counted", async || {
+        let unfinished = daemon.metric("wechat_notifier_unfinished").await;
+        let stranded = daemon.metric("wechat_notifier_stranded").await;
+        (unfinished == 2.0 && stranded == 1.0).then_some(())
+    })
+    .await;
+    assert!(daemon.metric("wechat_notifier_unfinished_oldest_seconds").await >= 7_200.0);
+
+    world
+        .db
+        .execute("UPDATE t_wechat_delivery SET status = 'sent' WHERE event_id LIKE 'old-%'", &[])
+        .await
+        .unwrap();
+    eventually("the next look", async || {
+        (daemon.metric("wechat_notifier_unfinished").await == 1.0).then_some(())
+    })
+    .await;
+    assert_eq!(daemon.metric("wechat_notifier_stranded").await, 0.0);
 }

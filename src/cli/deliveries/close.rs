@@ -20,8 +20,6 @@ use crate::dead_letters::{Kept, letter_of_stranded};
 use crate::domain::event::{Arrival, Event};
 use crate::lifecycle::Tasks;
 
-/// On top of everything that a message can take to come back: a slow broker, a queue that is long.
-const MARGIN: Duration = Duration::from_secs(600);
 /// A healthy broker takes well under a second.
 const BROKER_PATIENCE: Duration = Duration::from_secs(10);
 
@@ -87,7 +85,7 @@ impl Close {
     fn unmoved_for(&self, config: &Config) -> Duration {
         match self.unmoved_for {
             Some(since) => clock::now().duration_since(since).unsigned_abs(),
-            None => back_by_then(config),
+            None => config.moved_within(),
         }
     }
 
@@ -121,14 +119,6 @@ fn with_event(row: Stranded, body: &[u8], said: &str, config: &Config) -> Result
     }
     let letter = letter_of_stranded(&row, Some(kept), said, clock::now());
     Ok((row, letter))
-}
-
-/// After this long every message that was on its way to the row has been back: held in memory, claimed, and once round the
-/// longest step of the ladder.
-fn back_by_then(config: &Config) -> Duration {
-    let lease = config.wechat.request_timeout + config.delivery.lease_margin;
-    let longest_step = config.retry.delays.delays().last().copied().unwrap_or_default();
-    lease + config.delivery.max_hold + longest_step + MARGIN
 }
 
 /// Messages wait in a lane for as long as its app is paused: no row of such an app is known to be stranded.
