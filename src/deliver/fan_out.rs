@@ -16,7 +16,8 @@ use super::plan::MAX_AT_ONCE;
 use super::slots::Rank;
 use super::{Left, Pipeline};
 use crate::clock;
-use crate::db::{self, fan_out::Written};
+use crate::db;
+use crate::db::fan_out::{Done, Written};
 use crate::domain::delivery::Delivery;
 use crate::domain::event::Event;
 use crate::domain::outcome::{Outcome, SkipReason};
@@ -94,8 +95,7 @@ impl Pipeline {
 
     /// Writes the set, unless it stands. Were there new rows?
     async fn write_rows(&self, event: &Arc<Event>, origin: &Arc<Origin>) -> Result<bool, Pause> {
-        let Written { planned, skipped, any } =
-            self.ledger.write_all(event, origin.trace_id.as_deref()).await?;
+        let Written { planned, skipped, any } = self.write_all(event, origin).await?;
         if !any {
             self.skip_nobody(event, origin, SkipReason::NoRecipients).await?;
         }
@@ -110,6 +110,28 @@ impl Pipeline {
                 "big fan-out: its rows are written");
         }
         Ok(is_new)
+    }
+
+    /// Writes everybody whose row PostgreSQL takes. Whom it refuses becomes a dead letter first: once the set stands, nobody is
+    /// looked for again.
+    async fn write_all(&self, event: &Arc<Event>, origin: &Arc<Origin>) -> Result<Written, Pause> {
+        let mut refused = Vec::new();
+        loop {
+            let trace_id = origin.trace_id.as_deref();
+            match self.ledger.write_all(event, trace_id, &refused).await? {
+                Done::Written(written) => {
+                    return Ok(Written { any: written.any || !refused.is_empty(), ..written });
+                }
+                Done::Refused(some, error) => {
+                    for recipient in &some {
+                        let (event, recipient) = (Arc::clone(event), recipient.clone());
+                        let delivery = Delivery { event, recipient, progress: origin.progress };
+                        self.bury_refused(&delivery, origin, &error).await?;
+                    }
+                    refused.extend(some);
+                }
+            }
+        }
     }
 
     /// Brings everybody who is left, page by page. Answers how many that were.

@@ -117,8 +117,9 @@ impl Ledger {
         &self,
         event: &Event,
         trace_id: Option<&str>,
-    ) -> Result<fan_out::Written, db::Error> {
-        fan_out::write(&self.db, event, trace_id, fan_out::Limits::usual(Instant::now())).await
+        except: &[Recipient],
+    ) -> Result<fan_out::Done, db::Error> {
+        fan_out::write(&self.db, event, trace_id, except, fan_out::Limits::usual(Instant::now())).await
     }
 
     /// The next page of those rows that still wait for their first attempt to end. Does not wait either.

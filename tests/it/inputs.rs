@@ -193,3 +193,65 @@ async fn an_app_that_is_switched_off_skips_what_comes() {
     assert_eq!(world.wechat.send_requests().await, 0);
     world.conserved(["unwanted".to_owned()]).await;
 }
+
+/// A rule of the company's own: PostgreSQL refuses the ledger rows of these users, for whatever is written about them.
+async fn refuse_rows_of(world: &World, openids: &str) {
+    let statements = [
+        format!(
+            "CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+               IF new.openid IN ({openids}) THEN RAISE EXCEPTION 'not this one' USING ERRCODE = '23514'; END IF;
+               RETURN new; END $$"
+        ),
+        "CREATE TRIGGER refuse BEFORE INSERT ON t_wechat_delivery FOR EACH ROW EXECUTE FUNCTION refuse()".to_owned(),
+    ];
+    for statement in statements {
+        world.db.execute(&statement, &[]).await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn one_refused_recipient_of_a_few_is_a_dead_letter_and_the_others_get_theirs() {
+    let world = World::new().await;
+    world.crowd(5).await;
+    world.user_with("no", "openid-no", &serde_json::json!({"status": "reject"})).await;
+    refuse_rows_of(&world, "'openid-2', 'openid-no'").await;
+    let daemon = world.daemon().await;
+    let users = ["user-1", "user-2", "user-3", "user-4", "user-5", "no"];
+    world.publish(event("few").to(&users)).await;
+
+    assert_eq!(world.letters_when(2).await, ["malformed", "malformed"]);
+    world.ends_when("sent", 4).await;
+    world.finish(daemon).await;
+    world.conserved(["few".to_owned()]).await;
+}
+
+#[tokio::test]
+async fn two_refused_recipients_of_a_crowd_are_dead_letters_and_the_others_get_theirs() {
+    let world = World::new().await;
+    world.crowd(700).await;
+    world.rule_for_all_and(&[]).await;
+    refuse_rows_of(&world, "'openid-7', 'openid-500'").await;
+    let daemon = world.daemon().await;
+    world.publish(event("crowd")).await;
+
+    assert_eq!(world.letters_when(2).await, ["malformed", "malformed"]);
+    world.ends_when("sent", 698).await;
+    world.finish(daemon).await;
+    world.conserved(["crowd".to_owned()]).await;
+}
+
+/// The panic of one recipient's delivery, in an event for several.
+#[tokio::test]
+async fn a_panic_over_one_recipient_leaves_the_others_alone() {
+    let world = World::new().await;
+    world.crowd(5).await;
+    let daemon = world.spawn_in(&[("WECHAT_NOTIFIER_FAILPOINT", "settle:3")], &[]);
+    daemon.until_ready().await;
+    world.publish(event("five").to(&["user-1", "user-2", "user-3", "user-4", "user-5"])).await;
+
+    world.ends_when("sent", 4).await;
+    assert_eq!(world.letters_when(1).await, ["panicked"]);
+    world.all_ended(5).await;
+    world.finish(daemon).await;
+    world.conserved(["five".to_owned()]).await;
+}

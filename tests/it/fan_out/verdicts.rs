@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 use tokio::time::Instant;
-use wechat_notifier::db::fan_out::Limits;
+use wechat_notifier::db::fan_out::{Done, Limits, Written};
 use wechat_notifier::db::{fan_out, migrate, plan};
 use wechat_notifier::domain::event::{Arrival, Event};
 use wechat_notifier::domain::plan::{Spread, spread};
@@ -38,10 +38,11 @@ async fn a_set_is_written_once_however_many_write_it() {
     client.execute(crowd, &[&"early-"]).await.unwrap();
     let (db, event) = (scratch.database(), decoded(&by_rule()));
 
-    let writers = (0..3).map(|_| fan_out::write(&db, &event, None, usual()));
+    let writers = (0..3).map(|_| fan_out::write(&db, &event, None, &[], usual()));
     let written = futures_util::future::try_join_all(writers).await.unwrap();
+    let written: Vec<Written> = written.into_iter().map(all).collect();
     client.execute(crowd, &[&"late-"]).await.unwrap();
-    let again = fan_out::write(&db, &event, None, usual()).await.unwrap();
+    let again = all(fan_out::write(&db, &event, None, &[], usual()).await.unwrap());
 
     let new: usize = written.iter().flat_map(|w| &w.skipped).map(|(_, count)| count).sum();
     assert_eq!((new, again.skipped.len()), (600, 0), "somebody added to a set that stood");
@@ -65,9 +66,9 @@ async fn a_set_that_takes_too_long_is_written_in_pieces() {
     }
     let limits = Limits { statement: Duration::from_millis(300), ..usual() };
 
-    let written = fan_out::write(&scratch.database(), &decoded(&by_rule()), None, limits).await.unwrap();
+    let written = fan_out::write(&scratch.database(), &decoded(&by_rule()), None, &[], limits).await.unwrap();
 
-    assert_eq!(written.skipped.iter().map(|(_, count)| count).sum::<usize>(), 600);
+    assert_eq!(all(written).skipped.iter().map(|(_, count)| count).sum::<usize>(), 600);
     let rows = client.query_one("SELECT count(*) FROM t_wechat_delivery", &[]).await.unwrap();
     assert_eq!(rows.get::<_, i64>(0), 600);
 }
@@ -82,11 +83,19 @@ async fn a_set_that_is_not_written_in_time_leaves_no_row() {
     client.execute(crowd, &[]).await.unwrap();
     let limits = Limits { whole: Instant::now(), ..usual() };
 
-    let error = fan_out::write(&scratch.database(), &decoded(&by_rule()), None, limits).await.unwrap_err();
+    let error =
+        fan_out::write(&scratch.database(), &decoded(&by_rule()), None, &[], limits).await.unwrap_err();
 
     assert!(error.is_away(), "{error}");
     let rows = client.query_one("SELECT count(*) FROM t_wechat_delivery", &[]).await.unwrap();
     assert_eq!(rows.get::<_, i64>(0), 0);
+}
+
+fn all(done: Done) -> Written {
+    match done {
+        Done::Written(written) => written,
+        Done::Refused(recipients, error) => panic!("refused for {} recipients: {error}", recipients.len()),
+    }
 }
 
 fn usual() -> Limits {
@@ -248,7 +257,7 @@ fn verdict(recipient: &Recipient, reason: Option<String>) -> Verdict {
 }
 
 async fn judged_by_sql(scratch: &Scratch, event: &Value) -> Vec<Verdict> {
-    fan_out::write(&scratch.database(), &decoded(event), None, usual()).await.unwrap();
+    fan_out::write(&scratch.database(), &decoded(event), None, &[], usual()).await.unwrap();
     let rows = scratch
         .client()
         .await
