@@ -100,10 +100,11 @@ impl Books {
                    now() - $4 * interval '1 s', now() - $4 * interval '1 s', now() - $4 * interval '1 s'
               FROM generate_series(1, $5::bigint) AS i";
         let (users, rules) = (i64::try_from(scale.more_users)?, i64::try_from(scale.more_rules)?);
-        let (day_s, rows) = (86_400.0, i64::try_from(scale.ledger_rows)?);
+        // Old enough for `retention.deliveries` to remove them.
+        let (month_s, rows) = (30.0 * 86_400.0, i64::try_from(scale.ledger_rows)?);
         self.execute(USERS, &[&load::APP, &load::ONE, &users]).await?;
         self.execute(RULES, &[&load::COMPANY, &load::APP, &load::ONE, &rules]).await?;
-        self.execute(LEDGER, &[&load::COMPANY, &load::APP, &load::ONE, &day_s, &rows]).await?;
+        self.execute(LEDGER, &[&load::COMPANY, &load::APP, &load::ONE, &month_s, &rows]).await?;
         self.execute("VACUUM ANALYZE", &[]).await?;
         self.execute("CHECKPOINT", &[]).await
     }

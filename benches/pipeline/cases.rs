@@ -18,6 +18,8 @@ const FAILING_EVERY: u32 = 20;
 /// A busy shop's evening.
 const STEADY_PER_SECOND: f64 = 500.0;
 const BUSY_SHARE: f64 = 0.7;
+/// What a large ledger must stand while old rows are removed from it (`retention.deliveries`).
+const FAST_PER_SECOND: f64 = 1_000.0;
 
 /// What the machine sustains, publisher included; the rate that [`BUSY_SHARE`] is a share of.
 pub const MEANWHILE: &str = "published meanwhile";
@@ -190,6 +192,9 @@ impl Plan {
             // Neighbours, because the one is held against the other.
             self.cases.push(case("one recipient, small ledger"));
             self.cases.push(large(case("one recipient, large ledger")));
+            let fast = Pace::PerSecond(FAST_PER_SECOND);
+            self.cases
+                .push(large(case("one recipient at 1000/s, large ledger")).paced(fast, 3.0 * self.seconds));
         }
     }
 
