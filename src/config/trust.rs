@@ -15,6 +15,9 @@ const OTHERS_WRITE: u32 = 0o002;
 /// In such a folder (`/tmp`) only its owner can replace or rename a file.
 const STICKY: u32 = 0o1000;
 
+/// The shipped example, with all its comments, is a hundredth of this; a device never ends.
+const MAX_BYTES: u64 = 1024 * 1024;
+
 /// How we came to read the file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Choice {
@@ -36,7 +39,10 @@ pub(super) fn read(path: &Path, choice: Choice) -> Result<String, ConfigError> {
         .judge(me, choice)
         .map_err(|distrust| ConfigError::Distrusted { path: path.to_owned(), distrust })?;
     let mut text = String::new();
-    file.read_to_string(&mut text).map_err(unreadable)?;
+    (&mut file).take(MAX_BYTES + 1).read_to_string(&mut text).map_err(unreadable)?;
+    if text.len() as u64 > MAX_BYTES {
+        return Err(unreadable(std::io::Error::other(format!("it is larger than {MAX_BYTES} bytes"))));
+    }
     Ok(text)
 }
 

@@ -29,7 +29,7 @@ impl Settings {
         parse: impl Fn(&str) -> Option<T>,
     ) -> Result<T, ConfigError> {
         let text = self.text(key)?;
-        parse(text).ok_or_else(|| self.fault(key, format!("must be {wanted}, is `{text}`")))
+        parse(text).ok_or_else(|| self.fault(key, format!("must be {wanted}, is {}", shown(text))))
     }
 
     /// `true` or `false`.
@@ -73,7 +73,7 @@ impl Settings {
         let Raw::List(items) = &self.get(key).value else { return Err(self.fault(key, wanted)) };
         let each = |item: &Raw| match item {
             Raw::Text(text) => {
-                duration(text).ok_or_else(|| self.fault(key, format!("{wanted}, has `{text}`")))
+                duration(text).ok_or_else(|| self.fault(key, format!("{wanted}, has {}", shown(text))))
             }
             other => Err(self.fault(key, format!("{wanted}, has {}", kind(other)))),
         };
@@ -164,9 +164,22 @@ fn size(text: &str) -> Option<usize> {
     digits.parse::<usize>().ok()?.checked_mul(unit)
 }
 
+/// A wrong value, for an error. One that can hold a password, or is one, is not repeated.
+fn shown(text: &str) -> String {
+    let is_url = text.contains("://") || text.contains('@');
+    if is_url || text.len() > LONGEST_SHOWN {
+        "a text that is not shown here".to_owned()
+    } else {
+        format!("`{text}`")
+    }
+}
+
+/// Words, numbers, spans, addresses; secrets are longer.
+const LONGEST_SHOWN: usize = 30;
+
 fn kind(value: &Raw) -> String {
     match value {
-        Raw::Text(text) => format!("`{text}`"),
+        Raw::Text(text) => shown(text),
         Raw::Number(number) => number.to_string(),
         Raw::Switch(switch) => switch.to_string(),
         Raw::List(_) => "a list".to_owned(),
@@ -177,6 +190,15 @@ fn kind(value: &Raw) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_value_that_may_hold_a_password_is_not_repeated() {
+        let shared = ["http://user:hush@host/x?k=hush", "me:hush@host", &"0123456789abcdef".repeat(2)];
+        for text in shared {
+            assert_eq!(shown(text), "a text that is not shown here");
+        }
+        assert_eq!(shown("ten seconds"), "`ten seconds`");
+    }
 
     #[test]
     fn durations_are_written_as_people_do() {

@@ -13,7 +13,7 @@ pub struct Consent {
 /// The user's answer to `wx.requestSubscribeMessage` (facts: wechat-api 5).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Answer {
-    /// Any `accept…`: `acceptWithAudio` and `acceptWithAlert` are accepts too.
+    /// `accept`, and any `acceptWith…`: WeChat has `acceptWithAudio` and `acceptWithAlert`, and may have more.
     Accept,
     Reject,
     /// Closed by WeChat's refusal of a send that followed one whose outcome nobody knows: that one used the last send.
@@ -33,7 +33,7 @@ impl Answer {
     /// [`Closing`]). Unknown words of status count as no answer, unknown causes as the user's own.
     pub fn parse(status: Option<&str>, cause: Option<&str>) -> Self {
         match status {
-            Some(word) if word.starts_with("accept") => Self::Accept,
+            Some(word) if word == "accept" || word.starts_with("acceptWith") => Self::Accept,
             Some("reject") => match cause.and_then(Closing::parse) {
                 Some(Closing::UsedUp) => Self::UsedUp,
                 Some(Closing::BadOpenid) => Self::BadOpenid,

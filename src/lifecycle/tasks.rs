@@ -217,6 +217,9 @@ impl Tasks {
                     }
                 };
                 if !panicked {
+                    if is_down {
+                        tasks.news(task, News::Works);
+                    }
                     return;
                 }
                 is_down = true;
@@ -270,6 +273,10 @@ mod tests {
 
     type Told = Arc<Mutex<Vec<(Task, News)>>>;
 
+    fn news(told: &Told) -> Vec<News> {
+        told.lock().unwrap().iter().map(|(_, news)| *news).collect()
+    }
+
     /// A watch, and what it was told.
     fn watch() -> (Tasks, Told) {
         let (tasks, told) = (Tasks::new(CancellationToken::new()), Told::default());
@@ -304,7 +311,15 @@ mod tests {
         };
         tasks.restarting(Task::LaneWatch, work).await;
         assert!(!tasks.any_died(), "the process goes on");
-        let told = told.lock().unwrap().iter().map(|(_, news)| *news).collect::<Vec<_>>();
-        assert_eq!(told, [News::Panicked, News::Panicked, News::Works]);
+        assert_eq!(news(&told), [News::Panicked, News::Panicked, News::Works]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_task_that_does_the_rest_of_its_work_after_a_panic_works() {
+        let (tasks, told) = watch();
+        let runs = AtomicU32::new(0);
+        let work = || async { assert!(runs.fetch_add(1, Ordering::Relaxed) >= 1, "on purpose") };
+        tasks.restarting(Task::RatePermits, work).await;
+        assert_eq!(news(&told), [News::Panicked, News::Works]);
     }
 }

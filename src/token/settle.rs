@@ -74,7 +74,8 @@ impl Entry {
 
     /// In memory only. It counts as the version it will be stored under, so that storing it later changes nothing.
     fn take_unsaved(&mut self, token: Fresh, now: Instant, timing: &Timing) -> RefreshResult {
-        let result = self.take(token, self.version + 1, now, timing);
+        // A row can hold any number; the end of them must not take the other apps' tokens along.
+        let result = self.take(token, self.version.saturating_add(1), now, timing);
         self.due = now + SAVE_AGAIN;
         if let Some(held) = &mut self.token {
             held.unsaved = true;

@@ -76,8 +76,8 @@ macro_rules! verdict {
         r"CASE WHEN p.openid IS NULL OR NOT p.bound THEN 'not_bound'
                WHEN p.status <> 1 THEN 'disabled'
                -- As in Rust, only a whole number counts.
-               WHEN p.consent ->> 'status' LIKE 'accept%' AND (p.consent -> 'remaining')::text ~ '^(0|-[0-9]{1,18})$' THEN 'quota_used'
-               WHEN p.consent ->> 'status' LIKE 'accept%' THEN NULL
+               WHEN p.consent ->> 'status' SIMILAR TO 'accept(With%)?' AND (p.consent -> 'remaining')::text ~ '^(0|-[0-9]{1,18})$' THEN 'quota_used'
+               WHEN p.consent ->> 'status' SIMILAR TO 'accept(With%)?' THEN NULL
                WHEN p.consent ->> 'status' = 'reject'
                THEN CASE p.consent ->> 'cause' WHEN 'bad_openid' THEN 'bad_openid' WHEN 'sent' THEN 'quota_used'
                                                ELSE 'rejected' END

@@ -27,8 +27,9 @@ impl Malformed {
             [] | [_] => String::new(),
             [_, others @ ..] => format!(", and so are {}", others.join(", ")),
         };
-        let problem =
-            format!("is not UTF-8, which AMQP asks of properties{others}; the publisher must encode it so");
+        let problem = format!(
+            "is not UTF-8, which AMQP asks of properties, or holds the control character U+001A{others}; the publisher must encode it so"
+        );
         Self { field: properties.first().map(|name| (*name).to_owned()), problem }
     }
 

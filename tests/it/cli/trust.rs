@@ -111,3 +111,12 @@ fn key(path: &Path) {
     fs::write(path, "ab".repeat(32)).unwrap();
     fs::set_permissions(path, Permissions::from_mode(0o644)).unwrap();
 }
+
+#[tokio::test]
+async fn a_configuration_without_end_is_refused() {
+    let terminal = Terminal::new().await;
+    let desk = Desk::new("endless");
+    let said = desk.run(&terminal, "--config /dev/zero app list");
+    assert_eq!(said.code, 1);
+    assert!(said.stderr.contains("larger than 1048576 bytes"), "{said:?}");
+}

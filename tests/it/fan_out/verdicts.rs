@@ -129,6 +129,9 @@ async fn every_consent(scratch: &Scratch) {
     let words = [
         json!("accept"),
         json!("acceptWithAudio"),
+        json!("accepted_no"),
+        json!("accept "),
+        json!("accept\u{1b}"),
         json!("reject"),
         json!("ban"),
         json!("filter"),

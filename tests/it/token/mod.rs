@@ -313,3 +313,13 @@ async fn a_switched_off_app_has_no_token_and_a_deleted_one_no_page() {
     let book = &process.book;
     eventually("the page to close", async || matches!(book.app(&app()).await, Ok(Lookup::Unknown))).await;
 }
+
+/// A row can hold any number, and the refresher serves all apps.
+#[tokio::test]
+async fn a_version_that_is_the_last_number_stops_no_refresher() {
+    let world = World::new("stable", SECRET).await;
+    world.set("token_version = 9223372036854775807").await;
+    let process = world.start();
+    process.sees("a token", |state| matches!(state.token, TokenState::Ready(_))).await;
+    process.stop().await;
+}
