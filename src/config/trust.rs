@@ -31,6 +31,10 @@ pub(super) enum Choice {
 pub(super) fn read(path: &Path, choice: Choice) -> Result<String, ConfigError> {
     let unreadable =
         |source| ConfigError::Unreadable { what: "the configuration file", path: path.to_owned(), source };
+    if choice == Choice::Found && !path.metadata().map_err(unreadable)?.is_file() {
+        // Opening a pipe that nobody fills would hang every command that is run in this folder.
+        return Err(unreadable(std::io::Error::other("it is not a regular file")));
+    }
     // Judged by the open file, so that it cannot be exchanged between the look and the reading.
     let mut file = File::open(path).map_err(unreadable)?;
     let facts = Facts::of(path, &file).map_err(unreadable)?;

@@ -20,6 +20,8 @@ pub enum Asker {
     Record,
     Claim,
     Settle,
+    /// How much of an app's day is left.
+    Quota,
     /// The question of readiness.
     Probe,
 }
@@ -27,7 +29,7 @@ pub enum Asker {
 impl Asker {
     /// Does a fault that it meets stop deliveries? What else is wrong is said and shown, and they go on.
     const fn is_needed_to_deliver(self) -> bool {
-        !matches!(self, Self::Probe)
+        !matches!(self, Self::Quota | Self::Probe)
     }
 }
 
@@ -36,6 +38,8 @@ impl Asker {
 const REMIND_EVERY: Duration = Duration::from_secs(60);
 /// But one that has lasted for so long is said, whatever was said before it.
 const SAY_AFTER: Duration = Duration::from_secs(5);
+/// A fault that comes and goes, since it meets some rows only, is one fault: it shows until nobody has met it for so long.
+const CALM: Duration = Duration::from_secs(3);
 /// A fault that nobody has met again for so long is over, even if nobody has asked since. Each asker asks again within
 /// seconds, and a batch takes half a minute at most.
 const FORGET_AFTER: Duration = Duration::from_secs(90);
@@ -61,18 +65,23 @@ struct Faults {
     /// Has the log been told of what is open now?
     is_said: bool,
     said_at: Option<Instant>,
+    /// Statement and code of what was said last.
+    said: (&'static str, String),
 }
 
 struct Fault {
     error: Error,
     at: Instant,
+    /// The asker has been answered since.
+    is_over: bool,
 }
 
 impl Faults {
-    fn is_due(&self, now: Instant) -> bool {
+    fn is_due(&self, error: &Error, now: Instant) -> bool {
         let since_said = self.said_at.map_or(REMIND_EVERY, |said_at| now - said_at);
         let lasts = self.since.map_or(Duration::ZERO, |since| now - since);
-        since_said >= REMIND_EVERY || (!self.is_said && lasts >= SAY_AFTER)
+        let is_news = self.said != key(error);
+        since_said >= REMIND_EVERY || (!self.is_said && (is_news || lasts >= SAY_AFTER))
     }
 }
 
@@ -136,11 +145,11 @@ impl Health {
     fn broken(&self, asker: Asker, error: &Error) {
         let now = Instant::now();
         let mut faults = self.faults();
-        faults.open.insert(asker, Fault { error: error.clone(), at: now });
+        faults.open.insert(asker, Fault { error: error.clone(), at: now, is_over: false });
         faults.since.get_or_insert(now);
-        if faults.is_due(now) {
-            (faults.is_said, faults.said_at) = (true, Some(now));
-            say(error);
+        if faults.is_due(error, now) {
+            (faults.is_said, faults.said_at, faults.said) = (true, Some(now), key(error));
+            say(asker, error);
         }
         self.publish(&faults);
     }
@@ -148,7 +157,10 @@ impl Health {
     fn works(&self, asker: Asker) {
         let now = Instant::now();
         let mut faults = self.faults();
-        faults.open.retain(|other, fault| *other != asker && now - fault.at < FORGET_AFTER);
+        if let Some(fault) = faults.open.get_mut(&asker) {
+            fault.is_over = true;
+        }
+        faults.open.retain(|_, fault| now - fault.at < if fault.is_over { CALM } else { FORGET_AFTER });
         if faults.open.is_empty()
             && let Some(since) = faults.since.take()
             && std::mem::take(&mut faults.is_said)
@@ -163,7 +175,8 @@ impl Health {
         // What needs somebody is more useful than that PostgreSQL is away.
         let worst = faults.open.values().max_by_key(|fault| fault.error.needs_operator());
         let why = worst.map(|fault| fault.error.to_string());
-        let delivers = !faults.open.keys().any(|asker| asker.is_needed_to_deliver());
+        let stops = |(asker, fault): (&Asker, &Fault)| asker.is_needed_to_deliver() && !fault.is_over;
+        let delivers = !faults.open.iter().any(stops);
         self.0.delivers.send_if_modified(|before| std::mem::replace(before, delivers) != delivers);
         self.0.why.send_if_modified(|before| {
             let is_news = *before != why;
@@ -178,10 +191,18 @@ impl Health {
     }
 }
 
-fn say(error: &Error) {
-    if error.needs_operator() {
-        tracing::error!(%error, "PostgreSQL does not do its work: deliveries wait, nothing is charged or given up, and \
-            they go on by themselves once this is fixed");
+fn key(error: &Error) -> (&'static str, String) {
+    let (statement, code) = error.labels();
+    (statement, code.to_owned())
+}
+
+fn say(asker: Asker, error: &Error) {
+    if error.needs_operator() && !asker.is_needed_to_deliver() {
+        tracing::error!(%error, "PostgreSQL does not do its work: deliveries that do not need this go on, the others wait; \
+            nothing is charged or given up, and all goes on by itself once this is fixed");
+    } else if error.needs_operator() {
+        tracing::error!(%error, "PostgreSQL does not do its work: deliveries that meet this wait, nothing is charged or given \
+            up, and they go on by themselves once this is fixed");
     } else {
         tracing::warn!(%error, "PostgreSQL is away: deliveries wait, and go on by themselves once it is back");
     }
@@ -213,6 +234,9 @@ mod tests {
         health.note(Asker::Plan, &Ok(()));
         assert!(!health.is_good(), "that a plan can be made says nothing about claims");
         health.note(Asker::Claim, &Ok(()));
+        assert!(health.delivers() && !health.is_good(), "a single answer is no end of it yet");
+        tokio::time::advance(CALM).await;
+        health.note(Asker::Probe, &Ok(()));
         assert!(health.is_good());
     }
 
@@ -222,7 +246,7 @@ mod tests {
         health.note(Asker::Claim, &lost_grant());
         health.note(Asker::Plan, &away());
         let why = health.watch().borrow().clone().unwrap();
-        assert!(why.contains("42501") && why.contains("deploy/sql/roles.sql"), "{why}");
+        assert!(why.contains("42501") && why.contains("deploy/sql/grants.sql"), "{why}");
     }
 
     #[tokio::test(start_paused = true)]
@@ -258,6 +282,8 @@ mod tests {
         let said = || health.faults().is_said;
         health.note(Asker::Claim, &lost_grant());
         assert!(said());
+        health.note(Asker::Claim, &Ok(()));
+        tokio::time::advance(CALM).await;
         health.note(Asker::Claim, &Ok(()));
         health.note(Asker::Claim, &lost_grant());
         assert!(!said(), "it was said a moment ago");

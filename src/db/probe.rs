@@ -5,6 +5,8 @@ use std::time::Duration;
 use uuid::Uuid;
 
 use super::claim::{self, Lease};
+use super::row::Read;
+use super::sqlstate::Remedy;
 use super::{Database, Error, apps, letters, pauses, plan, query, record, settle};
 use crate::domain::ids::AppId;
 
@@ -19,11 +21,32 @@ pub async fn probe(db: &Database) -> Result<(), Error> {
     }
     pauses::orders(db, NO_APP).await?;
     letters::archive(db, &[]).await?;
+    rights(db).await?;
     plan::look_up(db, &[]).await?;
     record::record(db, &[]).await?;
     claim::claim(db, Lease { lasts: Duration::ZERO, grace: Duration::ZERO }, &[]).await?;
     settle::settle(db, &[]).await?;
     write_and_take_back(db).await
+}
+
+/// Tables that are written when an operator, or an app's quota, asks for it: a lost right must not wait for that to show.
+const WRITTEN_AT_TIMES: [&str; 2] = ["t_wechat_quota", "t_wechat_pause"];
+
+async fn rights(db: &Database) -> Result<(), Error> {
+    const RIGHTS: &str = "-- probe: rights
+        SELECT t || ' (' || p || ')' AS missing
+          FROM unnest($1::text[]) t, unnest(ARRAY['SELECT', 'INSERT', 'UPDATE']) p
+         WHERE NOT has_table_privilege(t, p)
+         LIMIT 1";
+    match query::rows(&db.durable().await?, RIGHTS, &[&&WRITTEN_AT_TIMES[..]]).await?.first() {
+        None => Ok(()),
+        Some(row) => Err(Error::Installation {
+            query: "probe: rights",
+            code: "42501".to_owned(),
+            message: format!("permission denied for table {}", row.read::<&str>("missing")?),
+            remedy: Remedy::Grant,
+        }),
+    }
 }
 
 async fn write_and_take_back(db: &Database) -> Result<(), Error> {

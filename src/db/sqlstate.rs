@@ -37,7 +37,7 @@ impl Remedy {
     /// One sentence that says what to do.
     pub const fn advice(self) -> &'static str {
         match self {
-            Self::Grant => "grant the daemon's role what deploy/sql/roles.sql gives it",
+            Self::Grant => "run deploy/sql/grants.sql as the owner of the tables",
             Self::Login => "check user, password and pg_hba.conf for the role in database.url",
             Self::Migrate => {
                 "the tables do not have the shape that this release needs: run `wechat-notifier migrate` and undo changes made by hand"

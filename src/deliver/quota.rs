@@ -10,10 +10,13 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
+use crate::db::health::Asker;
 use crate::db::quota::{self, Chunk, Day};
 use crate::db::{Database, Error};
 use crate::domain::ids::AppId;
 
+/// A reservation is two small statements.
+const LONGEST_QUESTION: Duration = Duration::from_secs(30);
 /// Between two questions to a database that is away. A delivery waits for it within `delivery.max_hold`.
 const ASK_AGAIN_AFTER: Duration = Duration::from_secs(1);
 
@@ -74,7 +77,7 @@ impl Quotas {
             let (purse, db) = (Arc::clone(&purse), self.db.clone());
             let filled = tokio::spawn(async move { purse.fill_if_needed(&db, quota).await }).await;
             if let Ok(Err(error)) = filled {
-                tracing::warn!(%error, %app_id, "cannot ask how much of the day's quota is left; waiting");
+                tracing::debug!(%error, %app_id, "cannot ask how much of the day's quota is left; waiting");
                 tokio::time::sleep(ASK_AGAIN_AFTER).await;
             }
         }
@@ -175,7 +178,8 @@ impl Purse {
     async fn fill(&self, db: &Database, quota: u64) -> Result<(), Error> {
         self.put_back(db).await?;
         let asked = Instant::now();
-        let Chunk { permits, day, resets_in } = quota::reserve(db, &self.app_id, quota).await?;
+        let Chunk { permits, day, resets_in } =
+            db.asked(Asker::Quota, LONGEST_QUESTION, quota::reserve(db, &self.app_id, quota)).await?;
         let mut state = self.lock();
         // A permit of the same day may have come back meanwhile.
         let came_back = if state.is_of(day) { state.permits } else { 0 };

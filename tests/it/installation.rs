@@ -94,19 +94,22 @@ impl Stage {
     }
 }
 
-/// A role with the rights of `deploy/sql/roles.sql`; the URL that logs in as it.
+/// A role with the rights of `deploy/sql/grants.sql`; the URL that logs in as it.
 async fn role(world: &World) -> String {
     let (schema, role) = (&world.name, format!("{}_notifier", world.name));
     world
         .db
         .batch_execute(&format!(
-            "CREATE ROLE {role} LOGIN PASSWORD 'of-the-test';
-             GRANT USAGE ON SCHEMA {schema} TO {role};
-             GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA {schema} TO {role};
-             GRANT USAGE ON ALL SEQUENCES IN SCHEMA {schema} TO {role}"
+            "CREATE ROLE {role} LOGIN PASSWORD 'of-the-test'; GRANT USAGE ON SCHEMA {schema} TO {role}"
         ))
         .await
         .unwrap();
+    let granted = tokio::process::Command::new("psql")
+        .args(["--quiet", &format!("--set=role={role}"), "--file=deploy/sql/grants.sql", &world.database_url])
+        .output()
+        .await
+        .unwrap();
+    assert!(granted.status.success(), "{}", String::from_utf8_lossy(&granted.stderr));
     let (scheme, rest) = world.database_url.split_once("://").unwrap();
     let (_owner, server) = rest.split_once('@').unwrap();
     format!("{scheme}://{role}:of-the-test@{server}")
@@ -136,7 +139,7 @@ async fn a_lost_grant_on_the_ledger_is_waited_for() {
     let stage = Stage::set("grant-ledger").await;
     let begin = format!("REVOKE INSERT ON t_wechat_delivery FROM {}", stage.role());
     let fix = format!("GRANT INSERT ON t_wechat_delivery TO {}", stage.role());
-    stage.survives(&[&begin], &["42501", "deploy/sql/roles.sql"], LASTS, &[&fix]).await;
+    stage.survives(&[&begin], &["42501", "deploy/sql/grants.sql"], LASTS, &[&fix]).await;
 }
 
 #[tokio::test]
@@ -145,6 +148,25 @@ async fn a_lost_grant_on_the_users_is_waited_for() {
     let begin = format!("REVOKE SELECT ON t_wechat_user FROM {}", stage.role());
     let fix = format!("GRANT SELECT ON t_wechat_user TO {}", stage.role());
     stage.survives(&[&begin], &["42501", "t_wechat_user"], LASTS, &[&fix]).await;
+}
+
+/// Only an app with a quota asks for it, and its deliveries wait in its lane meanwhile.
+#[tokio::test]
+async fn a_lost_grant_on_the_quotas_is_waited_for() {
+    let stage = Stage::set("grant-quotas").await;
+    stage.world.db.execute("UPDATE t_wechat_app SET daily_quota = 1000000", &[]).await.unwrap();
+    let begin = format!("REVOKE ALL ON t_wechat_quota FROM {}", stage.role());
+    let fix = format!("GRANT SELECT, INSERT, UPDATE ON t_wechat_quota TO {}", stage.role());
+    stage.survives(&[&begin], &["42501", "t_wechat_quota"], LASTS, &[&fix]).await;
+}
+
+/// What operators want to be paused cannot be read: said and shown, and deliveries go on as they were.
+#[tokio::test]
+async fn a_lost_grant_on_the_pauses_is_shown() {
+    let stage = Stage::set("grant-pauses").await;
+    let begin = format!("REVOKE ALL ON t_wechat_pause FROM {}", stage.role());
+    let fix = format!("GRANT SELECT, INSERT, UPDATE, DELETE ON t_wechat_pause TO {}", stage.role());
+    stage.survives(&[&begin], &["42501", "t_wechat_pause"], LASTS, &[&fix]).await;
 }
 
 /// As after a failover onto a standby, for open connections too.

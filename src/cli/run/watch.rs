@@ -114,7 +114,12 @@ async fn tables(db: &Database, fit: &mut bool) -> Result<(), String> {
         Ok(Some(missing)) => {
             Err(format!("migration {} is missing: run `wechat-notifier migrate`", missing.version))
         }
-        Err(error) => Err(error.to_string()),
+        Err(error) => {
+            if let MigrateError::Database(error) = &error {
+                db.health().note::<()>(Asker::Probe, &Err(error.clone()));
+            }
+            Err(error.to_string())
+        }
     }
 }
 
