@@ -5,6 +5,7 @@
 //! no purse and costs nothing.
 
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -46,6 +47,8 @@ struct Purse {
     state: Mutex<State>,
     /// Held by whoever asks the database: one is enough.
     asking: tokio::sync::Mutex<()>,
+    /// The last question failed, and the log says so.
+    is_failure_said: AtomicBool,
 }
 
 #[derive(Debug, Default)]
@@ -76,8 +79,7 @@ impl Quotas {
             // A task of its own: a chunk must not be lost because whoever wanted it has gone.
             let (purse, db) = (Arc::clone(&purse), self.db.clone());
             let filled = tokio::spawn(async move { purse.fill_if_needed(&db, quota).await }).await;
-            if let Ok(Err(error)) = filled {
-                tracing::debug!(%error, %app_id, "cannot ask how much of the day's quota is left; waiting");
+            if !matches!(filled, Ok(Ok(()))) {
                 tokio::time::sleep(ASK_AGAIN_AFTER).await;
             }
         }
@@ -136,6 +138,7 @@ impl Quotas {
             app_id: app_id.clone(),
             state: Mutex::default(),
             asking: tokio::sync::Mutex::default(),
+            is_failure_said: AtomicBool::new(false),
         });
         purses.insert(app_id.clone(), Arc::clone(&purse));
         purse
@@ -174,12 +177,25 @@ impl Purse {
         if self.knows(quota) { Ok(()) } else { self.fill(db, quota).await }
     }
 
-    /// A new chunk in place of what the purse held.
+    /// A new chunk in place of what the purse held. Whoever wanted it may have left by then, so what went wrong is said here.
     async fn fill(&self, db: &Database, quota: u64) -> Result<(), Error> {
+        let filled = self.put_back_and_reserve(db, quota).await;
+        db.health().note(Asker::Quota, &filled);
+        let is_said = self.is_failure_said.swap(filled.is_err(), Ordering::Relaxed);
+        if let Err(error) = &filled
+            && !is_said
+        {
+            tracing::warn!(%error, app_id = %self.app_id,
+                "cannot ask how much of the day's quota is left; the app's deliveries wait");
+        }
+        filled
+    }
+
+    async fn put_back_and_reserve(&self, db: &Database, quota: u64) -> Result<(), Error> {
         self.put_back(db).await?;
         let asked = Instant::now();
         let Chunk { permits, day, resets_in } =
-            db.asked(Asker::Quota, LONGEST_QUESTION, quota::reserve(db, &self.app_id, quota)).await?;
+            db.heard_within(LONGEST_QUESTION, quota::reserve(db, &self.app_id, quota)).await?;
         let mut state = self.lock();
         // A permit of the same day may have come back meanwhile.
         let came_back = if state.is_of(day) { state.permits } else { 0 };
@@ -257,7 +273,8 @@ mod tests {
         let ends = Instant::now() + Duration::from_secs(60);
         let state = State { quota: 10, permits, day: Some((Day(1), ends)), is_used_up };
         let (app_id, asking) = ("wx1".parse().unwrap(), tokio::sync::Mutex::default());
-        Arc::new(Purse { app_id, state: Mutex::new(state), asking })
+        let is_failure_said = AtomicBool::new(false);
+        Arc::new(Purse { app_id, state: Mutex::new(state), asking, is_failure_said })
     }
 
     #[tokio::test(start_paused = true)]
