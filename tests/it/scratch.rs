@@ -18,7 +18,7 @@ impl Scratch {
         let server = std::env::var("WN_TEST_DATABASE_URL")
             .expect("WN_TEST_DATABASE_URL names a PostgreSQL for tests; tests/run starts one");
         let number = COUNTER.fetch_add(1, Ordering::Relaxed);
-        let schema = format!("t{}_{number}", std::process::id());
+        let schema = format!("t{}_{number}_{:x}", std::process::id(), fastrand::u32(..));
         let client = connect(&server).await;
         client.execute(&format!("CREATE SCHEMA {schema}"), &[]).await.unwrap();
         let joint = if server.contains('?') { '&' } else { '?' };

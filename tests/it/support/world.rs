@@ -242,9 +242,11 @@ impl Drop for World {
     }
 }
 
+/// Process ids alone come again: a run starts more processes than Linux has ids for by default.
 fn unique_name() -> String {
     static COUNT: AtomicU32 = AtomicU32::new(0);
-    format!("t{}x{}", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed))
+    let count = COUNT.fetch_add(1, Ordering::Relaxed);
+    format!("t{}x{count}x{:x}", std::process::id(), fastrand::u32(..))
 }
 
 fn with_schema(url: &str, schema: &str) -> String {
