@@ -89,10 +89,8 @@ impl DeadLetterLog {
             app_id: Some(delivery.event.app_id.clone()),
             errcode: facts.errcode,
         };
-        self.note(
-            kind,
-            Example { field: facts.field.clone(), ..Example::of(origin).naming(&delivery.event) },
-        );
+        let (field, problem) = (facts.field.clone(), obituary.detail.clone());
+        self.note(kind, Example { field, problem, ..Example::of(origin).naming(&delivery.event) });
     }
 
     /// Logs what has been counted and not said yet: the process is about to end.

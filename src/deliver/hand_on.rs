@@ -128,8 +128,8 @@ impl Pipeline {
         error: &db::Error,
     ) -> Result<(), Left> {
         self.metrics.event(EventResult::Dead);
+        self.dead_letters.of_message(origin, DeadReason::Malformed, None, &error.to_string());
         let obituary = refused(origin.letter_of_event(event), error);
-        tell_of_refusal(event, error);
         self.publish_as_received(origin, &obituary).await
     }
 
@@ -143,12 +143,16 @@ impl Pipeline {
         if matches!(delivery.recipient, Recipient::Nobody) {
             return self.bury_refused_event(&delivery.event, origin, error).await;
         }
-        tell_of_refusal(&delivery.event, error);
-        self.publish_letter(delivery, origin, &refused(letter_of(delivery), error)).await
+        let obituary = refused(letter_of(delivery), error);
+        self.dead_letters.of_delivery(delivery, origin, &obituary);
+        self.publish_letter(delivery, origin, &obituary).await
     }
 
     /// Our own code panicked over one delivery. The panic hook has logged it; a dead letter cannot kill again.
     pub(super) async fn bury_panicked(&self, delivery: &Delivery, origin: &Arc<Origin>) -> Result<(), Left> {
+        if matches!(delivery.recipient, Recipient::Nobody) {
+            return self.bury(origin, DeadReason::Panicked, None, "our own code panicked").await;
+        }
         let obituary = Obituary {
             letter: letter_of(delivery),
             reason: DeadReason::Panicked,
@@ -175,11 +179,6 @@ impl Pipeline {
 fn refused(letter: String, error: &db::Error) -> Obituary {
     let detail = Some(error.to_string());
     Obituary { letter, reason: DeadReason::Malformed, life: Life::default(), detail }
-}
-
-fn tell_of_refusal(event: &Event, error: &db::Error) {
-    tracing::warn!(%error, event_id = %event.event_id, app_id = %event.app_id,
-        "PostgreSQL refuses a value of a message; it became a dead letter, see `dlq list`");
 }
 
 fn letter_of(delivery: &Delivery) -> String {

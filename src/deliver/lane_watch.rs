@@ -18,7 +18,7 @@ const LOOK_EVERY: Duration = Duration::from_secs(15);
 const MISSING_AT_ONCE: usize = 20;
 
 impl Pipeline {
-    /// Looks again and again. Runs for ever.
+    /// Looks every few seconds, without end.
     pub async fn look_for_filled_lanes(self: Arc<Self>, beat: Arc<Beat>) {
         let mut rounds = Rounds::default();
         loop {

@@ -99,7 +99,7 @@ impl Origin {
     }
 }
 
-/// Takes our headers off a message that a publisher sent. He has no say in turns, in when it is due, or in whether it may be
+/// Takes our headers off a message that a publisher sent. The publisher has no say in turns, in when it is due, or in whether it may be
 /// too old; and what is moved to a lane later must not be taken for ours there.
 pub(super) fn disown(message: &mut Message) {
     let ours = message.headers.iter().map(|(name, _)| name).filter(|name| name.starts_with(own::PREFIX));
