@@ -107,7 +107,8 @@ async fn what_a_daemon_paused_by_itself_is_tried_at_an_operators_word() {
     world.wechat.fault(json!({ "match": { "path": "send" }, "action": { "errcode": 45009 } })).await;
     world.publish_all((1..=3).map(to_user)).await;
     eventually("the pause to be shown", async || {
-        world.cli(&["app", "list"]).await.contains("quota").then_some(())
+        // The heading of a column names the daily quota as well.
+        world.cli(&["app", "list"]).await.contains("quota since").then_some(())
     })
     .await;
     lane_holds(&world, 3).await;
