@@ -20,7 +20,7 @@ use secrecy::SecretString;
 
 use crate::domain::ladder::Ladder;
 use crate::domain::protocol::OnUnknown;
-pub use error::{Advice, ConfigError, Distrust, Origin};
+pub use error::{Advice, ConfigError, Distrust, SetBy};
 use settings::Settings;
 use trust::Choice;
 
@@ -83,7 +83,7 @@ impl Config {
     }
 
     /// Where the settings come from, in words: for the log and for `check`.
-    pub fn origin(&self) -> String {
+    pub fn read_from(&self) -> String {
         match &self.file {
             Some(file) => format!("read from {}, then the environment", file.display()),
             None => format!(
@@ -150,7 +150,7 @@ pub struct Delivery {
     pub lease_margin: Duration,
     /// After PostgreSQL's own start nobody takes over for this long, so that living holders settle first.
     pub takeover_grace: Duration,
-    /// How long an incoming may wait for its turn, slot or token before it is handed on uncharged.
+    /// How long an incoming may wait for the recipient lock, slot or token before it is deferred uncharged.
     pub max_hold: Duration,
 }
 

@@ -2,8 +2,8 @@
 //! makes a task panic.
 //!
 //! In the order in which a message meets them: `received`, `planned`, `skip_recorded`, `due_recorded`; of an event for many
-//! `set_written` and, after each page, `page_brought`; `ready`, `claimed`, `requested`, `answered`, `handed_on` or
-//! `letter_published`, `settled`, `before_ack`; and in the archiver `archived`. `tests/it/crash_points.rs` and
+//! `set_written` and, after each page, `page_brought`; `ready`, `claimed`, `requested`, `answered`, `deferred` or
+//! `dead_letter_published`, `settled`, `before_ack`; and in the archiver `archived`. `tests/it/crash_points.rs` and
 //! `tests/it/faults/fan_out.rs` die at each.
 //!
 //! Without the `failpoints` feature they are nothing at all.

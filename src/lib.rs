@@ -2,12 +2,12 @@
 //!
 //! A publisher puts an **event** on RabbitMQ. For every **recipient** that the rules name and whose consent allows it, the
 //! event becomes a **delivery**, which is claimed in the **ledger** (PostgreSQL), sent to WeChat, and settled: `sent`,
-//! `skipped`, tried again later, or `dead` and kept as a letter.
+//! `skipped`, tried again later, or `dead` and kept as a dead letter.
 //!
 //! ```text
-//! amqp::consumer ─► deliver::intake ─► deliver::plan ─► deliver::ready ─► db::claim ─► wechat::send
+//! amqp::consumer ─► deliver::intake ─► deliver::plan ─► deliver::ready ─► db::ledger::claim ─► wechat::send
 //!                                                                                          │
-//!        ack ◄── db::settle ◄── amqp::publisher (retry, dead letter) ◄── domain::decide ◄── domain::answer
+//!        ack ◄── db::ledger::settle ◄── amqp::publisher (retry, dead letter) ◄── domain::decide ◄── domain::answer
 //! ```
 //!
 //! Read `deliver` first, then `domain::protocol`, the table that makes "nothing lost, nothing doubled" true.

@@ -81,18 +81,18 @@ define::metrics! {
         pub deliveries_removed: IntCounter = counter("wechat_notifier_deliveries_removed_total"),
         /// Outcomes that found their claim lost and were not recorded.
         dropped_settlements: IntCounter = counter("wechat_notifier_dropped_settlements_total"),
-        /// Letters that the archiver put into the table of dead letters, by app (none: the letter names none) and reason.
-        letters_archived: IntCounterVec = counters("wechat_notifier_dead_letters_total", &["app_id", "reason"]),
-        /// Letters in the table, by state and reason, counted every 15 s. Every process counts the same table: take the
+        /// Dead letters that the archiver put into the table of dead letters, by app (none: the dead letter names none) and reason.
+        dead_letters_archived: IntCounterVec = counters("wechat_notifier_dead_letters_total", &["app_id", "reason"]),
+        /// Dead letters in the table, by state and reason, counted every 15 s. Every process counts the same table: take the
         /// highest, not the sum.
-        letters: IntGaugeVec = gauges("wechat_notifier_dead_letters", &["state", "reason"]),
-        /// How far archiving is behind: age of the oldest letter that this process took from the dead queue and cannot archive
-        /// yet, or time since letters lie in the queue and this process archived none, whichever is longer; 0 while none waits.
+        dead_letters: IntGaugeVec = gauges("wechat_notifier_dead_letters", &["state", "reason"]),
+        /// How far archiving is behind: age of the oldest dead letter that this process took from the dead queue and cannot archive
+        /// yet, or time since dead letters lie in the queue and this process archived none, whichever is longer; 0 while none waits.
         dead_queue_oldest: IntGauge = gauge("wechat_notifier_dead_queue_oldest_seconds"),
         /// Replays that came to an end or stopped by themselves, by how. Read from the table every 2 s; each counts in one process.
         replays: IntCounterVec = counters("wechat_notifier_replays_total", &["result"]),
-        /// Replayed letters whose outcome is known, by outcome (sent, skipped, dead); each counts in one process.
-        letters_replayed: IntCounterVec = counters("wechat_notifier_replayed_letters_total", &["outcome"]),
+        /// Replayed dead letters whose outcome is known, by outcome (sent, skipped, dead); each counts in one process.
+        dead_letters_replayed: IntCounterVec = counters("wechat_notifier_replayed_dead_letters_total", &["outcome"]),
         /// Rows per statement of the batched kinds: 1 when idle, more under load.
         batch_rows: HistogramVec = histograms("wechat_notifier_batch_size", BATCH_ROWS, &["statement"]),
         /// 1 while all connections to the broker that the work needs are up.
@@ -143,10 +143,10 @@ define::metrics! {
         pauses: Mutex<HashMap<AppId, &'static str>> = Mutex::default(),
         /// When each app's token ends; the metric is what is left at the time of asking.
         token_ends: Mutex<HashMap<AppId, Timestamp>> = Mutex::default(),
-        /// When the oldest letter in the archiver's hands was given up.
-        oldest_letter: Mutex<Option<Timestamp>> = Mutex::default(),
-        /// Since when letters lie in the dead queue in nobody's hands and none was archived here.
-        letters_lie_since: Mutex<Option<Timestamp>> = Mutex::default(),
+        /// When the oldest dead letter in the archiver's hands was given up.
+        oldest_dead_letter: Mutex<Option<Timestamp>> = Mutex::default(),
+        /// Since when dead letters lie in the dead queue in nobody's hands and none was archived here.
+        dead_letters_lie_since: Mutex<Option<Timestamp>> = Mutex::default(),
     }
 }
 
@@ -169,7 +169,7 @@ impl Metrics {
     /// The page for Prometheus, of type [`CONTENT_TYPE`].
     pub fn render(&self) -> String {
         self.measure_tokens(clock::now());
-        self.measure_letters(clock::now());
+        self.measure_dead_letters(clock::now());
         self.measure_queues(clock::now());
         self.measure_process(Usage::read());
         let mut page = String::new();
@@ -196,8 +196,8 @@ impl Metrics {
         }
     }
 
-    fn measure_letters(&self, now: Timestamp) {
-        let waiting = [*locked(&self.oldest_letter), *locked(&self.letters_lie_since)];
+    fn measure_dead_letters(&self, now: Timestamp) {
+        let waiting = [*locked(&self.oldest_dead_letter), *locked(&self.dead_letters_lie_since)];
         let age_s =
             waiting.into_iter().flatten().min().map_or(0, |since| now.duration_since(since).as_secs());
         self.dead_queue_oldest.set(age_s.max(0));

@@ -79,7 +79,7 @@ impl Writer {
             }
         }
         if !self.over.is_cancelled() {
-            // Nobody holds a receipt any more; what was dropped without a verdict goes back with the channel.
+            // Nobody holds an ack handle any more; what was dropped without a verdict goes back with the channel.
             farewell(self.channel).await;
         }
     }
@@ -96,7 +96,7 @@ impl Writer {
         }
     }
 
-    /// The last receipt is gone: what still waits for a gap is acked now.
+    /// The last ack handle is gone: what still waits for a gap is acked now.
     async fn flush_rest(&mut self) -> bool {
         if let Some(at) = self.window.wake_at() {
             let due = self.window.take_due(at);

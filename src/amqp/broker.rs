@@ -63,11 +63,11 @@ pub struct Broker {
     topology: Arc<Topology>,
     /// What ends the consumer of one queue together with its connection harms no other queue.
     events: Link,
-    letters: Link,
+    dead_letters: Link,
     deliveries: Link,
     health: watch::Receiver<Health>,
     publisher: Publisher,
-    stale_receipts: Arc<AtomicU64>,
+    stale_acks: Arc<AtomicU64>,
     /// Ack tasks with acks to write.
     ackers: Guarded,
     supervisors: Guarded,
@@ -95,19 +95,19 @@ impl Broker {
         };
         let events = link("events", |health| &mut health.events);
         let deliveries = link("deliveries", |health| &mut health.deliveries);
-        let letters = link("letters", |health| &mut health.letters);
+        let dead_letters = link("dead_letters", |health| &mut health.dead_letters);
         let publishing = link("publishing", |health| &mut health.publishing);
 
         let publisher = Publisher::start(publishing, topology.clone(), &supervisors);
-        let (stale_receipts, ackers) = (Arc::default(), Guarded::new(tasks));
+        let (stale_acks, ackers) = (Arc::default(), Guarded::new(tasks));
         Ok(Self {
             topology,
             events,
-            letters,
+            dead_letters,
             deliveries,
             health,
             publisher,
-            stale_receipts,
+            stale_acks,
             ackers,
             supervisors,
             stop,
@@ -143,13 +143,13 @@ impl Broker {
     /// reconnects, until the subscription is cancelled or dropped.
     pub fn consume(&self, queue: &str, prefetch: u16) -> Subscription {
         let link = self.link_to(queue).clone();
-        Subscription::start(link, &self.topology, queue, prefetch, &self.stale_receipts, &self.ackers)
+        Subscription::start(link, &self.topology, queue, prefetch, &self.stale_acks, &self.ackers)
     }
 
     fn link_to(&self, queue: &str) -> &Link {
         match queue {
             events if events == self.topology.events() => &self.events,
-            letters if letters == self.topology.dead() => &self.letters,
+            dead_letters if dead_letters == self.topology.dead() => &self.dead_letters,
             _ => &self.deliveries,
         }
     }
@@ -182,16 +182,16 @@ impl Broker {
         Ok(answer.consumer_count())
     }
 
-    /// Receipts whose ack came too late, because their channel was gone: their messages come again.
-    pub fn stale_receipts(&self) -> u64 {
-        self.stale_receipts.load(Ordering::Relaxed)
+    /// Ack handles whose ack came too late, because their channel was gone: their messages come again.
+    pub fn stale_acks(&self) -> u64 {
+        self.stale_acks.load(Ordering::Relaxed)
     }
 
-    /// Writes the acks that are still to be written, then closes the connections. Call it after the last receipt and
+    /// Writes the acks that are still to be written, then closes the connections. Call it after the last ack handle and
     /// subscription are gone.
     pub async fn close(&self) {
         if tokio::time::timeout(FLUSH_TIMEOUT, self.ackers.ended()).await.is_err() {
-            warn!("closing with receipts still open; their messages come again");
+            warn!("closing with ack handles still open; their messages come again");
         }
         self.stop.cancel();
         if tokio::time::timeout(CLOSE_TIMEOUT, self.supervisors.ended()).await.is_err() {

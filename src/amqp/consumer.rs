@@ -1,4 +1,4 @@
-//! Consuming: incomings with their receipts, across reconnects.
+//! Consuming: incomings with their ack handles, across reconnects.
 
 use std::fmt;
 use std::sync::Arc;
@@ -34,18 +34,18 @@ pub struct Incoming {
     pub routing_key: String,
     /// The broker handed it out before, to us or to somebody else.
     pub redelivered: bool,
-    pub receipt: Receipt,
+    pub ack_handle: AckHandle,
 }
 
 /// The duty to tell the broker what became of an incoming. Dropped without a word, the message stays unacked and comes
 /// again when its channel ends.
-pub struct Receipt {
+pub struct AckHandle {
     tag: u64,
     /// Taken by the verdict.
     acks: Option<Arc<Acks>>,
 }
 
-impl Receipt {
+impl AckHandle {
     /// The incoming is settled; the broker forgets it. Cheap: the ack is written together with others.
     pub fn ack(mut self) {
         if let Some(acks) = self.acks.take() {
@@ -62,17 +62,17 @@ impl Receipt {
     }
 }
 
-impl Drop for Receipt {
+impl Drop for AckHandle {
     fn drop(&mut self) {
         if self.acks.is_some() {
-            debug!(tag = self.tag, "a receipt was dropped without a verdict; its message stays unacked");
+            debug!(tag = self.tag, "an ack handle was dropped without a verdict; its message stays unacked");
         }
     }
 }
 
-impl fmt::Debug for Receipt {
+impl fmt::Debug for AckHandle {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Receipt").field("tag", &self.tag).finish_non_exhaustive()
+        f.debug_struct("AckHandle").field("tag", &self.tag).finish_non_exhaustive()
     }
 }
 
@@ -148,7 +148,7 @@ impl Subscription {
         self.attached.clone()
     }
 
-    /// Stops consuming. What was prefetched but not taken by [`next`](Self::next) goes back to the broker; receipts that
+    /// Stops consuming. What was prefetched but not taken by [`next`](Self::next) goes back to the broker; ack handles that
     /// are out still count. Returns how many went back.
     pub async fn cancel(mut self) -> usize {
         let mut given_back = 0;
@@ -177,7 +177,7 @@ impl Attachment {
         Incoming {
             routing_key: delivery.routing_key.into(),
             redelivered: delivery.redelivered,
-            receipt: Receipt { tag: delivery.delivery_tag, acks: Some(self.acks.clone()) },
+            ack_handle: AckHandle { tag: delivery.delivery_tag, acks: Some(self.acks.clone()) },
             message,
         }
     }

@@ -226,25 +226,25 @@ mod tests {
             ("x-delivery-count", 3.into()),
             ("CC", "elsewhere".into()),
             (TRACEPARENT, "00-ab-cd-01".into()),
-            (own::TURN, 2.into()),
+            (own::EPOCH, 2.into()),
             ("tenant", "C001".into()),
         ]);
         headers.clean();
         let names: Vec<_> = headers.iter().map(|(name, _)| name.as_str()).collect();
-        assert_eq!(names, ["tenant", TRACEPARENT, own::TURN]);
+        assert_eq!(names, ["tenant", TRACEPARENT, own::EPOCH]);
     }
 
     #[test]
     fn headers_that_are_too_large_are_cut_but_ours_survive() {
         let mut headers = headers(&[
-            (own::TURN, 2.into()),
+            (own::EPOCH, 2.into()),
             (own::ERRMSG, "错".repeat(30_000).into()),
             ("stack", "x".repeat(70_000).into()),
             ("table", HeaderValue::Other(serde_json::json!(vec!["y"; 20_000]))),
         ]);
         headers.clean();
         assert!(headers.size_bytes() <= MAX_TOTAL_BYTES);
-        assert_eq!(headers.number(own::TURN), Some(2));
+        assert_eq!(headers.number(own::EPOCH), Some(2));
         assert!(
             headers.text(own::ERRMSG).is_some_and(|text| text.ends_with('…') && text.len() <= CUT_TEXT_BYTES)
         );
@@ -263,8 +263,8 @@ mod tests {
 
     #[test]
     fn a_number_may_arrive_as_text() {
-        let headers = headers(&[(own::TURN, "7".into()), (own::STEP, "two".into())]);
-        assert_eq!(headers.number(own::TURN), Some(7));
+        let headers = headers(&[(own::EPOCH, "7".into()), (own::STEP, "two".into())]);
+        assert_eq!(headers.number(own::EPOCH), Some(7));
         assert_eq!(headers.number(own::STEP), None);
     }
 }

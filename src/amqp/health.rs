@@ -10,7 +10,7 @@ pub struct Health {
     /// Consumes deliveries that come back, and lanes.
     pub deliveries: LinkHealth,
     /// Consumes dead letters. The daemon's work goes on without.
-    pub letters: LinkHealth,
+    pub dead_letters: LinkHealth,
     pub publishing: LinkHealth,
 }
 

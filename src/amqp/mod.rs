@@ -2,8 +2,8 @@
 //!
 //! ```text
 //! Broker ─┬─ events link ─────┐
-//!         ├─ deliveries link ─┼─► Subscription ──► Incoming { message, receipt } ──► ack task (prefixes)
-//!         ├─ letters link ────┘
+//!         ├─ deliveries link ─┼─► Subscription ──► Incoming { message, ack handle } ──► ack task (prefixes)
+//!         ├─ dead letters link ────┘
 //!         └─ publishing link ──► publisher task (confirms in batches) ◄── Publisher
 //! ```
 //!
@@ -39,7 +39,7 @@ mod wire;
 #[cfg(feature = "bench")]
 pub use acks::{AckWindow, DueAcks};
 pub use broker::{Broker, NotReady, SetupError};
-pub use consumer::{Incoming, Receipt, Subscription};
+pub use consumer::{AckHandle, Incoming, Subscription};
 pub use declare::TopologyError;
 pub use guest::Guest;
 pub use header::{HeaderValue, Headers, TRACEPARENT};

@@ -1,7 +1,9 @@
 //! The headers that are ours: `x-wn-…`, on what we publish only.
 
-/// How often the delivery has been handed on; absent means 0 (number).
-pub const TURN: &str = "x-wn-turn";
+use super::header::Headers;
+
+/// How often the delivery has been deferred; absent means 0 (number).
+pub const EPOCH: &str = "x-wn-epoch";
 /// The step of the retry ladder that the message waited on last (number).
 pub const STEP: &str = "x-wn-step";
 /// When the delivery is due, Unix milliseconds; it goes round the ladder until then (number).
@@ -9,8 +11,8 @@ pub const DUE: &str = "x-wn-due";
 /// Version of the message format (number).
 pub const VERSION: &str = "x-wn-version";
 /// Identity of the dead letter; archiving is idempotent by it (text).
-pub const LETTER: &str = "x-wn-letter";
-/// The replay that brought a letter back (text).
+pub const DEAD_LETTER: &str = "x-wn-dead-letter";
+/// The replay that brought a dead letter back (text).
 pub const REPLAY: &str = "x-wn-replay";
 /// A replay that no longer asks for freshness (present or absent).
 pub const EVEN_EXPIRED: &str = "x-wn-even-expired";
@@ -30,7 +32,7 @@ pub const TOKEN_GENERATION: &str = "x-wn-token-generation";
 pub const RID: &str = "x-wn-rid";
 /// Requests charged so far (number).
 pub const ATTEMPTS: &str = "x-wn-attempts";
-/// When an attempt failed for the first time, Unix milliseconds; on carriers too (number).
+/// When an attempt failed for the first time, Unix milliseconds; on delivery messages too (number).
 pub const FIRST_FAILED: &str = "x-wn-first-failed";
 /// When the message was given up, Unix milliseconds (number).
 pub const DIED_AT: &str = "x-wn-died-at";
@@ -39,3 +41,35 @@ pub const DETAIL: &str = "x-wn-detail";
 
 /// What all of them start with.
 pub const PREFIX: &str = "x-wn-";
+
+/// Names that release 0.1 wrote, with today's. Messages in the queues outlive an upgrade, so the old names are read for one
+/// release.
+const FORMER: [(&str, &str); 2] = [("x-wn-turn", EPOCH), ("x-wn-letter", DEAD_LETTER)];
+
+/// Gives headers with a former name today's name. A header that already has today's name wins.
+pub(super) fn rename_former(headers: &mut Headers) {
+    for (former, name) in FORMER {
+        if let Some(value) = headers.remove(former)
+            && headers.get(name).is_none()
+        {
+            headers.set(name, value);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_message_of_the_release_before_says_its_epoch_by_the_former_name() {
+        let mut headers = Headers::default();
+        headers.set("x-wn-turn", 2);
+        headers.set("x-wn-letter", "old");
+        headers.set(DEAD_LETTER, "new");
+        rename_former(&mut headers);
+        assert_eq!(headers.number(EPOCH), Some(2));
+        assert_eq!(headers.text(DEAD_LETTER), Some("new"), "today's name wins");
+        assert_eq!(headers.iter().count(), 2, "no former name is left");
+    }
+}

@@ -7,6 +7,7 @@ use serde_json::Value;
 
 use super::header::{HeaderValue, Headers, head};
 use super::message::Message;
+use super::own;
 use super::stream::SUBSTITUTE;
 
 /// AMQP: survives a restart of the broker.
@@ -116,7 +117,10 @@ fn holds_repaired_name(value: &AMQPValue) -> bool {
 }
 
 fn headers_from(table: &FieldTable) -> Headers {
-    table.into_iter().map(|(name, value)| (readable(name), header_from(value))).collect()
+    let mut headers: Headers =
+        table.into_iter().map(|(name, value)| (readable(name), header_from(value))).collect();
+    own::rename_former(&mut headers);
+    headers
 }
 
 fn header_from(value: &AMQPValue) -> HeaderValue {
@@ -210,7 +214,7 @@ mod tests {
         message.message_id = Some("pay-17".into());
         message.kind = Some("payment.paid".into());
         message.timestamp = Some(1_800_000_000);
-        message.headers.set(own::TURN, 3);
+        message.headers.set(own::EPOCH, 3);
         message.headers.set("tenant", "甲");
         message.headers.set("urgent", true);
         message.headers.set("nested", HeaderValue::Other(serde_json::json!({"a": [1, 2.5, null, "b"]})));

@@ -13,7 +13,7 @@ use super::output::{line, note};
 use super::{Exit, database};
 use crate::config::Config;
 use crate::db::registry::apps::{self, AppChanges};
-use crate::db::tokens;
+use crate::db::registry::tokens;
 use crate::domain::app::TokenApi;
 use crate::domain::ids::{AppId, CompanyNo};
 

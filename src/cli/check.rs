@@ -12,10 +12,11 @@ use super::pauses::{distinct, in_full};
 use super::{Exit, credentials};
 use crate::amqp::{Broker, Topology};
 use crate::config::Config;
-use crate::db::apps::{self, AppRow};
 use crate::db::migrate::{self, MigrateError};
+use crate::db::registry::live_apps::{self, AppRow};
+use crate::db::registry::pauses;
 use crate::db::registry::sealing;
-use crate::db::{self, Database, pauses, probe};
+use crate::db::{self, Database, probe};
 use crate::lifecycle::Tasks;
 use crate::wechat::Client;
 
@@ -67,7 +68,7 @@ impl Finding {
 
 impl Check {
     pub async fn execute(self, config: &Config) -> Result<Exit> {
-        let mut findings = vec![Finding::new("configuration", State::Ok, config.origin())];
+        let mut findings = vec![Finding::new("configuration", State::Ok, config.read_from())];
         let warnings = config.warnings().into_iter();
         findings.extend(warnings.map(|text| Finding::new("configuration", State::Warning, text)));
         let db = super::database(config)?;
@@ -200,7 +201,7 @@ async fn secrets(db: &Database) -> Option<Finding> {
 }
 
 async fn active(db: &Database) -> Result<Vec<AppRow>, db::Error> {
-    let mut rows = apps::all(db).await?;
+    let mut rows = live_apps::all(db).await?;
     rows.retain(|row| row.app.active);
     Ok(rows)
 }

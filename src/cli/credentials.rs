@@ -4,8 +4,9 @@ use std::time::Duration;
 
 use uuid::Uuid;
 
-use crate::db::apps::AppRow;
-use crate::db::{self, Database, tokens};
+use crate::db::registry::live_apps::AppRow;
+use crate::db::registry::tokens;
+use crate::db::{self, Database};
 use crate::domain::answer;
 use crate::domain::app::TokenApi;
 use crate::sealing::OpenError;

@@ -14,10 +14,10 @@ use jiff::Timestamp;
 use super::output::{Format, Masking, or_dash, time};
 use super::{Exit, database, span};
 use crate::config::Config;
-use crate::db::story::{self, Delivery, Filter};
+use crate::db::ledger::story::{self, Delivery, Filter};
 use crate::domain::outcome::{DeadReason, SkipReason};
 use crate::domain::protocol::Status;
-pub use telling::{Chapter, of_letter};
+pub use telling::{Chapter, of_dead_letter};
 
 #[derive(Debug, Subcommand)]
 pub enum Deliveries {

@@ -19,7 +19,7 @@ pub use self::filter::Which;
 use super::Exit;
 use super::output::Masking;
 use crate::config::Config;
-use crate::db::letters::Found;
+use crate::db::dead_letters::Found;
 
 #[derive(Debug, Subcommand)]
 pub enum Dlq {
@@ -31,11 +31,11 @@ pub enum Dlq {
     Show(show::Show),
     /// Write dead letters to a file or to standard output, one JSON object a line, oldest first
     Export(Box<export::Export>),
-    /// Close letters about which nothing more is to be done
+    /// Close dead letters about which nothing more is to be done
     Resolve(Box<resolve::Resolve>),
-    /// Take bodies and headers of old letters away for good
+    /// Take bodies and headers of old dead letters away for good
     Purge(Box<purge::Purge>),
-    /// Bring letters back
+    /// Bring dead letters back
     Replay(Box<replay::Replay>),
     /// Who replayed what, when and why, and what became of it
     History(history::History),
@@ -56,13 +56,13 @@ impl Dlq {
     }
 }
 
-/// "1 letter", "17 letters".
-fn letters_in_words(count: u64) -> String {
-    if count == 1 { "1 letter".to_owned() } else { format!("{count} letters") }
+/// "1 dead letter", "17 dead letters".
+fn dead_letters_in_words(count: u64) -> String {
+    if count == 1 { "1 dead letter".to_owned() } else { format!("{count} dead letters") }
 }
 
-/// Hides the openids of a letter, unless they are wanted.
-pub fn mask(masking: Masking, letter: &mut Found) {
-    letter.recipient = letter.recipient.as_deref().map(|recipient| masking.recipient(recipient));
-    letter.openid = letter.openid.as_deref().map(|openid| masking.openid(openid));
+/// Hides the openids of a dead letter, unless they are wanted.
+pub fn mask(masking: Masking, dead_letter: &mut Found) {
+    dead_letter.recipient = dead_letter.recipient.as_deref().map(|recipient| masking.recipient(recipient));
+    dead_letter.openid = dead_letter.openid.as_deref().map(|openid| masking.openid(openid));
 }

@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 
 use super::output::time;
-use crate::db::pauses::Found;
+use crate::db::registry::pauses::Found;
 use crate::domain::pause::PauseReason;
 
 /// One of each: several daemons pause the same thing for the same reason. By hand comes first, then the eldest.

@@ -11,17 +11,17 @@ use tokio::sync::Notify;
 
 use crate::amqp::{Broker, Topology};
 use crate::config::{Config, Retention};
-use crate::db::claim::Lease;
+use crate::db::ledger::claim::Lease;
 use crate::db::listen::Listener as TokenListener;
 use crate::db::{Database, Health, Planning};
 use crate::dead_letters::archiver::{self, Archiver};
-use crate::dead_letters::{count_letters, count_unfinished, purge_old, remove_old, replay};
+use crate::dead_letters::{count_dead_letters, count_unfinished, purge_old, remove_old, replay};
 use crate::deliver::{Intake, Partners, Pipeline, Settings, Source, Stops};
 use crate::http;
 use crate::lifecycle::{AfterPanic, Lifecycle, News, Part, Readiness, Task};
 use crate::metrics::Metrics;
 use crate::telemetry;
-use crate::token::{self, RefreshResult, Refresher, Timing, TokenBook};
+use crate::token::{self, RefreshResult, Refresher, Timing, TokenCache};
 use crate::wechat;
 
 /// Retried deliveries get this part of the prefetch, so that they cannot starve fresh events.
@@ -33,7 +33,7 @@ pub async fn run(config: Config) -> Result<ExitCode> {
     tracing::info!(
         file = config.file.as_deref().map(|file| tracing::field::display(file.display())),
         "configuration: {}",
-        config.origin()
+        config.read_from()
     );
     for warning in config.warnings() {
         tracing::warn!("{warning}");
@@ -123,7 +123,7 @@ impl Daemon {
         });
         lifecycle.keep_beating(Task::DeadLetterCensus, {
             let (db, metrics) = (db.clone(), metrics.clone());
-            move |beat| count_letters(db.clone(), metrics.clone(), beat)
+            move |beat| count_dead_letters(db.clone(), metrics.clone(), beat)
         });
         lifecycle.keep_beating(Task::UnfinishedCensus, {
             let (db, metrics, unmoved_for) = (db.clone(), metrics.clone(), self.unmoved_for);
@@ -154,7 +154,7 @@ impl Daemon {
         });
     }
 
-    /// The consumers: fresh events, retried deliveries, letters.
+    /// The consumers: fresh events, retried deliveries, dead letters.
     fn work(&self, config: &Config, lifecycle: &Lifecycle) {
         let topology = self.broker.topology();
         let retried = (config.amqp.prefetch / RETRIED_SHARE).max(1);
@@ -180,9 +180,9 @@ impl Daemon {
         }
         let archiver =
             Archiver { db: self.db.clone(), metrics: Arc::clone(&self.metrics), stop: lifecycle.soft() };
-        let letters = self.broker.consume(&topology.dead(), archiver::PREFETCH);
+        let dead_letters = self.broker.consume(&topology.dead(), archiver::PREFETCH);
         let beat = lifecycle.tasks().beat(Task::Archiver);
-        lifecycle.supervise(Task::Archiver, archiver.run(letters, move || beat.beat()));
+        lifecycle.supervise(Task::Archiver, archiver.run(dead_letters, move || beat.beat()));
     }
 }
 
@@ -205,7 +205,7 @@ fn refresher(
     db: &Database,
     wechat: &wechat::Client,
     metrics: &Arc<Metrics>,
-) -> TokenBook {
+) -> TokenCache {
     let told = Arc::clone(metrics);
     let hook = Arc::new(move |app_id: &_, result: RefreshResult| {
         told.register_app(app_id);

@@ -14,22 +14,22 @@ pub enum ConfigError {
     #[error("the configuration file {path} {distrust}", path = path.display())]
     Distrusted { path: PathBuf, distrust: Distrust },
     /// The text is not TOML. Quotes nothing of the file, which may hold a password.
-    #[error("{origin} is not TOML: {problem}")]
-    Syntax { origin: Origin, problem: String },
+    #[error("{set_by} is not TOML: {problem}")]
+    Syntax { set_by: SetBy, problem: String },
     /// A key nobody knows: most likely a slip of the pen, so it must not pass in silence.
-    #[error("unknown key `{key}` in {origin}; {advice}")]
-    UnknownKey { key: String, origin: Origin, advice: Advice },
+    #[error("unknown key `{key}` in {set_by}; {advice}")]
+    UnknownKey { key: String, set_by: SetBy, advice: Advice },
     /// A variable of ours that nobody knows.
     #[error("unknown environment variable {name}; {advice}")]
     UnknownVariable { name: String, advice: Advice },
     /// A value of the wrong kind or out of range.
-    #[error("`{key}` in {origin} {problem}")]
-    Value { key: String, origin: Origin, problem: String },
+    #[error("`{key}` in {set_by} {problem}")]
+    Value { key: String, set_by: SetBy, problem: String },
 }
 
 /// Where a value was given.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Origin {
+pub enum SetBy {
     /// The shipped example file.
     Default,
     /// A line of the configuration file.
@@ -38,7 +38,7 @@ pub enum Origin {
     Variable(String),
 }
 
-impl fmt::Display for Origin {
+impl fmt::Display for SetBy {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Default => f.write_str("the built-in defaults"),

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::document::{self, NotToml, Raw};
-use super::error::{Advice, ConfigError, Origin};
+use super::error::{Advice, ConfigError, SetBy};
 use super::suggest::advice;
 use super::trust::{self, Choice};
 
@@ -23,7 +23,7 @@ const WELL_KNOWN: [(&str, &str); 4] = [
 #[derive(Debug)]
 pub(super) struct Given {
     pub(super) value: Raw,
-    pub(super) origin: Origin,
+    pub(super) set_by: SetBy,
     pub(super) layer: Layer,
 }
 
@@ -46,8 +46,8 @@ pub(super) struct Settings {
 impl Settings {
     /// The defaults, which also say which keys there are.
     pub(super) fn defaults(text: &str) -> Result<Self, ConfigError> {
-        let syntax = |error: NotToml| ConfigError::Syntax { origin: Origin::Default, problem: error.problem };
-        let given = |value| Given { value, origin: Origin::Default, layer: Layer::Default };
+        let syntax = |error: NotToml| ConfigError::Syntax { set_by: SetBy::Default, problem: error.problem };
+        let given = |value| Given { value, set_by: SetBy::Default, layer: Layer::Default };
         let entries = document::entries(text).map_err(syntax)?;
         let defaults = entries.into_iter().map(|entry| (entry.key, given(entry.value))).collect();
         Ok(Self { defaults, laid: BTreeMap::new() })
@@ -62,18 +62,18 @@ impl Settings {
     /// Lays the text of the file at `path`.
     pub(super) fn lay_text(&mut self, text: &str, path: &Path) -> Result<(), ConfigError> {
         let path: Arc<PathBuf> = Arc::new(path.to_owned());
-        let origin = |line| Origin::File { path: path.clone(), line };
+        let set_by = |line| SetBy::File { path: path.clone(), line };
         let mut entries = document::entries(text)
-            .map_err(|error| ConfigError::Syntax { origin: origin(error.line), problem: error.problem })?;
+            .map_err(|error| ConfigError::Syntax { set_by: set_by(error.line), problem: error.problem })?;
         // The first fault of the file is the first one told.
         entries.sort_by_key(|entry| entry.line);
         for entry in entries {
-            let origin = origin(entry.line);
+            let set_by = set_by(entry.line);
             if !self.defaults.contains_key(&entry.key) {
                 let advice = advice(&entry.key, self.keys());
-                return Err(ConfigError::UnknownKey { key: entry.key, origin, advice });
+                return Err(ConfigError::UnknownKey { key: entry.key, set_by, advice });
             }
-            self.laid.insert(entry.key, Given { value: entry.value, origin, layer: Layer::File });
+            self.laid.insert(entry.key, Given { value: entry.value, set_by, layer: Layer::File });
         }
         Ok(())
     }
@@ -106,13 +106,13 @@ impl Settings {
         if self.get(key).layer > layer {
             return Ok(());
         }
-        let origin = Origin::Variable(name);
+        let set_by = SetBy::Variable(name);
         let value = self.typed(key, text).map_err(|problem| ConfigError::Value {
             key: key.to_owned(),
-            origin: origin.clone(),
+            set_by: set_by.clone(),
             problem: problem.to_owned(),
         })?;
-        self.laid.insert(key.to_owned(), Given { value, origin, layer });
+        self.laid.insert(key.to_owned(), Given { value, set_by, layer });
         Ok(())
     }
 

@@ -2,13 +2,13 @@
 
 use super::error::Advice;
 
-/// A key in the wrong section is as close as two letters.
+/// A key in the wrong section is as close as two characters.
 const WRONG_SECTION: usize = 2;
 
 /// The known name that looks most like `wrong`, if any looks like it at all.
 pub(super) fn advice<'a>(wrong: &str, known: impl Iterator<Item = &'a str>) -> Advice {
     let nearest = known.map(|name| (unlikeness(wrong, name), name)).min();
-    // A slip is a letter or two; a third of the word is another word.
+    // A slip is a character or two; a third of the word is another word.
     let limit = (wrong.chars().count() / 3).clamp(WRONG_SECTION, 3);
     match nearest {
         Some((unlikeness, name)) if unlikeness <= limit => Advice::DidYouMean(name.to_owned()),
@@ -22,14 +22,14 @@ fn unlikeness(wrong: &str, name: &str) -> usize {
     if same_word { edits.min(WRONG_SECTION) } else { edits }
 }
 
-/// Letters to insert, delete or replace (Levenshtein), with one row of the table in memory.
+/// Characters to insert, delete or replace (Levenshtein), with one row of the table in memory.
 fn edits(from: &str, to: &str) -> usize {
     let to: Vec<char> = to.chars().collect();
     let mut row: Vec<usize> = (0..=to.len()).collect();
-    for (done, letter) in from.chars().enumerate() {
+    for (done, character) in from.chars().enumerate() {
         let mut diagonal = std::mem::replace(&mut row[0], done + 1);
         for (at, other) in to.iter().enumerate() {
-            let replaced = diagonal + usize::from(letter != *other);
+            let replaced = diagonal + usize::from(character != *other);
             diagonal = row[at + 1];
             row[at + 1] = replaced.min(row[at] + 1).min(diagonal + 1);
         }

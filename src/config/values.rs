@@ -119,8 +119,8 @@ impl Settings {
 
     /// A fault of this key's value, with its place.
     pub(super) fn fault(&self, key: &str, problem: impl Display) -> ConfigError {
-        let origin = self.get(key).origin.clone();
-        ConfigError::Value { key: key.to_owned(), origin, problem: problem.to_string() }
+        let set_by = self.get(key).set_by.clone();
+        ConfigError::Value { key: key.to_owned(), set_by, problem: problem.to_string() }
     }
 
     fn within<T: PartialOrd>(
@@ -154,7 +154,7 @@ fn duration(text: &str) -> Option<Duration> {
 
 /// "256KiB", "1 MiB", "4096".
 fn size(text: &str) -> Option<usize> {
-    let digits = text.trim_end_matches(|letter: char| !letter.is_ascii_digit());
+    let digits = text.trim_end_matches(|character: char| !character.is_ascii_digit());
     let unit: usize = match text[digits.len()..].trim() {
         "" | "B" => 1,
         "KiB" => 1 << 10,

@@ -165,12 +165,12 @@ mod tests {
     }
 
     /// A statement that doubles numbers, refuses any batch with a 13 in it, and runs only when let.
-    fn doubling(sizes: Arc<Mutex<Vec<usize>>>, gate: Arc<Semaphore>) -> Arc<Statement<u32, u32>> {
+    fn doubling(sizes: Arc<Mutex<Vec<usize>>>, breaker: Arc<Semaphore>) -> Arc<Statement<u32, u32>> {
         Arc::new(move |items: &[u32]| {
-            let (sizes, gate) = (sizes.clone(), gate.clone());
+            let (sizes, breaker) = (sizes.clone(), breaker.clone());
             Box::pin(async move {
                 sizes.lock().unwrap().push(items.len());
-                gate.acquire().await.unwrap().forget();
+                breaker.acquire().await.unwrap().forget();
                 if items.contains(&13) {
                     let (code, message) = ("22000".to_owned(), "unlucky".to_owned());
                     return Err(Error::Refused { query: "double", code, message });
@@ -182,11 +182,11 @@ mod tests {
 
     #[tokio::test]
     async fn what_arrives_while_a_statement_runs_forms_the_next_one() {
-        let (sizes, gate) = (Arc::<Mutex<Vec<usize>>>::default(), Arc::new(Semaphore::new(0)));
+        let (sizes, breaker) = (Arc::<Mutex<Vec<usize>>>::default(), Arc::new(Semaphore::new(0)));
         let batcher = Batcher::start(
             (&Tasks::default(), Task::PlanBatch),
             64,
-            doubling(Arc::clone(&sizes), Arc::clone(&gate)),
+            doubling(Arc::clone(&sizes), Arc::clone(&breaker)),
             |_| (),
         );
         let ask = |n| {
@@ -195,13 +195,13 @@ mod tests {
         };
         let mut asks = vec![ask(0)];
         while sizes.lock().unwrap().is_empty() {
-            tokio::task::yield_now().await; // until the first statement runs, and waits at the gate
+            tokio::task::yield_now().await; // until the first statement runs, and waits at the breaker
         }
         asks.extend((1..10).map(ask));
         while batcher.requests.capacity() > QUEUE_LENGTH - 9 {
             tokio::task::yield_now().await; // until the others wait for the next one
         }
-        gate.add_permits(100);
+        breaker.add_permits(100);
         for (n, ask) in asks.into_iter().enumerate() {
             assert_eq!(ask.await.unwrap().unwrap(), 2 * n as u32);
         }
@@ -243,8 +243,8 @@ mod tests {
 
     #[tokio::test]
     async fn one_bad_request_harms_only_itself() {
-        let (sizes, gate) = (Arc::default(), Arc::new(Semaphore::new(100)));
-        let statement = doubling(sizes, gate);
+        let (sizes, breaker) = (Arc::default(), Arc::new(Semaphore::new(100)));
+        let statement = doubling(sizes, breaker);
         let answers = answers(&statement, &[1, 13, 3], &beat()).await;
         assert_eq!(answers[0].as_ref().unwrap(), &2);
         assert!(matches!(answers[1], Err(Error::Refused { .. })));

@@ -15,11 +15,11 @@ use tokio_util::task::AbortOnDropHandle;
 use tracing::{info, warn};
 
 use super::Error;
-use super::pauses;
 use super::pool::{Planning, SetupError, client_config, tls};
 use super::row::Read;
-use super::tokens::CHANNEL;
 use crate::config;
+use crate::db::registry::pauses;
+use crate::db::registry::tokens::CHANNEL;
 use crate::delays::Delays;
 use crate::domain::ids::AppId;
 

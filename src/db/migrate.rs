@@ -32,6 +32,13 @@ const MIGRATIONS: &[Migration] = &[
     additive(4, "letters", include_str!("../../migrations/0004_letters.sql")),
     additive(5, "replay", include_str!("../../migrations/0005_replay.sql")),
     additive(6, "lookups", include_str!("../../migrations/0006_lookups.sql")),
+    Migration {
+        version: 7,
+        name: "words",
+        sql: include_str!("../../migrations/0007_words.sql"),
+        // Older releases ask for the old names.
+        compatible_with: 7,
+    },
 ];
 
 /// Key of the advisory lock that lets one process migrate at a time ("wechatno" in ASCII). It holds for the whole

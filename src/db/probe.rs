@@ -4,10 +4,12 @@ use std::time::Duration;
 
 use uuid::Uuid;
 
-use super::claim::{self, Lease};
 use super::row::Read;
 use super::sqlstate::Remedy;
-use super::{Database, Error, apps, letters, pauses, plan, query, record, settle};
+use super::{Database, Error, dead_letters, query};
+use crate::db::ledger::claim::{self, Lease};
+use crate::db::ledger::{plan, record, settle};
+use crate::db::registry::{live_apps, pauses};
 use crate::domain::ids::AppId;
 
 /// An app that no row has.
@@ -17,10 +19,10 @@ const NO_APP: &str = "probe";
 /// writes a row to the ledger and takes it back, which a full disk or a standby refuses.
 pub async fn probe(db: &Database) -> Result<(), Error> {
     if let Ok(no_app) = AppId::parse(NO_APP) {
-        apps::one(db, &no_app).await?;
+        live_apps::one(db, &no_app).await?;
     }
     pauses::orders(db, NO_APP).await?;
-    letters::archive(db, &[]).await?;
+    dead_letters::archive(db, &[]).await?;
     rights(db).await?;
     plan::look_up(db, &[]).await?;
     record::record(db, &[]).await?;

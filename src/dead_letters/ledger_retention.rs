@@ -6,7 +6,8 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use crate::clock;
-use crate::db::{Database, Error, retention};
+use crate::db::ledger::retention;
+use crate::db::{Database, Error};
 use crate::metrics::Metrics;
 
 /// Between two passes over what is old.

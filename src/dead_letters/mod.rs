@@ -11,9 +11,9 @@ mod stranded;
 mod unfinished;
 
 pub use archive::{Verdict, archive_batch};
-pub use census::count_letters;
+pub use census::count_dead_letters;
 pub use ledger_retention::remove_old;
 pub use reading::{Arrived, read};
 pub use retention::purge_old;
-pub use stranded::{Kept, letter_of_stranded};
+pub use stranded::{Kept, dead_letter_of_stranded};
 pub use unfinished::count_unfinished;

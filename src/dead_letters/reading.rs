@@ -1,4 +1,4 @@
-//! Makes a letter of whatever lies in the dead queue: our own letters, what the broker gave up on, and foreign messages.
+//! Makes a dead letter of whatever lies in the dead queue: our own dead letters, what the broker gave up on, and foreign messages.
 //! Nothing it finds is an error; what cannot be read stays empty.
 
 mod facts;
@@ -11,9 +11,9 @@ use serde_json::{Map, Value};
 use self::facts::Facts;
 use self::plain::{plain_headers, plain_text};
 use crate::amqp::{Message, TRACEPARENT, own};
-use crate::db::letters::Letter;
+use crate::db::dead_letters::DeadLetter;
 use crate::domain::answer::class_of;
-use crate::domain::letter::{self, CLASSES, DeliveryKey};
+use crate::domain::dead_letter::{self, CLASSES, DeliveryKey};
 use crate::domain::outcome::DeadReason;
 
 /// A message of the dead queue.
@@ -37,26 +37,26 @@ impl From<Message> for Arrived {
     }
 }
 
-/// Set by the broker on what it dead-letters; our own letters never carry it.
+/// Set by the broker on what it dead-letters; our own dead letters never carry it.
 const X_DEATH: &str = "x-death";
 
 /// The broker counts these up on each redelivery; they say nothing about which message it is.
 const CHANGING_HEADERS: [&str; 2] = ["x-delivery-count", "x-acquired-count"];
 
 /// Reads a message of the dead queue.
-pub fn read(arrived: Arrived) -> Letter {
+pub fn read(arrived: Arrived) -> DeadLetter {
     let facts = Facts::of_body(&arrived.body, arrived.message_id.as_deref());
     let story = Story::of_headers(&arrived.headers);
-    let turn = number(&arrived.headers, own::TURN).and_then(|turn| i32::try_from(turn).ok());
+    let epoch = number(&arrived.headers, own::EPOCH).and_then(|epoch| i32::try_from(epoch).ok());
     let errcode = number(&arrived.headers, own::ERRCODE);
     let field = text(&arrived.headers, own::FIELD);
-    Letter {
-        letter: identity(&arrived, &facts, turn),
+    DeadLetter {
+        identity: identity(&arrived, &facts, epoch),
         reason: story.reason,
         class: class(&arrived.headers, errcode),
         errcode,
         errmsg: story.errmsg,
-        fingerprint: letter::fingerprint(
+        fingerprint: dead_letter::fingerprint(
             story.reason.as_str(),
             facts.app_id.as_deref(),
             facts.template_id.as_deref(),
@@ -71,7 +71,7 @@ pub fn read(arrived: Arrived) -> Letter {
         recipient: facts.recipient,
         openid: facts.openid,
         sys_user_id: facts.sys_user_id,
-        turn,
+        epoch,
         attempts: number(&arrived.headers, own::ATTEMPTS).map_or(0, |n| i32::try_from(n).unwrap_or(i32::MAX)),
         first_failed_at: time(&arrived.headers, own::FIRST_FAILED).or(story.died_at),
         last_failed_at: story.died_at,
@@ -124,25 +124,25 @@ impl Story {
     fn by_nobody() -> Self {
         Self {
             reason: DeadReason::Malformed,
-            errmsg: Some("published straight to the dead queue: not a letter of ours".to_owned()),
+            errmsg: Some("published straight to the dead queue: not a dead letter of ours".to_owned()),
             died_at: None,
         }
     }
 }
 
 /// Ours carry their identity. The broker's get the one that we would have given them, so that a delivery given up by both
-/// has one letter; an unreadable one is known by its bytes.
-fn identity(arrived: &Arrived, facts: &Facts, turn: Option<i32>) -> String {
+/// has one dead letter; an unreadable one is known by its bytes.
+fn identity(arrived: &Arrived, facts: &Facts, epoch: Option<i32>) -> String {
     let is_ours = !arrived.headers.contains_key(X_DEATH);
-    if let Some(own) = text(&arrived.headers, own::LETTER).filter(|own| is_ours && !own.is_empty()) {
+    if let Some(own) = text(&arrived.headers, own::DEAD_LETTER).filter(|own| is_ours && !own.is_empty()) {
         return own;
     }
     match facts.key() {
         Some(key) if !is_ours => {
-            let replay = text(&arrived.headers, own::REPLAY).filter(|_| turn.is_none());
-            letter::after_replay(letter::identity(&key, turn.unwrap_or(0)), replay.as_deref())
+            let replay = text(&arrived.headers, own::REPLAY).filter(|_| epoch.is_none());
+            dead_letter::after_replay(dead_letter::identity(&key, epoch.unwrap_or(0)), replay.as_deref())
         }
-        _ => letter::identity_of_bytes(&arrived.body, &envelope(arrived)),
+        _ => dead_letter::identity_of_bytes(&arrived.body, &envelope(arrived)),
     }
 }
 
@@ -166,7 +166,7 @@ impl Facts {
     }
 }
 
-/// What the last answer meant, in the letter's own word; else what its code means.
+/// What the last answer meant, in the dead letter's own word; else what its code means.
 fn class(headers: &Map<String, Value>, errcode: Option<i64>) -> Option<String> {
     let own = text(headers, own::CLASS).filter(|word| CLASSES.contains(&word.as_str()));
     own.or_else(|| errcode.map(|code| class_of(code).as_str().to_owned()))

@@ -1,8 +1,8 @@
-//! Bringing letters back: judged, published with confirm, and only then marked. It can be killed anywhere and resumed.
+//! Bringing dead letters back: judged, published with confirm, and only then marked. It can be killed anywhere and resumed.
 //!
-//! The set, and the turn that each letter goes out with, are fixed in the database before anything is published. Whoever
-//! is killed between the broker's confirm and the mark publishes the same message again; with the same turn, one of the
-//! two is an echo (`docs/ARCHITECTURE.md`, the delivery protocol). What becomes of the letters is read from the ledger.
+//! The set, and the epoch that each dead letter goes out with, are fixed in the database before anything is published. Whoever
+//! is killed between the broker's confirm and the mark publishes the same message again; with the same epoch, one of the
+//! two is an echo (`docs/ARCHITECTURE.md`, the delivery protocol). What becomes of the dead letters is read from the ledger.
 
 mod canary;
 mod contents;
@@ -32,13 +32,13 @@ pub use watch::Watch;
 pub enum Fault {
     #[error(transparent)]
     Database(#[from] db::Error),
-    #[error("a letter could not be published: {0}")]
+    #[error("a dead letter could not be published: {0}")]
     Publish(#[from] PublishError),
     #[error("there is no such replay")]
     Unknown,
 }
 
-/// Publishes the letters of replays.
+/// Publishes the dead letters of replays.
 pub struct Replayer {
     pub db: Database,
     pub publisher: Publisher,
@@ -94,7 +94,7 @@ pub fn mended(body: Vec<u8>, terms: &Terms) -> Result<replay::Mended, Malformed>
     })
 }
 
-/// The rate, as batches of a tenth of a second: one statement and one confirm for several letters.
+/// The rate, as batches of a tenth of a second: one statement and one confirm for several dead letters.
 struct Pace {
     batch: i64,
     ticks: Interval,
@@ -123,18 +123,18 @@ mod tests {
     use super::*;
 
     #[tokio::test(start_paused = true)]
-    async fn letters_go_out_at_their_rate() {
+    async fn dead_letters_go_out_at_their_rate() {
         for rate in [1, 7, 20, 1_000, 5_000] {
             let mut pace = Pace::of(rate);
             let started = tokio::time::Instant::now();
-            let mut letters = 0;
+            let mut dead_letters = 0;
             while started.elapsed() < Duration::from_secs(10) {
-                letters += pace.next().await;
+                dead_letters += pace.next().await;
             }
             let expected = i64::from(rate) * 10;
             assert!(
-                (expected..=expected + expected / 8 + 1).contains(&letters),
-                "{rate}/s: {letters} in 10 s"
+                (expected..=expected + expected / 8 + 1).contains(&dead_letters),
+                "{rate}/s: {dead_letters} in 10 s"
             );
         }
     }

@@ -1,25 +1,25 @@
-//! Retention: closed letters are purged when they are old enough. Off unless configured; never silent, never an open one.
+//! Retention: closed dead letters are purged when they are old enough. Off unless configured; never silent, never an open one.
 
 use std::time::Duration;
 
 use crate::clock;
-use crate::db::letters::{self, Act, Closing, Filter};
+use crate::db::dead_letters::{self, Act, Closing, Filter};
 use crate::db::{Database, Error};
 
-/// Between two looks. A letter is kept for months; an hour more is nothing.
+/// Between two looks. A dead letter is kept for months; an hour more is nothing.
 const LOOK_EVERY: Duration = Duration::from_secs(60 * 60);
 /// A look that failed is repeated after this.
 const LOOK_AGAIN: Duration = Duration::from_secs(60);
 
-/// Purges closed letters that were archived longer than `keep` ago, for as long as it is let. Several processes may do it at
-/// once: each letter is purged by one.
+/// Purges closed dead letters that were archived longer than `keep` ago, for as long as it is let. Several processes may do it at
+/// once: each dead letter is purged by one.
 pub async fn purge_old(db: Database, keep: Duration) {
     loop {
         let pause = match purge_once(&db, keep).await {
             Ok(()) => LOOK_EVERY,
             Err(error) => {
                 if error.needs_operator() {
-                    tracing::warn!(%error, "PostgreSQL refuses to purge old letters");
+                    tracing::warn!(%error, "PostgreSQL refuses to purge old dead letters");
                 }
                 LOOK_AGAIN
             }
@@ -31,7 +31,7 @@ pub async fn purge_old(db: Database, keep: Duration) {
 async fn purge_once(db: &Database, keep: Duration) -> Result<(), Error> {
     let Ok(until) = clock::now().checked_sub(keep) else { return Ok(()) };
     let filter = Filter { until: Some(until), ..Filter::default() };
-    let (count, cut_off) = letters::count(db, Closing::Purge, &filter).await?;
+    let (count, cut_off) = dead_letters::count(db, Closing::Purge, &filter).await?;
     if count == 0 {
         return Ok(());
     }
@@ -42,7 +42,7 @@ async fn purge_once(db: &Database, keep: Duration) -> Result<(), Error> {
         filter,
         cut_off,
     };
-    let purged = letters::close(db, &act).await?;
+    let purged = dead_letters::close(db, &act).await?;
     tracing::info!(purged, %until, "closed dead letters archived before this time were purged (retention.dead_letters)");
     Ok(())
 }

@@ -1,15 +1,15 @@
-//! The letter of a row that no message carries any more.
+//! The dead letter of a row that no message carries any more.
 
 use bytes::Bytes;
 use jiff::Timestamp;
 use serde_json::json;
 
 use crate::amqp::own;
-use crate::db::letters::{Letter, Stranded};
-use crate::domain::carrier;
+use crate::db::dead_letters::{DeadLetter, Stranded};
+use crate::domain::dead_letter::{self, DeliveryKey};
+use crate::domain::delivery_message;
 use crate::domain::event::Event;
 use crate::domain::ids::{Openid, SysUserId};
-use crate::domain::letter::{self, DeliveryKey};
 use crate::domain::outcome::DeadReason;
 use crate::domain::recipient::Recipient;
 
@@ -32,8 +32,13 @@ impl Kept<'_> {
     }
 }
 
-/// The letter. The ledger keeps no content: without the event it has an empty body, says so, and cannot be replayed.
-pub fn letter_of_stranded(row: &Stranded, kept: Option<Kept<'_>>, said: &str, now: Timestamp) -> Letter {
+/// The dead letter. The ledger keeps no content: without the event it has an empty body, says so, and cannot be replayed.
+pub fn dead_letter_of_stranded(
+    row: &Stranded,
+    kept: Option<Kept<'_>>,
+    said: &str,
+    now: Timestamp,
+) -> DeadLetter {
     let key = DeliveryKey {
         company_no: &row.company_no,
         app_id: &row.app_id,
@@ -42,24 +47,24 @@ pub fn letter_of_stranded(row: &Stranded, kept: Option<Kept<'_>>, said: &str, no
         recipient: &row.recipient,
     };
     let reason = DeadReason::Stranded;
-    let identity = letter::identity(&key, row.turn);
-    let body = kept.map(|kept| carrier::encode(kept.body, kept.event, &recipient(row)));
+    let identity = dead_letter::identity(&key, row.epoch);
+    let body = kept.map(|kept| delivery_message::encode(kept.body, kept.event, &recipient(row)));
     let errmsg = match body {
         Some(_) => said.to_owned(),
         None => format!("{said}; its event was not at hand, so it cannot be replayed"),
     };
-    Letter {
+    DeadLetter {
         headers: json!({
-            own::VERSION: carrier::VERSION, own::TURN: row.turn, own::STEP: 0, own::LETTER: identity,
+            own::VERSION: delivery_message::VERSION, own::EPOCH: row.epoch, own::STEP: 0, own::DEAD_LETTER: identity,
             own::REASON: reason.as_str(), own::DIED_AT: now.as_millisecond(), own::DETAIL: errmsg,
         }),
-        letter: identity,
+        identity,
         reason,
         class: None,
         errcode: None,
         errmsg: Some(errmsg),
         field: None,
-        fingerprint: letter::fingerprint(
+        fingerprint: dead_letter::fingerprint(
             reason.as_str(),
             Some(&row.app_id),
             Some(&row.template_id),
@@ -73,7 +78,7 @@ pub fn letter_of_stranded(row: &Stranded, kept: Option<Kept<'_>>, said: &str, no
         recipient: Some(row.recipient.clone()),
         openid: row.openid.clone(),
         sys_user_id: row.sys_user_id.clone(),
-        turn: Some(row.turn),
+        epoch: Some(row.epoch),
         attempts: row.attempts,
         first_failed_at: Some(row.created_at),
         last_failed_at: Some(now),
@@ -115,7 +120,7 @@ mod tests {
             recipient: "oA".to_owned(),
             openid: Some("oA".to_owned()),
             sys_user_id: None,
-            turn: 3,
+            epoch: 3,
             attempts: 2,
             trace_id: None,
             token_generation: None,
@@ -135,18 +140,18 @@ mod tests {
     }
 
     #[test]
-    fn with_its_event_the_letter_is_a_carrier_and_without_it_says_so() {
+    fn with_its_event_the_dead_letter_is_a_delivery_message_and_without_it_says_so() {
         let event = event(BODY);
         let row = row(&event);
         let kept = Kept { event: &event, body: BODY };
         assert!(kept.is_of(&row));
-        let letter = letter_of_stranded(&row, Some(kept), "closed", Timestamp::UNIX_EPOCH);
-        let (carried, recipient) = carrier::decode(&letter.body).unwrap();
+        let dead_letter = dead_letter_of_stranded(&row, Some(kept), "closed", Timestamp::UNIX_EPOCH);
+        let (carried, recipient) = delivery_message::decode(&dead_letter.body).unwrap();
         assert_eq!((carried.event_id.as_str(), recipient.ledger_key().as_str()), ("e", "oA"));
-        assert_eq!(letter.turn, Some(3));
+        assert_eq!(dead_letter.epoch, Some(3));
 
-        let letter = letter_of_stranded(&row, None, "closed", Timestamp::UNIX_EPOCH);
-        assert!(letter.body.is_empty() && letter.errmsg.unwrap().contains("cannot be replayed"));
+        let dead_letter = dead_letter_of_stranded(&row, None, "closed", Timestamp::UNIX_EPOCH);
+        assert!(dead_letter.body.is_empty() && dead_letter.errmsg.unwrap().contains("cannot be replayed"));
     }
 
     #[test]

@@ -9,8 +9,8 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use crate::clock;
-use crate::db::letters::{self, Choice};
-use crate::db::unfinished::{self, Unfinished};
+use crate::db::dead_letters::{self, Choice};
+use crate::db::ledger::unfinished::{self, Unfinished};
 use crate::db::{Database, Error};
 use crate::lifecycle::Beat;
 use crate::metrics::Metrics;
@@ -101,5 +101,5 @@ async fn stranded(db: &Database, ids: Vec<i64>, unmoved_for: Duration) -> Result
         return Ok(0);
     }
     let choice = Choice { ids: Some(ids), event_id: None, unmoved_for_s: unmoved_for.as_secs_f64() };
-    Ok(letters::stranded(db, &choice).await?.len())
+    Ok(dead_letters::stranded(db, &choice).await?.len())
 }

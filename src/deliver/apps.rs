@@ -5,8 +5,8 @@ use std::sync::Arc;
 use tokio::sync::watch;
 
 use super::Pipeline;
-use super::gates::Gate;
-use crate::db::apps::App;
+use super::breakers::Breaker;
+use crate::db::registry::live_apps::App;
 use crate::delays::Delays;
 use crate::domain::answer::{PauseReason, SendAnswer, TokenFault, classify_token};
 use crate::domain::event::Event;
@@ -14,7 +14,7 @@ use crate::domain::outcome::DeadReason;
 use crate::token::{AppState, FaultReason, Lookup, TokenState};
 use crate::wechat::AccessToken;
 
-/// An app's page in the token book, for as long as one delivery needs it.
+/// An app's page in the token cache, for as long as one delivery needs it.
 #[derive(Debug, Clone)]
 pub(super) struct AppWatch(watch::Receiver<AppState>);
 
@@ -24,14 +24,14 @@ impl AppWatch {
         Self(page)
     }
 
-    /// Tells the app's gate when the token goes and comes. Ends when the app's row is gone.
-    pub(super) async fn tell(&mut self, gate: &Gate) {
+    /// Tells the app's breaker when the token goes and comes. Ends when the app's row is gone.
+    pub(super) async fn tell(&mut self, breaker: &Breaker) {
         loop {
             let state = self.0.borrow_and_update().clone();
             match &state.token {
                 // Nothing is sent for an app that is switched off, so nothing needs to wait: its deliveries are skipped.
-                _ if !state.app.active => gate.open(),
-                TokenState::Ready(_) => gate.token_back(),
+                _ if !state.app.active => breaker.open(),
+                TokenState::Ready(_) => breaker.token_back(),
                 TokenState::Waiting => {}
                 TokenState::Faulty { reason, errcode, errmsg, .. } => {
                     let answer = SendAnswer::Read {
@@ -40,7 +40,7 @@ impl AppWatch {
                         rid: None,
                         msgid: None,
                     };
-                    gate.token_gone(pause_reason(*reason, *errcode), &answer);
+                    breaker.token_gone(pause_reason(*reason, *errcode), &answer);
                 }
             }
             if self.0.changed().await.is_err() {

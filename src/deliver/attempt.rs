@@ -8,11 +8,11 @@ use futures_util::FutureExt;
 use tokio::time::Instant;
 
 use super::Pipeline;
+use super::breakers::{Asked, Breaker};
 use super::claim::Claim;
-use super::gates::{Asked, Gate};
+use super::outage_detector::{Trouble, Verdict};
 use super::ready::Go;
-use super::streak::{Trouble, Verdict};
-use crate::db::apps::App;
+use crate::db::registry::live_apps::App;
 use crate::delays::{self, Delays};
 use crate::domain::answer::{Class, SendAnswer, classify_send};
 use crate::domain::decide::{self, Situation};
@@ -97,16 +97,16 @@ impl Pipeline {
 
     async fn send_until_decided(&self, delivery: &Delivery, claim: &Claim, mut go: Go) -> Attempted {
         panic_point("attempt");
-        let gate = self.gates.of(&delivery.event.app_id);
+        let breaker = self.breakers.of(&delivery.event.app_id);
         let mut tries = Tries::none();
         loop {
-            let Some(token) = go.app.token() else { return uncharged(&tries, &gate) };
+            let Some(token) = go.app.token() else { return uncharged(&tries, &breaker) };
             if !claim.allows(self.settings.request_timeout) || self.stops.soft.is_cancelled() {
-                return uncharged(&tries, &gate);
+                return uncharged(&tries, &breaker);
             }
             let app = go.app.app();
             if !self.count_request(&app, &mut go.share) {
-                return uncharged(&tries, &gate);
+                return uncharged(&tries, &breaker);
             }
             let begun = Instant::now();
             let answer = self.request(delivery, &token, &app).await;
@@ -114,7 +114,7 @@ impl Pipeline {
                 go.share.not_connected();
             }
             let class = classify_send(&answer);
-            let trouble = learn(&gate, delivery, begun, &answer);
+            let trouble = learn(&breaker, delivery, begun, &answer);
             tries.note(class, trouble);
             let again = answer.retry_after().is_none()
                 && self.try_again(class, &token, claim, &mut tries, &mut go).await
@@ -123,7 +123,7 @@ impl Pipeline {
             if !again {
                 // What others wait for is given back with the answer, before the verdict.
                 drop(go);
-                let blame = blame(&gate, claim, &tries, trouble).await;
+                let blame = blame(&breaker, claim, &tries, trouble).await;
                 return self.decide(delivery, claim, &answer, &blame, &token);
             }
         }
@@ -237,27 +237,27 @@ impl Tries {
     }
 
     /// Troubles whose verdict now is one of these, as a number of requests.
-    fn troubles_that(&self, gate: &Gate, count: impl Fn(Verdict) -> bool) -> i32 {
-        let counted = self.troubles.iter().filter(|trouble| count(gate.verdict(trouble))).count();
+    fn troubles_that(&self, breaker: &Breaker, count: impl Fn(Verdict) -> bool) -> i32 {
+        let counted = self.troubles.iter().filter(|trouble| count(breaker.verdict(trouble))).count();
         i32::try_from(counted).unwrap_or(i32::MAX)
     }
 }
 
-/// Tells the app's gate, which hears every answer at once: pauses must not wait for this delivery's retries.
-fn learn(gate: &Gate, delivery: &Delivery, begun: Instant, answer: &SendAnswer) -> Option<Trouble> {
+/// Tells the app's breaker, which hears every answer at once: pauses must not wait for this delivery's retries.
+fn learn(breaker: &Breaker, delivery: &Delivery, begun: Instant, answer: &SendAnswer) -> Option<Trouble> {
     let (openid, template_id) = (delivery.recipient.openid()?, &delivery.event.template_id);
-    gate.learn(&Asked { openid, template_id, begun }, answer)
+    breaker.learn(&Asked { openid, template_id, begun }, answer)
 }
 
 /// Whom to charge. Where the last answer was trouble, waits a little for what others meet; what nobody has cleared by then
 /// is the delivery's own.
-async fn blame(gate: &Gate, claim: &Claim, tries: &Tries, last: Option<Trouble>) -> Blame {
+async fn blame(breaker: &Breaker, claim: &Claim, tries: &Tries, last: Option<Trouble>) -> Blame {
     let patience = claim.time_for(ROOM_TO_SETTLE).unwrap_or_default().min(VERDICT_WITHIN);
     let is_the_apps = match last {
-        Some(trouble) => gate.verdict_within(&trouble, patience).await == Verdict::Apps,
+        Some(trouble) => breaker.verdict_within(&trouble, patience).await == Verdict::Apps,
         None => false,
     };
-    let troubles = tries.troubles_that(gate, |verdict| verdict != Verdict::Apps);
+    let troubles = tries.troubles_that(breaker, |verdict| verdict != Verdict::Apps);
     Blame { charged: tries.answered + troubles, is_the_apps }
 }
 
@@ -266,8 +266,8 @@ fn is_charged(class: Class) -> bool {
     !matches!(class, Class::Token | Class::AppFault(_) | Class::Quota | Class::Throttled | Class::Conflict)
 }
 
-/// Handed on without a verdict on this delivery: requests made so far still count, where they are known to be its own.
-fn uncharged(tries: &Tries, gate: &Gate) -> Attempted {
-    let troubles = tries.troubles_that(gate, |verdict| verdict == Verdict::Deliverys);
+/// Deferred without a verdict on this delivery: requests made so far still count, where they are known to be its own.
+fn uncharged(tries: &Tries, breaker: &Breaker) -> Attempted {
+    let troubles = tries.troubles_that(breaker, |verdict| verdict == Verdict::Deliverys);
     Attempted { charged: tries.answered + troubles, ..Attempted::without_request(Outcome::Uncharged) }
 }

@@ -7,13 +7,13 @@ use tokio::time::Instant;
 use uuid::Uuid;
 
 use super::attempt::Attempted;
-use super::origin::Origin;
+use super::envelope::Envelope;
 use super::{Left, Pipeline};
 use crate::clock;
-use crate::db::claim;
+use crate::db::ledger::claim;
 use crate::domain::delivery::Delivery;
 use crate::domain::outcome::{DeadReason, Outcome, SkipReason};
-use crate::domain::protocol::{Carrier, Meeting};
+use crate::domain::protocol::{DeliveryMessage, Meeting};
 
 /// What came of asking.
 pub(super) enum Claimed {
@@ -46,52 +46,60 @@ impl Pipeline {
     pub(super) async fn claim(
         self: &Arc<Self>,
         delivery: &Delivery,
-        origin: &Arc<Origin>,
+        envelope: &Arc<Envelope>,
     ) -> Result<Claimed, Left> {
         let lease_ends = Instant::now() + self.settings.lease.lasts;
-        let request = self.claim_request(delivery, origin);
+        let request = self.claim_request(delivery, envelope);
         let answer = match self.ledger.claim(&request).await {
             Ok(answer) => answer,
             Err(refused) => {
-                return self.bury_refused(delivery, origin, &refused).await.map(|()| Claimed::Elsewhere);
+                return self
+                    .dead_letter_refused(delivery, envelope, &refused)
+                    .await
+                    .map(|()| Claimed::Elsewhere);
             }
         };
         if answer.reused {
             let reason = DeadReason::EventIdReused;
-            return self.bury_event(&delivery.event, origin, reason).await.map(|()| Claimed::Elsewhere);
+            return self
+                .dead_letter_event(&delivery.event, envelope, reason)
+                .await
+                .map(|()| Claimed::Elsewhere);
         }
         let claim = answer.claim.map(|row| Claim { row, lease_ends });
         match (answer.meeting, claim) {
             (Meeting::TakeOverAndGiveUp | Meeting::GiveUp, Some(claim)) => {
                 self.metrics.unknown(&delivery.event.app_id);
                 let attempted = Attempted::without_request(Outcome::Dead(DeadReason::UnknownOutcome));
-                Box::pin(self.settle(delivery, origin, &claim, attempted)).await.map(|()| Claimed::Elsewhere)
+                Box::pin(self.settle(delivery, envelope, &claim, attempted))
+                    .await
+                    .map(|()| Claimed::Elsewhere)
             }
             (meeting, Some(claim)) => {
                 if meeting == Meeting::TakeOver {
                     self.metrics.unknown(&delivery.event.app_id);
                 }
-                self.look_again(delivery, origin, claim).await
+                self.look_again(delivery, envelope, claim).await
             }
             (Meeting::Busy, None) => {
                 let wait = self.settings.ladder.first();
-                self.hand_on_unchanged(delivery, origin, wait).await.map(|()| Claimed::Elsewhere)
+                self.defer_unchanged(delivery, envelope, wait).await.map(|()| Claimed::Elsewhere)
             }
             (_finished_or_echo, None) => Ok(Claimed::Elsewhere),
         }
     }
 
-    fn claim_request(&self, delivery: &Delivery, origin: &Origin) -> claim::Request {
+    fn claim_request(&self, delivery: &Delivery, envelope: &Envelope) -> claim::Request {
         claim::Request {
             event: Arc::clone(&delivery.event),
             recipient: delivery.recipient.clone(),
-            carrier: Carrier {
-                turn: delivery.progress.turn,
+            delivery_message: DeliveryMessage {
+                epoch: delivery.progress.epoch,
                 replay: delivery.progress.replay,
                 claim: Uuid::new_v4(),
                 on_unknown: delivery.event.on_unknown.unwrap_or(self.settings.on_unknown),
             },
-            trace_id: origin.trace_id.clone(),
+            trace_id: envelope.trace_id.clone(),
         }
     }
 
@@ -99,7 +107,7 @@ impl Pipeline {
     async fn look_again(
         self: &Arc<Self>,
         delivery: &Delivery,
-        origin: &Arc<Origin>,
+        envelope: &Arc<Envelope>,
         claim: Claim,
     ) -> Result<Claimed, Left> {
         let instead = match self.reason_to_skip(delivery, &claim.row).await {
@@ -108,7 +116,7 @@ impl Pipeline {
             None => return Ok(Claimed::Granted(claim)),
         };
         let attempted = Attempted::without_request(instead);
-        Box::pin(self.settle(delivery, origin, &claim, attempted)).await.map(|()| Claimed::Elsewhere)
+        Box::pin(self.settle(delivery, envelope, &claim, attempted)).await.map(|()| Claimed::Elsewhere)
     }
 
     async fn reason_to_skip(&self, delivery: &Delivery, row: &claim::Claim) -> Option<SkipReason> {

@@ -9,8 +9,8 @@ use std::time::Duration;
 use serde::Deserialize;
 use tokio::time::{Instant, sleep};
 
-use super::hand_on::Obituary;
-use super::origin::Origin;
+use super::defer::DeadLetter;
+use super::envelope::Envelope;
 use crate::domain::delivery::Delivery;
 use crate::domain::event::Event;
 use crate::domain::ids::AppId;
@@ -59,38 +59,44 @@ pub(super) struct DeadLetterLog(Arc<Mutex<Tally>>);
 
 impl DeadLetterLog {
     /// A message that never became an event.
-    pub(super) fn of_message(&self, origin: &Origin, reason: DeadReason, field: Option<&str>, problem: &str) {
+    pub(super) fn of_message(
+        &self,
+        envelope: &Envelope,
+        reason: DeadReason,
+        field: Option<&str>,
+        problem: &str,
+    ) {
         let example = Example {
-            event_id: origin.message.message_id.clone().or_else(|| named_event(&origin.message.body)),
+            event_id: envelope.message.message_id.clone().or_else(|| named_event(&envelope.message.body)),
             field: field.map(str::to_owned),
             problem: Some(problem.to_owned()),
-            ..Example::of(origin)
+            ..Example::of(envelope)
         };
         self.note(Kind { reason, app_id: None, errcode: None }, example);
     }
 
     /// A sound event that cannot be planned.
-    pub(super) fn of_event(&self, event: &Event, origin: &Origin, reason: DeadReason) {
+    pub(super) fn of_event(&self, event: &Event, envelope: &Envelope, reason: DeadReason) {
         // Publishers can invent apps without end.
         let app_id = Some(event.app_id.clone()).filter(|_| reason != DeadReason::UnknownApp);
         let problem =
             (reason == DeadReason::UnknownApp).then(|| format!("app {} is not registered", event.app_id));
         self.note(
             Kind { reason, app_id, errcode: None },
-            Example { problem, ..Example::of(origin).naming(event) },
+            Example { problem, ..Example::of(envelope).naming(event) },
         );
     }
 
     /// One delivery.
-    pub(super) fn of_delivery(&self, delivery: &Delivery, origin: &Origin, obituary: &Obituary) {
-        let facts = &obituary.life.facts;
+    pub(super) fn of_delivery(&self, delivery: &Delivery, envelope: &Envelope, dead_letter: &DeadLetter) {
+        let facts = &dead_letter.life.facts;
         let kind = Kind {
-            reason: obituary.reason,
+            reason: dead_letter.reason,
             app_id: Some(delivery.event.app_id.clone()),
             errcode: facts.errcode,
         };
-        let (field, problem) = (facts.field.clone(), obituary.detail.clone());
-        self.note(kind, Example { field, problem, ..Example::of(origin).naming(&delivery.event) });
+        let (field, problem) = (facts.field.clone(), dead_letter.detail.clone());
+        self.note(kind, Example { field, problem, ..Example::of(envelope).naming(&delivery.event) });
     }
 
     /// Logs what has been counted and not said yet: the process is about to end.
@@ -207,8 +213,8 @@ impl Line {
 }
 
 impl Example {
-    fn of(origin: &Origin) -> Self {
-        Self { routing_key: cut(&origin.routing_key), ..Self::default() }
+    fn of(envelope: &Envelope) -> Self {
+        Self { routing_key: cut(&envelope.routing_key), ..Self::default() }
     }
 
     fn naming(self, event: &Event) -> Self {

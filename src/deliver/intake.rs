@@ -5,13 +5,13 @@ use std::sync::Arc;
 
 use futures_util::FutureExt;
 
-use super::origin::{self, Origin};
+use super::envelope::{self, Envelope};
 use super::slots::Rank;
 use super::{Left, Pipeline};
 use crate::amqp::{Incoming, Subscription};
 use crate::clock;
-use crate::domain::carrier;
 use crate::domain::delivery::Delivery;
+use crate::domain::delivery_message;
 use crate::domain::event::{Arrival, Event, Malformed};
 use crate::domain::outcome::DeadReason;
 use crate::failpoint::crash_point;
@@ -51,7 +51,7 @@ impl Intake {
             match next {
                 Ok(Some(mut incoming)) => {
                     if self.source == Source::Publishers {
-                        origin::disown(&mut incoming.message);
+                        envelope::disown(&mut incoming.message);
                     }
                     let task = take_in(Arc::clone(&self.pipeline), incoming, Rank::Fresh);
                     self.pipeline.tasks.spawn(task);
@@ -74,11 +74,11 @@ impl Intake {
 
 /// One incoming, from its arrival to its ack.
 pub(super) async fn take_in(pipeline: Arc<Pipeline>, incoming: Incoming, rank: Rank) {
-    let Incoming { message, routing_key, receipt, redelivered, .. } = incoming;
+    let Incoming { message, routing_key, ack_handle, redelivered, .. } = incoming;
     let _in_hand = (pipeline.metrics.incoming(), pipeline.progress.take());
-    let origin = Arc::new(Origin::of(message, routing_key, rank, clock::now()));
+    let envelope = Arc::new(Envelope::of(message, routing_key, rank, clock::now()));
     crash_point("received");
-    let worked = AssertUnwindSafe(pipeline.work(&origin, redelivered)).catch_unwind();
+    let worked = AssertUnwindSafe(pipeline.work(&envelope, redelivered)).catch_unwind();
     // The work first: a look at the stop takes a lock that all messages share.
     let ended = tokio::select! {
         biased;
@@ -87,40 +87,42 @@ pub(super) async fn take_in(pipeline: Arc<Pipeline>, incoming: Incoming, rank: R
     };
     let ended = match ended {
         Ok(ended) => ended,
-        // The panic hook has logged it. The message becomes a letter, so that it cannot kill again.
-        Err(_panic) => pipeline.bury(&origin, DeadReason::Panicked, None, "our own code panicked").await,
+        // The panic hook has logged it. The message becomes a dead letter, so that it cannot kill again.
+        Err(_panic) => {
+            pipeline.dead_letter(&envelope, DeadReason::Panicked, None, "our own code panicked").await
+        }
     };
     crash_point("before_ack");
     match ended {
-        Ok(()) => receipt.ack(),
-        Err(Left::Unstarted) => receipt.give_back(),
-        Err(Left::Midway) => drop(receipt),
+        Ok(()) => ack_handle.ack(),
+        Err(Left::Unstarted) => ack_handle.give_back(),
+        Err(Left::Midway) => drop(ack_handle),
     }
 }
 
 impl Pipeline {
     /// The whole work on one message: afterwards it may be acked.
-    async fn work(self: &Arc<Self>, origin: &Arc<Origin>, redelivered: bool) -> Result<(), Left> {
-        let size = origin.message.body.len();
+    async fn work(self: &Arc<Self>, envelope: &Arc<Envelope>, redelivered: bool) -> Result<(), Left> {
+        let size = envelope.message.body.len();
         if size > self.settings.max_body_bytes {
             let problem =
                 format!("{size} bytes, allowed are {} (amqp.max_body)", self.settings.max_body_bytes);
-            return self.bury(origin, DeadReason::Oversized, None, &problem).await;
+            return self.dead_letter(envelope, DeadReason::Oversized, None, &problem).await;
         }
-        if !origin.message.damaged.is_empty() {
-            let malformed = Malformed::not_utf8(&origin.message.damaged);
-            return self.bury_malformed(origin, &malformed).await;
+        if !envelope.message.damaged.is_empty() {
+            let malformed = Malformed::not_utf8(&envelope.message.damaged);
+            return self.bury_malformed(envelope, &malformed).await;
         }
         self.database_good().await?;
-        if origin.is_carrier {
-            return match self.read_carrier(origin) {
-                Ok(delivery) => Box::pin(self.bring_carrier(delivery, origin)).await,
-                Err(malformed) => self.bury_malformed(origin, &malformed).await,
+        if envelope.is_delivery_message {
+            return match self.read_delivery_message(envelope) {
+                Ok(delivery) => Box::pin(self.bring_delivery_message(delivery, envelope)).await,
+                Err(malformed) => self.bury_malformed(envelope, &malformed).await,
             };
         }
-        match self.read_event(origin) {
-            Ok(event) => self.spread(Arc::new(event), origin, redelivered).await,
-            Err(malformed) => self.bury_malformed(origin, &malformed).await,
+        match self.read_event(envelope) {
+            Ok(event) => self.spread(Arc::new(event), envelope, redelivered).await,
+            Err(malformed) => self.bury_malformed(envelope, &malformed).await,
         }
     }
 
@@ -137,26 +139,27 @@ impl Pipeline {
         }
     }
 
-    fn read_event(&self, origin: &Origin) -> Result<Event, Malformed> {
-        Event::decode(&origin.message.body, &self.arrival(origin))
+    fn read_event(&self, envelope: &Envelope) -> Result<Event, Malformed> {
+        Event::decode(&envelope.message.body, &self.arrival(envelope))
     }
 
-    fn read_carrier(&self, origin: &Origin) -> Result<Delivery, Malformed> {
-        let (event, recipient) = carrier::decode(&origin.message.body)?;
-        Ok(Delivery { event: Arc::new(event), recipient, progress: origin.progress })
+    fn read_delivery_message(&self, envelope: &Envelope) -> Result<Delivery, Malformed> {
+        let (event, recipient) = delivery_message::decode(&envelope.message.body)?;
+        Ok(Delivery { event: Arc::new(event), recipient, progress: envelope.progress })
     }
 
-    fn arrival<'a>(&self, origin: &'a Origin) -> Arrival<'a> {
+    fn arrival<'a>(&self, envelope: &'a Envelope) -> Arrival<'a> {
         Arrival {
-            message_id: origin.message.message_id.as_deref(),
-            timestamp: origin.published_at(),
-            first_seen: origin.first_seen,
+            message_id: envelope.message.message_id.as_deref(),
+            timestamp: envelope.published_at(),
+            first_seen: envelope.first_seen,
             default_ttl: self.settings.default_ttl,
         }
     }
 
-    async fn bury_malformed(&self, origin: &Arc<Origin>, malformed: &Malformed) -> Result<(), Left> {
+    async fn bury_malformed(&self, envelope: &Arc<Envelope>, malformed: &Malformed) -> Result<(), Left> {
         self.metrics.event(EventResult::Dead);
-        self.bury(origin, DeadReason::Malformed, malformed.field.as_deref(), &malformed.to_string()).await
+        self.dead_letter(envelope, DeadReason::Malformed, malformed.field.as_deref(), &malformed.to_string())
+            .await
     }
 }

@@ -8,9 +8,9 @@ use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
 
 use super::apps::AppWatch;
-use super::gates::{Ends, Gate, State};
+use super::breakers::{Breaker, Ends, State};
+use super::envelope::Envelope;
 use super::intake::take_in;
-use super::origin::Origin;
 use super::slots::Rank;
 use super::{Left, Pipeline};
 use crate::amqp::{Route, Subscription};
@@ -21,7 +21,7 @@ use crate::lifecycle::Task;
 
 /// Unacked messages of a lane per process: enough to use its slots, too few to crowd out fresh events.
 const PREFETCH: u16 = 64;
-/// How often a lane looks whether its gate is open again, though nobody said so.
+/// How often a lane looks whether its breaker is open again, though nobody said so.
 const LOOK_EVERY: Duration = Duration::from_secs(15);
 
 /// The apps this process attends; each with a word to its lane that there is something in it.
@@ -36,7 +36,7 @@ impl Lanes {
 }
 
 impl Pipeline {
-    /// From the first time an app is met: its gate follows its token, and its lane is consumed once there is one.
+    /// From the first time an app is met: its breaker follows its token, and its lane is consumed once there is one.
     pub(super) fn attend(self: &Arc<Self>, app_id: &AppId, app: &AppWatch) -> Arc<Notify> {
         let mut lanes = self.lanes.lock();
         if let Some(filled) = lanes.get(app_id) {
@@ -45,7 +45,7 @@ impl Pipeline {
         let filled = Arc::new(Notify::new());
         lanes.insert(app_id.clone(), Arc::clone(&filled));
         let lane = Arc::new(Lane {
-            gate: self.gates.of(app_id),
+            breaker: self.breakers.of(app_id),
             pipeline: Arc::clone(self),
             app_id: app_id.clone(),
             filled: Arc::clone(&filled),
@@ -57,29 +57,34 @@ impl Pipeline {
     }
 
     /// Does this incoming belong in its app's lane, rather than here?
-    pub(super) fn belongs_in_lane(self: &Arc<Self>, app: &AppWatch, origin: &Origin) -> bool {
+    pub(super) fn belongs_in_lane(self: &Arc<Self>, app: &AppWatch, envelope: &Envelope) -> bool {
         let app_id = &app.app().app_id;
         self.attend(app_id, app);
-        origin.rank == Rank::Fresh && (self.gates.of(app_id).is_shut() || self.is_over_share(&app.app()))
+        envelope.rank == Rank::Fresh && (self.breakers.of(app_id).is_shut() || self.is_over_share(&app.app()))
     }
 
     /// Hands one delivery to its app's lane.
-    pub(super) async fn hand_to_lane(
+    pub(super) async fn defer_to_lane(
         self: &Arc<Self>,
         delivery: &Delivery,
-        origin: &Origin,
+        envelope: &Envelope,
         progress: Progress,
     ) -> Result<(), Left> {
         let app_id = &delivery.event.app_id;
-        self.publish(Route::queue(self.topology.lane(app_id)), origin.carrier(delivery, progress)).await?;
+        self.publish(Route::queue(self.topology.lane(app_id)), envelope.delivery_message(delivery, progress))
+            .await?;
         self.lane_is_filled(app_id);
         Ok(())
     }
 
     /// Moves an incoming to its app's lane as it is: uncharged, and before any SQL.
-    pub(super) async fn move_to_lane(self: &Arc<Self>, app: &AppWatch, origin: &Origin) -> Result<(), Left> {
+    pub(super) async fn move_to_lane(
+        self: &Arc<Self>,
+        app: &AppWatch,
+        envelope: &Envelope,
+    ) -> Result<(), Left> {
         let app_id = app.app().app_id.clone();
-        self.publish(Route::queue(self.topology.lane(&app_id)), origin.message.clone()).await?;
+        self.publish(Route::queue(self.topology.lane(&app_id)), envelope.message.clone()).await?;
         // Only now: a queue that two channels declare at once may take its consumer's connection down (RabbitMQ 3.10).
         self.attend(&app_id, app).notify_one();
         Ok(())
@@ -89,12 +94,12 @@ impl Pipeline {
     pub(super) async fn event_to_lane(
         self: &Arc<Self>,
         event: &Event,
-        origin: &Arc<Origin>,
+        envelope: &Arc<Envelope>,
     ) -> Result<(), Left> {
         match self.tokens.watch(&event.app_id) {
-            Some(page) => self.move_to_lane(&AppWatch::new(page), origin).await,
+            Some(page) => self.move_to_lane(&AppWatch::new(page), envelope).await,
             // The app's row is gone: the next look at the event finds that out.
-            None => self.hand_on_event(origin, self.settings.ladder.first()).await,
+            None => self.defer_event(envelope, self.settings.ladder.first()).await,
         }
     }
 
@@ -110,7 +115,7 @@ impl Pipeline {
 struct Lane {
     pipeline: Arc<Pipeline>,
     app_id: AppId,
-    gate: Arc<Gate>,
+    breaker: Arc<Breaker>,
     filled: Arc<Notify>,
 }
 
@@ -126,14 +131,14 @@ impl Lane {
             self.consume().await;
         };
         tokio::select! {
-            () = app.tell(&self.gate) => { self.pipeline.lanes.lock().remove(&self.app_id); }
+            () = app.tell(&self.breaker) => { self.pipeline.lanes.lock().remove(&self.app_id); }
             () = consumed => {}
         }
     }
 
-    /// Consumes as the gate allows: fully while open, one message at a time while probing, not at all in between.
+    /// Consumes as the breaker allows: fully while open, one message at a time while probing, not at all in between.
     async fn consume(&self) {
-        let mut state = self.gate.watch();
+        let mut state = self.breaker.watch();
         let soft = &self.pipeline.stops.soft;
         while !soft.is_cancelled() {
             let ends = state.borrow_and_update().ends();
@@ -159,7 +164,7 @@ impl Lane {
         }
     }
 
-    /// Takes in what the lane holds until the gate shuts.
+    /// Takes in what the lane holds until the breaker shuts.
     async fn feed(&self, state: &mut watch::Receiver<State>) {
         let prefetch = self.prefetch();
         let mut lane = self.subscribe(prefetch);
@@ -168,7 +173,7 @@ impl Lane {
             tokio::select! {
                 biased;
                 () = self.pipeline.stops.soft.cancelled() => break,
-                // The gate is the process's own and never goes away.
+                // The breaker is the process's own and never goes away.
                 _ = state.changed() => if state.borrow_and_update().is_shut() { break },
                 next = lane.next() => match next {
                     Some(incoming) => {

@@ -7,7 +7,8 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use crate::db::health::Asker;
-use crate::db::{self, Database, batch::Batcher, claim, fan_out, plan, record, settle};
+use crate::db::ledger::{claim, fan_out, plan, record, settle};
+use crate::db::{self, Database, batch::Batcher};
 use crate::delays::Delays;
 use crate::domain::event::Event;
 use crate::domain::protocol::Settling;
@@ -112,7 +113,7 @@ impl Ledger {
     }
 
     /// Writes the rows of an event for many. Does not wait for PostgreSQL: this may take minutes as it is, and whoever asks
-    /// can hand the event on instead.
+    /// can defer the event instead.
     pub async fn write_all(
         &self,
         event: &Event,

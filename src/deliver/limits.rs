@@ -12,7 +12,7 @@ use super::rates::BURST;
 use super::ready::NotReady;
 use super::slots::{Rank, Slot};
 use crate::clock;
-use crate::db::apps::App;
+use crate::db::registry::live_apps::App;
 use crate::domain::ids::AppId;
 use crate::lifecycle::Beat;
 
@@ -82,7 +82,7 @@ impl Pipeline {
 
     fn pause_until_midnight(&self, app_id: &AppId, used_up: UsedUp) -> NotReady {
         let wait = used_up.until.saturating_duration_since(Instant::now());
-        self.gates
+        self.breakers
             .of(app_id)
             .quota_used_up(clock::now().saturating_add(wait).unwrap_or(jiff::Timestamp::MAX));
         NotReady::Paused
@@ -135,7 +135,7 @@ impl Pipeline {
             let Some(page) = self.tokens.watch(&app_id) else { continue };
             let quota = page.borrow().app.daily_quota;
             match self.quotas.look_again(&app_id, quota).await {
-                Ok(true) => self.gates.of(&app_id).quota_back(),
+                Ok(true) => self.breakers.of(&app_id).quota_back(),
                 Ok(false) => {}
                 Err(error) => tracing::debug!(%error, %app_id, "whether the quota is back is not to be had"),
             }

@@ -1,7 +1,7 @@
 //! The pipeline: from an incoming message to its ack. **Read this first.**
 //!
 //! ```text
-//! intake ─► plan ─► bring ─┬─► ready     the openid's turn, an open app, a token, a slot: all waiting is here
+//! intake ─► plan ─► bring ─┬─► ready     the recipient lock, an open app, a token, a slot: all waiting is here
 //!                          ├─► claim     the ledger grants the attempt, or says why not
 //!                          ├─► attempt   the request, and what its answer means
 //!                          └─► settle    publish onward, record in the ledger; only then ack
@@ -13,28 +13,28 @@
 
 mod apps;
 mod attempt;
+mod breakers;
 mod bring;
 mod claim;
 mod dead_letter_log;
+mod defer;
+mod envelope;
 mod fan_out;
-mod gates;
-mod hand_on;
 mod intake;
 mod lane_watch;
 mod lanes;
 mod ledger;
 mod limits;
-mod origin;
+mod outage_detector;
 mod pauses;
 mod plan;
 mod progress;
 mod quota;
 mod rates;
 mod ready;
+mod recipient_locks;
 mod settle;
 mod slots;
-mod streak;
-mod turns;
 mod unlisted;
 
 use std::sync::Arc;
@@ -44,16 +44,17 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::amqp::{Broker, Publisher, Topology};
-use crate::db::{Database, claim::Lease};
+use crate::db::Database;
+use crate::db::ledger::claim::Lease;
 use crate::domain::ladder::Ladder;
 use crate::domain::protocol::OnUnknown;
 use crate::lifecycle::Tasks;
 use crate::metrics::Metrics;
-use crate::token::TokenBook;
+use crate::token::TokenCache;
 use crate::wechat;
 
+use breakers::Breakers;
 use dead_letter_log::DeadLetterLog;
-use gates::Gates;
 pub use intake::{Intake, Source};
 use lanes::Lanes;
 use ledger::Ledger;
@@ -61,8 +62,8 @@ use progress::Progress;
 pub use progress::Stalled;
 use quota::Quotas;
 use rates::Rates;
+use recipient_locks::RecipientLocks;
 use slots::Slots;
-use turns::Turns;
 use unlisted::Unlisted;
 
 /// The pipeline's own settings, taken from the configuration.
@@ -83,7 +84,7 @@ pub struct Partners {
     pub db: Database,
     pub broker: Broker,
     pub wechat: wechat::Client,
-    pub tokens: TokenBook,
+    pub tokens: TokenCache,
     pub metrics: Arc<Metrics>,
     pub tasks: Tasks,
 }
@@ -106,9 +107,9 @@ pub struct Pipeline {
     publisher: Publisher,
     topology: Topology,
     wechat: wechat::Client,
-    tokens: TokenBook,
-    gates: Gates,
-    turns: Turns,
+    tokens: TokenCache,
+    breakers: Breakers,
+    recipient_locks: RecipientLocks,
     unlisted: Unlisted,
     dead_letters: DeadLetterLog,
     /// Requests in flight over all apps.
@@ -131,8 +132,8 @@ impl Pipeline {
     pub fn start(settings: Settings, partners: Partners, stops: Stops) -> Arc<Self> {
         Arc::new(Self {
             ledger: Ledger::start(&partners.db, settings.lease, &partners.metrics, &partners.tasks),
-            gates: Gates::new(Arc::clone(&partners.metrics)),
-            turns: Turns::new(),
+            breakers: Breakers::new(Arc::clone(&partners.metrics)),
+            recipient_locks: RecipientLocks::new(),
             unlisted: Unlisted::default(),
             dead_letters: DeadLetterLog::default(),
             slots: Slots::new(settings.concurrency),

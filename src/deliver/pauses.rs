@@ -1,6 +1,6 @@
-//! The table of pauses and the gates, kept in step: this process shows what it has paused, and hears what operators want.
+//! The table of pauses and the breakers, kept in step: this process shows what it has paused, and hears what operators want.
 //!
-//! Nothing depends on the table but people and their orders. With PostgreSQL away the gates work on, and the last
+//! Nothing depends on the table but people and their orders. With PostgreSQL away the breakers work on, and the last
 //! orders stand.
 
 use std::collections::HashMap;
@@ -12,8 +12,9 @@ use tokio::time::Instant;
 use uuid::Uuid;
 
 use super::Pipeline;
-use super::gates::{ByHand, Facts, Gates, Notice};
-use crate::db::{self, Database, pauses};
+use super::breakers::{Breakers, ByHand, Facts, Notice};
+use crate::db::registry::pauses;
+use crate::db::{self, Database};
 use crate::domain::ids::AppId;
 use crate::lifecycle::Beat;
 
@@ -23,16 +24,16 @@ const LOOK_EVERY: Duration = Duration::from_secs(2);
 const GATHER: Duration = Duration::from_millis(100);
 
 impl Pipeline {
-    /// Keeps table and gates in step; `announced` hurries it. Runs for ever. Nothing is sent before it has read the orders
+    /// Keeps table and breakers in step; `announced` hurries it. Runs for ever. Nothing is sent before it has read the orders
     /// once.
     pub async fn keep_pauses_in_step(self: Arc<Self>, announced: Arc<Notify>, beat: Arc<Beat>) {
         let mut board = Board::new(self.db.clone());
         loop {
             beat.beat();
-            let kept = board.keep_in_step(&self.gates).await;
+            let kept = board.keep_in_step(&self.breakers).await;
             board.tell(kept);
             tokio::select! {
-                () = self.gates.changed() => {}
+                () = self.breakers.changed() => {}
                 () = announced.notified() => {}
                 () = tokio::time::sleep(LOOK_EVERY) => {}
             }
@@ -62,9 +63,9 @@ impl Board {
         }
     }
 
-    async fn keep_in_step(&mut self, gates: &Gates) -> Result<(), db::Error> {
-        obey(gates, pauses::orders(&self.db, &self.process).await?);
-        let now: Vec<_> = gates.notices().into_iter().map(posted).collect();
+    async fn keep_in_step(&mut self, breakers: &Breakers) -> Result<(), db::Error> {
+        obey(breakers, pauses::orders(&self.db, &self.process).await?);
+        let now: Vec<_> = breakers.notices().into_iter().map(posted).collect();
         let needs_refresh = !now.is_empty() && self.posted_at.elapsed() >= pauses::REFRESH_EVERY;
         if is_news(&self.posted, &now) || needs_refresh {
             pauses::post(&self.db, &self.process, &now).await?;
@@ -90,7 +91,7 @@ impl Board {
     }
 }
 
-fn obey(gates: &Gates, orders: pauses::Orders) {
+fn obey(breakers: &Breakers, orders: pauses::Orders) {
     let mut by_hand = HashMap::<AppId, ByHand>::new();
     for pauses::Order { app_id, template_id, why, since } in orders.paused {
         let facts = Arc::new(Facts { since, errcode: None, detail: why });
@@ -100,9 +101,9 @@ fn obey(gates: &Gates, orders: pauses::Orders) {
             None => of_app.app = Some(facts),
         }
     }
-    gates.set_by_hand(by_hand);
+    breakers.set_by_hand(by_hand);
     for (app_id, template_id) in orders.probes {
-        gates.of(&app_id).probe_now(template_id.as_ref());
+        breakers.of(&app_id).probe_now(template_id.as_ref());
     }
 }
 

@@ -6,10 +6,10 @@ use std::sync::Arc;
 use futures_util::stream;
 use futures_util::{FutureExt, StreamExt};
 
+use super::envelope::Envelope;
 use super::fan_out::FirstSight;
-use super::origin::Origin;
 use super::{Left, Pipeline};
-use crate::db::record;
+use crate::db::ledger::record;
 use crate::domain::delivery::Delivery;
 use crate::domain::event::Event;
 use crate::domain::outcome::{DeadReason, Outcome, SkipReason};
@@ -22,33 +22,33 @@ use crate::metrics::EventResult;
 pub(super) const MAX_AT_ONCE: usize = 64;
 
 impl Pipeline {
-    /// Spreads an event to everybody it is for. When it returns, every recipient is sent to, skipped, handed on or buried.
+    /// Spreads an event to everybody it is for. When it returns, every recipient is sent to, skipped, deferred or dead_lettered.
     pub(super) async fn spread(
         self: &Arc<Self>,
         event: Arc<Event>,
-        origin: &Arc<Origin>,
+        envelope: &Arc<Envelope>,
         redelivered: bool,
     ) -> Result<(), Left> {
-        let plan = match self.plan(&event, origin).await? {
+        let plan = match self.plan(&event, envelope).await? {
             Planned::Spread(Spread::AtOnce(plan)) => plan,
             Planned::Spread(Spread::InPages { written }) => {
-                return Box::pin(self.fan_out(&event, origin, FirstSight { written, redelivered })).await;
+                return Box::pin(self.fan_out(&event, envelope, FirstSight { written, redelivered })).await;
             }
             Planned::Elsewhere => return Ok(()),
         };
         crash_point("planned");
         self.count_event(&plan, redelivered);
-        self.take_steps(plan, &event, origin).await
+        self.take_steps(plan, &event, envelope).await
     }
 
     async fn take_steps(
         self: &Arc<Self>,
         plan: Plan,
         event: &Arc<Event>,
-        origin: &Arc<Origin>,
+        envelope: &Arc<Envelope>,
     ) -> Result<(), Left> {
         let is_one = plan.skips.len() + plan.deliveries.len() == 1;
-        let mut steps = self.steps_of(plan, event, origin);
+        let mut steps = self.steps_of(plan, event, envelope);
         // Most events are for one person, and one step needs nobody to look after several.
         if is_one && let Some(only) = steps.next() {
             return only.await;
@@ -58,25 +58,28 @@ impl Pipeline {
         ends.into_iter().find(Result::is_err).unwrap_or(Ok(()))
     }
 
-    async fn plan(self: &Arc<Self>, event: &Arc<Event>, origin: &Arc<Origin>) -> Result<Planned, Left> {
+    async fn plan(self: &Arc<Self>, event: &Arc<Event>, envelope: &Arc<Envelope>) -> Result<Planned, Left> {
         let app = self.app_of(event).await;
         if let Ok(app) = &app
-            && self.belongs_in_lane(app, origin)
+            && self.belongs_in_lane(app, envelope)
         {
             self.metrics.event(EventResult::Moved);
-            return self.move_to_lane(app, origin).await.map(|()| Planned::Elsewhere);
+            return self.move_to_lane(app, envelope).await.map(|()| Planned::Elsewhere);
         }
         let findings = match self.ledger.look_up(event).await {
             Ok(findings) => findings,
             Err(refused) => {
-                return self.bury_refused_event(event, origin, &refused).await.map(|()| Planned::Elsewhere);
+                return self
+                    .dead_letter_refused_event(event, envelope, &refused)
+                    .await
+                    .map(|()| Planned::Elsewhere);
             }
         };
         let is_new = findings.known.is_empty();
         match (app, plan::spread(findings.named, findings.many, &findings.known)) {
             // Rows that are there already outlive their app: each of them has an end to come to.
-            (Err(reason), _) if is_new => self.refuse(event, origin, reason).await,
-            (_, Err(Reused)) => self.refuse(event, origin, DeadReason::EventIdReused).await,
+            (Err(reason), _) if is_new => self.refuse(event, envelope, reason).await,
+            (_, Err(Reused)) => self.refuse(event, envelope, DeadReason::EventIdReused).await,
             (Ok(app), _) if is_new && !app.app().active => {
                 Ok(Planned::Spread(Spread::AtOnce(skip_all(SkipReason::AppDisabled))))
             }
@@ -84,9 +87,14 @@ impl Pipeline {
         }
     }
 
-    async fn refuse(&self, event: &Event, origin: &Arc<Origin>, reason: DeadReason) -> Result<Planned, Left> {
+    async fn refuse(
+        &self,
+        event: &Event,
+        envelope: &Arc<Envelope>,
+        reason: DeadReason,
+    ) -> Result<Planned, Left> {
         self.metrics.event(EventResult::Dead);
-        self.bury_event(event, origin, reason).await.map(|()| Planned::Elsewhere)
+        self.dead_letter_event(event, envelope, reason).await.map(|()| Planned::Elsewhere)
     }
 
     fn count_event(&self, plan: &Plan, redelivered: bool) {
@@ -100,19 +108,19 @@ impl Pipeline {
         self: &'a Arc<Self>,
         plan: Plan,
         event: &'a Arc<Event>,
-        origin: &'a Arc<Origin>,
+        envelope: &'a Arc<Envelope>,
     ) -> impl Iterator<Item = impl Future<Output = Result<(), Left>> + 'a> + 'a {
         let skips = plan.skips.into_iter().map(|(recipient, reason)| (recipient, Some(reason)));
         let deliveries = plan.deliveries.into_iter().map(|recipient| (recipient, None));
         let step = move |(recipient, reason)| async move {
-            let delivery = Delivery { event: Arc::clone(event), recipient, progress: origin.progress };
+            let delivery = Delivery { event: Arc::clone(event), recipient, progress: envelope.progress };
             let work = async {
                 match reason {
-                    Some(reason) => self.record_skip(&delivery, origin, reason).await,
-                    None => self.bring(&delivery, origin).await,
+                    Some(reason) => self.record_skip(&delivery, envelope, reason).await,
+                    None => self.bring(&delivery, envelope).await,
                 }
             };
-            self.or_bury(work, &delivery, origin, ()).await
+            self.or_dead_letter(work, &delivery, envelope, ()).await
         };
         // Boxed: a step is some kilobytes, which would be copied with every future around it.
         skips.chain(deliveries).map(step).map(Box::pin)
@@ -122,44 +130,46 @@ impl Pipeline {
     pub(super) async fn record_skip(
         &self,
         delivery: &Delivery,
-        origin: &Arc<Origin>,
+        envelope: &Arc<Envelope>,
         reason: SkipReason,
     ) -> Result<(), Left> {
         let request = record::Request {
             event: Arc::clone(&delivery.event),
             recipient: delivery.recipient.clone(),
             what: record::What::Skipped(reason),
-            trace_id: origin.trace_id.clone(),
+            trace_id: envelope.trace_id.clone(),
         };
         match self.ledger.record(&request).await {
             Ok(true) => self.metrics.delivery(&delivery.event.app_id, &Outcome::Skipped(reason)),
             // Somebody else has written the row, and counts it.
             Ok(false) => {}
-            Err(refused) => return self.bury_refused(delivery, origin, &refused).await,
+            Err(refused) => return self.dead_letter_refused(delivery, envelope, &refused).await,
         }
         crash_point("skip_recorded");
         Ok(())
     }
 
     /// Works on one delivery. A panic makes a dead letter of this delivery and leaves the others of its event alone.
-    pub(super) async fn or_bury<T>(
+    pub(super) async fn or_dead_letter<T>(
         &self,
         work: impl Future<Output = Result<T, Left>>,
         delivery: &Delivery,
-        origin: &Arc<Origin>,
-        buried: T,
+        envelope: &Arc<Envelope>,
+        dead_lettered: T,
     ) -> Result<T, Left> {
         match AssertUnwindSafe(work).catch_unwind().await {
             Ok(ended) => ended,
             // Boxed, as it is rare: see `publish`.
-            Err(_panic) => Box::pin(self.bury_panicked(delivery, origin)).await.map(|()| buried),
+            Err(_panic) => {
+                Box::pin(self.dead_letter_panicked(delivery, envelope)).await.map(|()| dead_lettered)
+            }
         }
     }
 }
 
 enum Planned {
     Spread(Spread),
-    /// The event became a letter, or waits in its app's lane.
+    /// The event became a dead letter, or waits in its app's lane.
     Elsewhere,
 }
 

@@ -1,8 +1,8 @@
 //! How often an app may be sent to in a day: `daily_quota` of its row, over all processes and restarts.
 //!
-//! A process takes permits out of the day's number in chunks, so that most requests cost no SQL, and spends them from a purse
+//! A process takes permits out of the day's number in chunks, so that most requests cost no SQL, and spends them from a reservation
 //! of its own. What is left in it goes back at a stop; what a crash takes along counts as used. An app without a quota has
-//! no purse and costs nothing.
+//! no reservation and costs nothing.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -12,7 +12,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use crate::db::health::Asker;
-use crate::db::quota::{self, Chunk, Day};
+use crate::db::registry::quota::{self, Chunk, Day};
 use crate::db::{Database, Error};
 use crate::domain::ids::AppId;
 
@@ -21,10 +21,10 @@ const LONGEST_QUESTION: Duration = Duration::from_secs(30);
 /// Between two questions to a database that is away. A delivery waits for it within `delivery.max_hold`.
 const ASK_AGAIN_AFTER: Duration = Duration::from_secs(1);
 
-/// The purses of all apps with a quota.
+/// The reservations of all apps with a quota.
 pub(super) struct Quotas {
     db: Database,
-    purses: Mutex<HashMap<AppId, Arc<Purse>>>,
+    reservations: Mutex<HashMap<AppId, Arc<Reservation>>>,
 }
 
 /// The day's number is used up.
@@ -34,15 +34,15 @@ pub(super) struct UsedUp {
     pub(super) until: Instant,
 }
 
-/// The right to make one request, out of a purse. Dropped unspent, it goes back.
+/// The right to make one request, out of a reservation. Dropped unspent, it goes back.
 pub(super) struct Permit {
-    purse: Arc<Purse>,
+    reservation: Arc<Reservation>,
     day: Day,
     is_spent: bool,
 }
 
 /// One app's permits in this process.
-struct Purse {
+struct Reservation {
     app_id: AppId,
     state: Mutex<State>,
     /// Held by whoever asks the database: one is enough.
@@ -63,32 +63,32 @@ struct State {
 }
 
 impl Quotas {
-    /// No purses yet.
+    /// No reservations yet.
     pub(super) fn new(db: Database) -> Self {
-        Self { db, purses: Mutex::default() }
+        Self { db, reservations: Mutex::default() }
     }
 
     /// The permit for one request; `None` where the app has no quota. Waits while the database that knows is away.
     pub(super) async fn take(&self, app_id: &AppId, quota: Option<u64>) -> Result<Option<Permit>, UsedUp> {
         let Some(quota) = quota else { return Ok(None) };
-        let purse = self.purse(app_id);
+        let reservation = self.reservation(app_id);
         loop {
-            if let Some(answer) = purse.take_now(quota) {
+            if let Some(answer) = reservation.take_now(quota) {
                 return answer.map(Some);
             }
             // A task of its own: a chunk must not be lost because whoever wanted it has gone.
-            let (purse, db) = (Arc::clone(&purse), self.db.clone());
-            let filled = tokio::spawn(async move { purse.fill_if_needed(&db, quota).await }).await;
+            let (reservation, db) = (Arc::clone(&reservation), self.db.clone());
+            let filled = tokio::spawn(async move { reservation.fill_if_needed(&db, quota).await }).await;
             if !matches!(filled, Ok(Ok(()))) {
                 tokio::time::sleep(ASK_AGAIN_AFTER).await;
             }
         }
     }
 
-    /// The same out of what is in the purse: for a request that cannot wait.
+    /// The same out of what is in the reservation: for a request that cannot wait.
     pub(super) fn take_now(&self, app_id: &AppId, quota: Option<u64>) -> Result<Option<Permit>, NoneInHand> {
         let Some(quota) = quota else { return Ok(None) };
-        match self.purse(app_id).take_now(quota) {
+        match self.reservation(app_id).take_now(quota) {
             Some(Ok(permit)) => Ok(Some(permit)),
             Some(Err(_)) | None => Err(NoneInHand),
         }
@@ -96,8 +96,12 @@ impl Quotas {
 
     /// Apps whose number was used up when last asked.
     pub(super) fn used_up(&self) -> Vec<AppId> {
-        let purses = self.lock();
-        purses.iter().filter(|(_, purse)| purse.lock().is_used_up).map(|(app_id, _)| app_id.clone()).collect()
+        let reservations = self.lock();
+        reservations
+            .iter()
+            .filter(|(_, reservation)| reservation.lock().is_used_up)
+            .map(|(app_id, _)| app_id.clone())
+            .collect()
     }
 
     /// Looks whether there is something left by now: a new day, a higher quota, or what another process has given back.
@@ -106,47 +110,47 @@ impl Quotas {
             self.lock().remove(app_id);
             return Ok(true);
         };
-        let purse = self.purse(app_id);
-        let _asking = purse.asking.lock().await;
-        if purse.lock().permits == 0 || !purse.knows(quota) {
-            purse.fill(&self.db, quota).await?;
+        let reservation = self.reservation(app_id);
+        let _asking = reservation.asking.lock().await;
+        if reservation.lock().permits == 0 || !reservation.knows(quota) {
+            reservation.fill(&self.db, quota).await?;
         }
-        let mut state = purse.lock();
+        let mut state = reservation.lock();
         state.is_used_up = state.permits == 0;
         Ok(!state.is_used_up)
     }
 
     /// Puts everything back that was not spent. Call it when nothing is at work any more.
     pub(super) async fn put_back_all(&self) {
-        let purses: Vec<_> = self.lock().drain().collect();
-        for (app_id, purse) in purses {
-            let _asking = purse.asking.lock().await;
+        let reservations: Vec<_> = self.lock().drain().collect();
+        for (app_id, reservation) in reservations {
+            let _asking = reservation.asking.lock().await;
             // Whoever still wants to ask need not.
-            purse.lock().is_used_up = true;
-            if let Err(error) = purse.put_back(&self.db).await {
+            reservation.lock().is_used_up = true;
+            if let Err(error) = reservation.put_back(&self.db).await {
                 tracing::warn!(%error, %app_id, "what was left of the day's quota could not be put back");
             }
         }
     }
 
-    fn purse(&self, app_id: &AppId) -> Arc<Purse> {
-        let mut purses = self.lock();
-        if let Some(purse) = purses.get(app_id) {
-            return Arc::clone(purse);
+    fn reservation(&self, app_id: &AppId) -> Arc<Reservation> {
+        let mut reservations = self.lock();
+        if let Some(reservation) = reservations.get(app_id) {
+            return Arc::clone(reservation);
         }
-        let purse = Arc::new(Purse {
+        let reservation = Arc::new(Reservation {
             app_id: app_id.clone(),
             state: Mutex::default(),
             asking: tokio::sync::Mutex::default(),
             is_failure_said: AtomicBool::new(false),
         });
-        purses.insert(app_id.clone(), Arc::clone(&purse));
-        purse
+        reservations.insert(app_id.clone(), Arc::clone(&reservation));
+        reservation
     }
 
-    fn lock(&self) -> MutexGuard<'_, HashMap<AppId, Arc<Purse>>> {
+    fn lock(&self) -> MutexGuard<'_, HashMap<AppId, Arc<Reservation>>> {
         // Nothing panics under this lock.
-        self.purses.lock().unwrap_or_else(PoisonError::into_inner)
+        self.reservations.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -154,14 +158,14 @@ impl Quotas {
 #[derive(Debug)]
 pub(super) struct NoneInHand;
 
-impl Purse {
+impl Reservation {
     /// A permit, or that there is none; `None` where only the database knows.
     fn take_now(self: &Arc<Self>, quota: u64) -> Option<Result<Permit, UsedUp>> {
         let mut state = self.lock();
         let (day, until) = state.current(quota)?;
         if state.permits > 0 {
             state.permits -= 1;
-            return Some(Ok(Permit { purse: Arc::clone(self), day, is_spent: false }));
+            return Some(Ok(Permit { reservation: Arc::clone(self), day, is_spent: false }));
         }
         state.is_used_up.then_some(Err(UsedUp { until }))
     }
@@ -177,7 +181,7 @@ impl Purse {
         if self.knows(quota) { Ok(()) } else { self.fill(db, quota).await }
     }
 
-    /// A new chunk in place of what the purse held. Whoever wanted it may have left by then, so what went wrong is said here.
+    /// A new chunk in place of what the reservation held. Whoever wanted it may have left by then, so what went wrong is said here.
     async fn fill(&self, db: &Database, quota: u64) -> Result<(), Error> {
         let filled = self.put_back_and_reserve(db, quota).await;
         db.health().note(Asker::Quota, &filled);
@@ -204,7 +208,7 @@ impl Purse {
         Ok(())
     }
 
-    /// Nobody can spend them meanwhile; where they are certain not to have arrived, they are in the purse again.
+    /// Nobody can spend them meanwhile; where they are certain not to have arrived, they are in the reservation again.
     async fn put_back(&self, db: &Database) -> Result<(), Error> {
         let (permits, day) = {
             let mut state = self.lock();
@@ -261,7 +265,7 @@ impl Drop for Permit {
         if self.is_spent {
             return;
         }
-        self.purse.keep(1, self.day);
+        self.reservation.keep(1, self.day);
     }
 }
 
@@ -269,48 +273,48 @@ impl Drop for Permit {
 mod tests {
     use super::*;
 
-    fn purse(permits: u64, is_used_up: bool) -> Arc<Purse> {
+    fn reservation(permits: u64, is_used_up: bool) -> Arc<Reservation> {
         let ends = Instant::now() + Duration::from_secs(60);
         let state = State { quota: 10, permits, day: Some((Day(1), ends)), is_used_up };
         let (app_id, asking) = ("wx1".parse().unwrap(), tokio::sync::Mutex::default());
         let is_failure_said = AtomicBool::new(false);
-        Arc::new(Purse { app_id, state: Mutex::new(state), asking, is_failure_said })
+        Arc::new(Reservation { app_id, state: Mutex::new(state), asking, is_failure_said })
     }
 
     #[tokio::test(start_paused = true)]
     async fn permits_are_spent_and_unspent_ones_go_back() {
-        let purse = purse(2, false);
-        let mut first = purse.take_now(10).unwrap().unwrap();
+        let reservation = reservation(2, false);
+        let mut first = reservation.take_now(10).unwrap().unwrap();
         first.spend();
         drop(first);
-        let mut second = purse.take_now(10).unwrap().unwrap();
-        assert!(purse.take_now(10).is_none(), "with an empty purse only the database knows");
+        let mut second = reservation.take_now(10).unwrap().unwrap();
+        assert!(reservation.take_now(10).is_none(), "with an empty reservation only the database knows");
         second.spend();
         second.unspend();
         drop(second);
-        assert_eq!(purse.lock().permits, 1);
+        assert_eq!(reservation.lock().permits, 1);
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_purse_is_good_for_one_day_and_one_quota() {
-        let purse = purse(1, false);
-        assert!(purse.take_now(11).is_none(), "the quota has changed");
-        let yesterdays = purse.take_now(10).unwrap().unwrap();
+    async fn a_reservation_is_good_for_one_day_and_one_quota() {
+        let reservation = reservation(1, false);
+        assert!(reservation.take_now(11).is_none(), "the quota has changed");
+        let yesterdays = reservation.take_now(10).unwrap().unwrap();
         tokio::time::advance(Duration::from_secs(60)).await;
-        assert!(purse.take_now(10).is_none(), "the day is over");
-        purse.lock().day = Some((Day(2), Instant::now() + Duration::from_secs(60)));
+        assert!(reservation.take_now(10).is_none(), "the day is over");
+        reservation.lock().day = Some((Day(2), Instant::now() + Duration::from_secs(60)));
         drop(yesterdays);
-        assert_eq!(purse.lock().permits, 0, "yesterday's permit was carried over");
+        assert_eq!(reservation.lock().permits, 0, "yesterday's permit was carried over");
     }
 
     #[tokio::test(start_paused = true)]
     async fn used_up_is_known_until_midnight_unless_one_comes_back() {
-        let purse = purse(1, true);
-        let permit = purse.take_now(10).unwrap().unwrap();
-        assert!(purse.take_now(10).unwrap().is_err());
+        let reservation = reservation(1, true);
+        let permit = reservation.take_now(10).unwrap().unwrap();
+        assert!(reservation.take_now(10).unwrap().is_err());
         drop(permit);
-        assert!(purse.take_now(10).unwrap().is_ok());
+        assert!(reservation.take_now(10).unwrap().is_ok());
         tokio::time::advance(Duration::from_secs(60)).await;
-        assert!(!purse.knows(10), "a new day is asked for");
+        assert!(!reservation.knows(10), "a new day is asked for");
     }
 }

@@ -1,4 +1,4 @@
-//! All the waiting a delivery does, before its claim: turn, token, its app's share, an open app. Bounded, and uncharged.
+//! All the waiting a delivery does, before its claim: lock, token, its app's share, an open app. Bounded, and uncharged.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -7,10 +7,10 @@ use jiff::Timestamp;
 
 use super::Pipeline;
 use super::apps::AppWatch;
-use super::gates::{Ends, Gate, Pass, Probe, TemplateProbe};
+use super::breakers::{Breaker, Ends, Pass, Probe, TemplateProbe};
 use super::limits::Share;
+use super::recipient_locks::RecipientLock;
 use super::slots::Rank;
-use super::turns::Turn;
 use crate::clock;
 use crate::domain::delivery::Delivery;
 
@@ -20,7 +20,7 @@ pub(super) const BEAT_EVERY: Duration = Duration::from_secs(1);
 /// A delivery that may be claimed now.
 pub(super) struct Ready {
     /// Held until the delivery is settled: the next one to this user must see what became of this one's consent.
-    pub(super) turn: Turn,
+    pub(super) lock: RecipientLock,
     pub(super) go: Go,
 }
 
@@ -40,7 +40,7 @@ pub(super) enum NotReady {
     Stopping,
     /// It leads to nobody; there is nothing to send (such rows are never planned as deliveries).
     NoOpenid,
-    /// Waited long enough: hand it on, to be back after the ladder's first step.
+    /// Waited long enough: defer it, to be back after the ladder's first step.
     Held,
     /// The app is paused, or a fresh delivery would wait long for it: to its lane.
     Paused,
@@ -62,29 +62,29 @@ impl Pipeline {
     async fn wait_for_all(&self, delivery: &Delivery, rank: Rank) -> Result<Ready, NotReady> {
         let app_id = &delivery.event.app_id;
         let openid = delivery.recipient.openid().ok_or(NotReady::NoOpenid)?;
-        let gate = self.gates.of(app_id);
-        self.gates.informed().await;
-        self.template_due(delivery, &gate)?;
-        let turn = self.turns.take(app_id, openid).await;
+        let breaker = self.breakers.of(app_id);
+        self.breakers.informed().await;
+        self.template_due(delivery, &breaker)?;
+        let lock = self.recipient_locks.take(app_id, openid).await;
         let Ok(mut app) = self.app_of(&delivery.event).await else { return Err(NotReady::Held) };
         if app.app().active {
-            self.token_or_pause(&mut app, &gate).await?;
+            self.token_or_pause(&mut app, &breaker).await?;
         }
         let share = self.take_share(&app.app(), rank).await?;
         // Asked last, with everything else in hand: a probe that waits would keep the others out. The template before the app,
         // whose probe is worth more.
-        let template_probe = self.template_pass(delivery, &gate)?;
-        let probe = match gate.pass() {
+        let template_probe = self.template_pass(delivery, &breaker)?;
+        let probe = match breaker.pass() {
             Pass::Open => None,
             Pass::Probe(probe) => Some(probe),
             Pass::Paused => return Err(NotReady::Paused),
         };
-        Ok(Ready { turn, go: Go { app, probe, _template_probe: template_probe, share } })
+        Ok(Ready { lock, go: Go { app, probe, _template_probe: template_probe, share } })
     }
 
     /// A paused template is found out before anything is waited for. (Who is too old to be sent needs no template to be skipped.)
-    fn template_due(&self, delivery: &Delivery, gate: &Gate) -> Result<(), NotReady> {
-        match gate.template_paused_until(&delivery.event.template_id) {
+    fn template_due(&self, delivery: &Delivery, breaker: &Breaker) -> Result<(), NotReady> {
+        match breaker.template_paused_until(&delivery.event.template_id) {
             Some(due) if !delivery.is_expired(clock::now()) => Err(NotReady::TemplatePaused(due)),
             _ => Ok(()),
         }
@@ -93,17 +93,17 @@ impl Pipeline {
     fn template_pass(
         &self,
         delivery: &Delivery,
-        gate: &Arc<Gate>,
+        breaker: &Arc<Breaker>,
     ) -> Result<Option<TemplateProbe>, NotReady> {
         if delivery.is_expired(clock::now()) {
             return Ok(None);
         }
-        gate.template_pass(&delivery.event.template_id).map_err(NotReady::TemplatePaused)
+        breaker.template_pass(&delivery.event.template_id).map_err(NotReady::TemplatePaused)
     }
 
     /// Waits for the token; not where the refresher has said that there will be none.
-    async fn token_or_pause(&self, app: &mut AppWatch, gate: &Gate) -> Result<(), NotReady> {
-        let mut state = gate.watch();
+    async fn token_or_pause(&self, app: &mut AppWatch, breaker: &Breaker) -> Result<(), NotReady> {
+        let mut state = breaker.watch();
         tokio::select! {
             biased;
             is_there = app.token_ready() => if is_there { Ok(()) } else { Err(NotReady::Held) },

@@ -7,14 +7,14 @@ use jiff::Timestamp;
 
 use super::attempt::Attempted;
 use super::claim::Claim;
-use super::hand_on::{Life, Obituary};
-use super::origin::Origin;
+use super::defer::{DeadLetter, Life};
+use super::envelope::Envelope;
 use super::{Left, Pipeline};
 use crate::clock;
-use crate::db::settle::{self, ConsentChange, Ending};
+use crate::db::ledger::settle::{self, ConsentChange, Ending};
 use crate::domain::consent::Closing;
+use crate::domain::dead_letter;
 use crate::domain::delivery::{Delivery, Progress};
-use crate::domain::letter;
 use crate::domain::outcome::{DeadReason, Outcome, SkipReason};
 use crate::domain::protocol::Settling;
 use crate::failpoint::{crash_point, panic_point};
@@ -24,7 +24,7 @@ impl Pipeline {
     pub(super) async fn settle(
         self: &Arc<Self>,
         delivery: &Delivery,
-        origin: &Arc<Origin>,
+        envelope: &Arc<Envelope>,
         claim: &Claim,
         attempted: Attempted,
     ) -> Result<(), Left> {
@@ -32,15 +32,15 @@ impl Pipeline {
         if attempted.unknown {
             self.metrics.unknown(&delivery.event.app_id);
         }
-        let ending = self.publish_onward(delivery, origin, claim, &attempted).await?;
-        let request = request(delivery, origin, claim, &attempted, ending);
+        let ending = self.publish_onward(delivery, envelope, claim, &attempted).await?;
+        let request = request(delivery, envelope, claim, &attempted, ending);
         let settling = self.record(&request).await;
         // An event for many is one message in hand for minutes; each of its deliveries is progress.
         self.progress.beat();
         match settling {
             Settling::Record | Settling::Insert => {
                 crash_point("settled");
-                self.count(delivery, origin, &attempted.outcome);
+                self.count(delivery, envelope, &attempted.outcome);
                 Ok(())
             }
             Settling::AlreadySent => Ok(()),
@@ -48,9 +48,9 @@ impl Pipeline {
                 self.metrics.dropped_settlement();
                 Ok(())
             }
-            Settling::DropAndHandOn => {
+            Settling::DropAndDefer => {
                 self.metrics.dropped_settlement();
-                self.hand_on_unchanged(delivery, origin, self.settings.ladder.first()).await
+                self.defer_unchanged(delivery, envelope, self.settings.ladder.first()).await
             }
         }
     }
@@ -59,7 +59,7 @@ impl Pipeline {
     async fn publish_onward(
         self: &Arc<Self>,
         delivery: &Delivery,
-        origin: &Arc<Origin>,
+        envelope: &Arc<Envelope>,
         claim: &Claim,
         attempted: &Attempted,
     ) -> Result<Ending, Left> {
@@ -70,48 +70,52 @@ impl Pipeline {
             Outcome::Sent { msgid } => Ok(Ending::Sent { msgid }),
             Outcome::Skipped(reason) => Ok(Ending::Skipped(reason)),
             Outcome::Retry { step, after } => {
-                self.next_turn(delivery, origin, Progress { step, ..failed }, after).await
+                self.next_epoch(delivery, envelope, Progress { step, ..failed }, after).await
             }
-            Outcome::Unknown => self.next_turn(delivery, origin, failed, first).await,
+            Outcome::Unknown => self.next_epoch(delivery, envelope, failed, first).await,
             Outcome::Uncharged if attempted.unknown => {
                 // Each of these may have reached the user, and while an outage lasts policy does not end it: ever more rarely.
                 let before = usize::try_from(claim.row.unknowns).unwrap_or_default();
-                self.next_turn(delivery, origin, failed, self.settings.ladder.nth(before)).await
+                self.next_epoch(delivery, envelope, failed, self.settings.ladder.nth(before)).await
             }
-            Outcome::Uncharged => self.set_aside(delivery, origin).await,
+            Outcome::Uncharged => self.set_aside(delivery, envelope).await,
             Outcome::Dead(reason) => {
-                let obituary = obituary(delivery, claim, attempted, reason);
-                self.publish_letter(delivery, origin, &obituary).await?;
-                self.dead_letters.of_delivery(delivery, origin, &obituary);
-                crash_point("letter_published");
+                let dead_letter = dead_letter(delivery, claim, attempted, reason);
+                self.publish_dead_letter(delivery, envelope, &dead_letter).await?;
+                self.dead_letters.of_delivery(delivery, envelope, &dead_letter);
+                crash_point("dead_letter_published");
                 Ok(Ending::Dead(reason))
             }
         }
     }
 
-    /// Hands on what is not the delivery's fault: to its app's lane while the app is paused, else once round the ladder.
-    async fn set_aside(self: &Arc<Self>, delivery: &Delivery, origin: &Arc<Origin>) -> Result<Ending, Left> {
+    /// Defers what is not the delivery's fault: to its app's lane while the app is paused, else once round the ladder.
+    async fn set_aside(
+        self: &Arc<Self>,
+        delivery: &Delivery,
+        envelope: &Arc<Envelope>,
+    ) -> Result<Ending, Left> {
         let first = self.settings.ladder.first();
-        let Some(due_at) = self.gates.of(&delivery.event.app_id).paused_until() else {
-            return self.next_turn(delivery, origin, delivery.progress, first).await;
+        let Some(due_at) = self.breakers.of(&delivery.event.app_id).paused_until() else {
+            return self.next_epoch(delivery, envelope, delivery.progress, first).await;
         };
-        let (progress, turn) = next_turn(delivery, delivery.progress);
-        self.hand_to_lane(delivery, origin, progress).await?;
-        crash_point("handed_on");
-        Ok(Ending::Retrying { turn, due_at })
+        let (progress, epoch) = next_epoch(delivery, delivery.progress);
+        self.defer_to_lane(delivery, envelope, progress).await?;
+        crash_point("deferred");
+        Ok(Ending::Retrying { epoch, due_at })
     }
 
-    async fn next_turn(
+    async fn next_epoch(
         &self,
         delivery: &Delivery,
-        origin: &Arc<Origin>,
+        envelope: &Arc<Envelope>,
         progress: Progress,
         delay: Duration,
     ) -> Result<Ending, Left> {
-        let (progress, turn) = next_turn(delivery, progress);
-        self.publish_carrier(delivery, origin, progress, delay).await?;
-        crash_point("handed_on");
-        Ok(Ending::Retrying { turn, due_at: from_now(delay) })
+        let (progress, epoch) = next_epoch(delivery, progress);
+        self.publish_delivery_message(delivery, envelope, progress, delay).await?;
+        crash_point("deferred");
+        Ok(Ending::Retrying { epoch, due_at: from_now(delay) })
     }
 
     /// Records, for as long as it takes: after WeChat's yes the settlement is repeated, never the message.
@@ -128,10 +132,10 @@ impl Pipeline {
         }
     }
 
-    fn count(&self, delivery: &Delivery, origin: &Origin, outcome: &Outcome) {
+    fn count(&self, delivery: &Delivery, envelope: &Envelope, outcome: &Outcome) {
         self.metrics.delivery(&delivery.event.app_id, outcome);
         if matches!(outcome, Outcome::Sent { .. }) {
-            let began = origin.published_at().or(delivery.event.occurred_at).unwrap_or(origin.first_seen);
+            let began = envelope.published_at().or(delivery.event.occurred_at).unwrap_or(envelope.first_seen);
             // Clocks differ; nothing arrives before it was published.
             let took = clock::now().duration_since(began).try_into().unwrap_or_default();
             self.metrics.end_to_end(took);
@@ -140,9 +144,9 @@ impl Pipeline {
 }
 
 /// The replay has done its work with the claim; from here on it is an ordinary delivery.
-fn next_turn(delivery: &Delivery, progress: Progress) -> (Progress, i32) {
-    let turn = delivery.progress.turn.saturating_add(1);
-    (Progress { turn, replay: false, ..progress }, turn)
+fn next_epoch(delivery: &Delivery, progress: Progress) -> (Progress, i32) {
+    let epoch = delivery.progress.epoch.saturating_add(1);
+    (Progress { epoch, replay: false, ..progress }, epoch)
 }
 
 fn from_now(wait: Duration) -> Timestamp {
@@ -154,7 +158,7 @@ const REFUSED_PAUSE: Duration = Duration::from_secs(5);
 
 fn request(
     delivery: &Delivery,
-    origin: &Origin,
+    envelope: &Envelope,
     claim: &Claim,
     attempted: &Attempted,
     ending: Ending,
@@ -173,8 +177,8 @@ fn request(
         consent: consent_change(claim, attempted),
         user_id: claim.row.user_id,
         token_generation: attempted.token_generation,
-        trace_id: origin.trace_id.clone(),
-        turn: delivery.progress.turn,
+        trace_id: envelope.trace_id.clone(),
+        epoch: delivery.progress.epoch,
     }
 }
 
@@ -192,9 +196,9 @@ fn consent_change(claim: &Claim, attempted: &Attempted) -> ConsentChange {
     }
 }
 
-fn obituary(delivery: &Delivery, claim: &Claim, attempted: &Attempted, reason: DeadReason) -> Obituary {
-    Obituary {
-        letter: letter::of_delivery(&delivery.event, &delivery.recipient, delivery.progress.turn),
+fn dead_letter(delivery: &Delivery, claim: &Claim, attempted: &Attempted, reason: DeadReason) -> DeadLetter {
+    DeadLetter {
+        dead_letter: dead_letter::of_delivery(&delivery.event, &delivery.recipient, delivery.progress.epoch),
         reason,
         life: Life {
             facts: attempted.facts.clone(),

@@ -28,11 +28,11 @@ impl Delivery {
     }
 }
 
-/// What a carrier message knows beyond event and recipient; travels in its `x-wn-…` headers. All zero for a fresh event.
+/// What a delivery message knows beyond event and recipient; travels in its `x-wn-…` headers. All zero for a fresh event.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Progress {
-    /// How often the delivery was handed on. A message of an older turn is an echo.
-    pub turn: i32,
+    /// How often the delivery was deferred. A message of an older epoch is an echo.
+    pub epoch: i32,
     /// Charged steps of the ladder already used.
     pub step: usize,
     /// Not to be attempted before (quota used until tomorrow, say).

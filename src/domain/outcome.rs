@@ -60,7 +60,7 @@ reasons! {
 }
 
 reasons! {
-    /// Why a delivery, or a whole message, was given up and kept as a letter.
+    /// Why a delivery, or a whole message, was given up and kept as a dead letter.
     DeadReason {
         /// The message is not an event.
         Malformed => "malformed",
@@ -84,7 +84,7 @@ reasons! {
         DeliveryLimit => "delivery_limit",
         /// Our own code panicked.
         Panicked => "panicked",
-        /// The row had no carrier left and an operator closed it.
+        /// The row had no delivery message left and an operator closed it.
         Stranded => "stranded",
         /// Our own code, or PostgreSQL, failed on the dead letter itself: it is kept raw.
         Unreadable => "unreadable",
@@ -115,8 +115,8 @@ pub enum Outcome {
     Retry { step: usize, after: Duration },
     /// Nobody can know whether it went out; goes once more by policy.
     Unknown,
-    /// Hand on without charging anything: the fault is the app's, not the delivery's.
+    /// Defer without charging anything: the fault is the app's, not the delivery's.
     Uncharged,
-    /// Give up and keep a letter.
+    /// Give up and keep a dead letter.
     Dead(DeadReason),
 }

@@ -31,7 +31,7 @@ pub struct User {
 pub struct Known {
     pub recipient: Recipient,
     pub status: Status,
-    pub turn: i32,
+    pub epoch: i32,
     /// Does the row carry the same data and page as the event?
     pub same_content: bool,
 }
@@ -106,9 +106,9 @@ fn plan(named: Vec<Named>, known: &[Known]) -> Plan {
     plan
 }
 
-/// A row of a later turn has a later message to carry it.
+/// A row of a later epoch has a later message to carry it.
 fn is_ours_to_finish(row: &Known) -> bool {
-    !row.status.is_finished() && row.turn == 0 && row.recipient.openid().is_some()
+    !row.status.is_finished() && row.epoch == 0 && row.recipient.openid().is_some()
 }
 
 /// Two rules may name one person, once as a business user and once by openid.
@@ -131,7 +131,7 @@ fn recipient_of(person: &Named) -> Recipient {
     }
 }
 
-/// `db::fan_out` says the same in SQL, for those whom we do not want to hold in memory. A test compares the two.
+/// `db::ledger::fan_out` says the same in SQL, for those whom we do not want to hold in memory. A test compares the two.
 fn verdict(person: &Named) -> Result<(), SkipReason> {
     match person.user.filter(|_| person.openid.is_some()) {
         None => Err(SkipReason::NotBound),
@@ -164,8 +164,8 @@ mod tests {
         }
     }
 
-    fn row(openid: &str, status: Status, turn: i32) -> Known {
-        Known { recipient: bound(None, openid), status, turn, same_content: true }
+    fn row(openid: &str, status: Status, epoch: i32) -> Known {
+        Known { recipient: bound(None, openid), status, epoch, same_content: true }
     }
 
     #[test]
@@ -189,7 +189,7 @@ mod tests {
         let known = [
             row("sent", Status::Sent, 0),
             row("left", Status::Attempting, 0),
-            row("handed_on", Status::Retrying, 1),
+            row("deferred", Status::Retrying, 1),
         ];
         let plan = plan(people, &known);
         assert_eq!(plan.deliveries, [bound(None, "new"), bound(None, "left")]);

@@ -1,9 +1,9 @@
 //! The delivery protocol: what happens when a message meets a ledger row, and when an outcome meets it again.
 //!
-//! This table exists once, here. `db::claim` and `db::settle` read rows under lock, ask these functions, and write what they
+//! This table exists once, here. `db::ledger::claim` and `db::ledger::settle` read rows under lock, ask these functions, and write what they
 //! say; the tests explore it with two processes, crashes, partitions, lost answers and doubled replays.
 //!
-//! **Invariant: every unfinished row has at least one carrier message.** A carrier is a message whose turn is not older
+//! **Invariant: every unfinished row has at least one delivery message.** A delivery message is a message whose epoch is not older
 //! than the row's. Nothing is acked while it may be the last one.
 
 use uuid::Uuid;
@@ -15,7 +15,7 @@ pub enum Status {
     Planned,
     /// Claimed by somebody, until its lease ends.
     Attempting,
-    /// Handed on; a message of its turn is under way.
+    /// Deferred; a message of its epoch is under way.
     Retrying,
     Sent,
     Skipped,
@@ -54,7 +54,7 @@ impl Status {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Row {
     pub status: Status,
-    pub turn: i32,
+    pub epoch: i32,
     /// Whose claim it is; meaningful while `attempting`.
     pub claim: Option<Uuid>,
     /// Is the claim's lease still running, by the database's clock? Within the grace after PostgreSQL's own start every
@@ -68,8 +68,8 @@ pub struct Row {
 
 /// A message that wants to attempt a delivery.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub struct Carrier {
-    pub turn: i32,
+pub struct DeliveryMessage {
+    pub epoch: i32,
     /// Brought back by an operator.
     pub replay: bool,
     /// The claim this attempt would hold. New for each attempt, the same when the claim statement is repeated.
@@ -83,7 +83,7 @@ pub enum OnUnknown {
     /// Rather twice than never, within bounds.
     #[default]
     Resend,
-    /// Rather never than twice: a letter, and a person decides.
+    /// Rather never than twice: a dead letter, and a person decides.
     Park,
 }
 
@@ -115,7 +115,7 @@ impl OnUnknown {
 /// What a message does when it meets a row.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Meeting {
-    /// Claim: `attempting`, the message's turn, our claim. A replay starts its counts of unknowns anew.
+    /// Claim: `attempting`, the message's epoch, our claim. A replay starts its counts of unknowns anew.
     Claim,
     /// It is ours already; only the answer to our claim was lost.
     Ours,
@@ -125,25 +125,25 @@ pub enum Meeting {
     TakeOverAndGiveUp,
     /// As [`Self::TakeOverAndGiveUp`], and ours already; only the answer to our claim was lost.
     GiveUp,
-    /// Somebody is at it: hand the message on unchanged, uncharged, and only then ack.
+    /// Somebody is at it: defer the message unchanged, uncharged, and only then ack.
     Busy,
-    /// A message of an earlier turn: ack.
+    /// A message of an earlier epoch: ack.
     Echo,
     /// There is nothing left to do: ack.
     Finished(Status),
 }
 
 /// The table of the delivery protocol (see `docs/ARCHITECTURE.md`).
-pub fn meet(row: Option<&Row>, carrier: &Carrier) -> Meeting {
+pub fn meet(row: Option<&Row>, delivery_message: &DeliveryMessage) -> Meeting {
     let Some(row) = row else { return Meeting::Claim };
     match row.status {
-        Status::Dead if carrier.replay && carrier.turn == row.turn + 1 => Meeting::Claim,
+        Status::Dead if delivery_message.replay && delivery_message.epoch == row.epoch + 1 => Meeting::Claim,
         Status::Sent | Status::Skipped | Status::Dead => Meeting::Finished(row.status),
-        _ if carrier.turn < row.turn => Meeting::Echo,
+        _ if delivery_message.epoch < row.epoch => Meeting::Echo,
         Status::Planned | Status::Retrying => Meeting::Claim,
-        Status::Attempting if row.claim == Some(carrier.claim) => ours(row, carrier),
+        Status::Attempting if row.claim == Some(delivery_message.claim) => ours(row, delivery_message),
         Status::Attempting if row.leased => Meeting::Busy,
-        Status::Attempting if carrier.on_unknown.resends_after_take_overs(row.take_overs + 1) => {
+        Status::Attempting if delivery_message.on_unknown.resends_after_take_overs(row.take_overs + 1) => {
             Meeting::TakeOver
         }
         Status::Attempting => Meeting::TakeOverAndGiveUp,
@@ -151,8 +151,8 @@ pub fn meet(row: Option<&Row>, carrier: &Carrier) -> Meeting {
 }
 
 /// A claim of ours whose answer was lost: the attempt is still to come, unless it was taken over only to be given up.
-const fn ours(row: &Row, carrier: &Carrier) -> Meeting {
-    if row.take_overs == 0 || carrier.on_unknown.resends_after_take_overs(row.take_overs) {
+const fn ours(row: &Row, delivery_message: &DeliveryMessage) -> Meeting {
+    if row.take_overs == 0 || delivery_message.on_unknown.resends_after_take_overs(row.take_overs) {
         Meeting::Ours
     } else {
         Meeting::GiveUp
@@ -164,9 +164,9 @@ const fn ours(row: &Row, carrier: &Carrier) -> Meeting {
 pub enum Settlement {
     Sent,
     Skipped,
-    /// A message of the next turn has been published and confirmed.
+    /// A message of the next epoch has been published and confirmed.
     Retrying,
-    /// The letter has been published and confirmed.
+    /// The dead letter has been published and confirmed.
     Dead,
 }
 
@@ -179,11 +179,11 @@ pub enum Settling {
     Insert,
     /// Somebody recorded `sent` before; nothing changes, nothing is counted twice. Ack.
     AlreadySent,
-    /// The claim was lost, and a message of the next turn is already published: drop the outcome, count it, ack.
+    /// The claim was lost, and a message of the next epoch is already published: drop the outcome, count it, ack.
     Drop,
-    /// The claim was lost and our message may be the last carrier: drop the outcome, count it, hand the message on
+    /// The claim was lost and our message may be the last delivery message: drop the outcome, count it, defer the message
     /// unchanged, then ack.
-    DropAndHandOn,
+    DropAndDefer,
 }
 
 /// What to do with an outcome, given the row it finds.
@@ -195,7 +195,7 @@ pub fn settle(row: Option<&Row>, claim: Uuid, settlement: Settlement) -> Settlin
         (Settlement::Sent, Some(_)) => Settling::Record,
         (_, _) if ours => Settling::Record,
         (Settlement::Retrying, _) => Settling::Drop,
-        (Settlement::Skipped | Settlement::Dead, _) => Settling::DropAndHandOn,
+        (Settlement::Skipped | Settlement::Dead, _) => Settling::DropAndDefer,
     }
 }
 

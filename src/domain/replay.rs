@@ -1,4 +1,4 @@
-//! What a replay decides without I/O: which letters may go out, and when a canary stops it.
+//! What a replay decides without I/O: which dead letters may go out, and when a canary stops it.
 
 mod canary;
 mod refusal;
@@ -8,13 +8,13 @@ pub use refusal::Refusal;
 
 use super::protocol::Status;
 
-/// Letters a second, unless the operator says otherwise: a person's mistake should cost minutes to make, not a second.
+/// Dead letters a second, unless the operator says otherwise: a person's mistake should cost minutes to make, not a second.
 pub const DEFAULT_RATE_PER_SECOND: i32 = 20;
 
 /// Where a replay stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum State {
-    /// Letters are going out, or would if its command had not been killed.
+    /// Dead letters are going out, or would if its command had not been killed.
     Running,
     /// An operator asked it to wait.
     Paused,
@@ -51,7 +51,7 @@ impl State {
     }
 }
 
-/// What ledger and registry say about a letter when its turn to go out has come.
+/// What ledger and registry say about a dead letter when its epoch to go out has come.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Standing {
     /// A delivery, or a whole event?
@@ -65,13 +65,13 @@ pub struct Standing {
 /// What is brought back.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Subject {
-    /// One delivery, to go out with this turn; its row in the ledger; and the turn that the letter itself was given up at.
-    Delivery { turn: i32, row: Option<(Status, i32)>, letter_turn: Option<i32> },
+    /// One delivery, to go out with this epoch; its row in the ledger; and the epoch that the dead letter itself was given up at.
+    Delivery { epoch: i32, row: Option<(Status, i32)>, dead_letter_epoch: Option<i32> },
     /// A whole event. Did the ledger know it when the set was fixed, does it now, and are the rules to be asked again?
     Event { had_rows: bool, has_rows: bool, re_resolve: bool },
 }
 
-/// What to do with a letter of the set.
+/// What to do with a dead letter of the set.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Verdict {
     Publish,
@@ -80,16 +80,18 @@ pub enum Verdict {
     Refuse(Refusal),
 }
 
-/// Judges a letter whose body could be read.
+/// Judges a dead letter whose body could be read.
 pub fn judge(standing: &Standing) -> Verdict {
     let refused = match standing.subject {
-        // Only our own message can have brought a dead row to this turn.
-        Subject::Delivery { turn, row: Some((_, row_turn)), .. } if row_turn >= turn => {
+        // Only our own message can have brought a dead row to this epoch.
+        Subject::Delivery { epoch, row: Some((_, row_epoch)), .. } if row_epoch >= epoch => {
             return Verdict::IsOut;
         }
-        Subject::Delivery { turn, row, letter_turn } => {
+        Subject::Delivery { epoch, row, dead_letter_epoch } => {
             row.and_then(|(status, _)| finished_or_carried(status)).or_else(|| {
-                letter_turn.filter(|letter_turn| letter_turn + 1 < turn).map(|_| Refusal::Superseded)
+                dead_letter_epoch
+                    .filter(|dead_letter_epoch| dead_letter_epoch + 1 < epoch)
+                    .map(|_| Refusal::Superseded)
             })
         }
         Subject::Event { had_rows: false, has_rows: true, .. } => return Verdict::IsOut,
@@ -115,9 +117,9 @@ fn finished_or_carried(status: Status) -> Option<Refusal> {
 mod tests {
     use super::*;
 
-    /// A letter given up at turn 0, to go out with turn 1.
+    /// A dead letter given up at epoch 0, to go out with epoch 1.
     fn judged(row: Option<(Status, i32)>) -> Verdict {
-        let subject = Subject::Delivery { turn: 1, row, letter_turn: Some(0) };
+        let subject = Subject::Delivery { epoch: 1, row, dead_letter_epoch: Some(0) };
         judge(&Standing { subject, app_known: true, expired: false })
     }
 
@@ -145,8 +147,9 @@ mod tests {
     }
 
     #[test]
-    fn an_older_letter_gives_way_to_the_newer_one_of_its_delivery() {
-        let subject = Subject::Delivery { turn: 3, row: Some((Status::Dead, 2)), letter_turn: Some(0) };
+    fn an_older_dead_letter_gives_way_to_the_newer_one_of_its_delivery() {
+        let subject =
+            Subject::Delivery { epoch: 3, row: Some((Status::Dead, 2)), dead_letter_epoch: Some(0) };
         let standing = Standing { subject, app_known: true, expired: false };
         assert_eq!(judge(&standing), Verdict::Refuse(Refusal::Superseded));
     }

@@ -20,7 +20,7 @@ const LONGEST_RESTART: Duration = Duration::from_secs(60);
 /// A task that has run for so long since its restart works again.
 const WORKS_AFTER: Duration = Duration::from_secs(10);
 
-/// A loop that shows no sign of life for this long hangs. Each beats with every turn, at the latest every 15 s, and the slowest
+/// A loop that shows no sign of life for this long hangs. Each beats with every epoch, at the latest every 15 s, and the slowest
 /// thing one waits for in between, a statement, gives up after thirty.
 const MAX_SILENCE: Duration = Duration::from_secs(60);
 
@@ -157,7 +157,7 @@ impl Tasks {
         let _second = self.0.hook.set(hook);
     }
 
-    /// The loops that show that they turn.
+    /// The loops that show that they epoch.
     pub fn heartbeats(&self) -> &Heartbeats {
         &self.0.heartbeats
     }

@@ -9,11 +9,11 @@ use prometheus::IntGauge;
 
 use super::labels::OTHER;
 use super::{Metrics, locked};
+use crate::domain::dead_letter::State;
 use crate::domain::ids::AppId;
-use crate::domain::letter::State;
 use crate::domain::outcome::{DeadReason, Outcome};
 
-/// The label of a letter that names no app.
+/// The label of a dead letter that names no app.
 const NONE: &str = "none";
 
 /// What became of one event on its way in; the label `result` of `wechat_notifier_events_total`.
@@ -27,8 +27,8 @@ pub enum EventResult {
     Dead,
     /// It went to its app's lane, uncharged.
     Moved,
-    /// It waited as long as it may and was handed on, uncharged.
-    HandedOn,
+    /// It waited as long as it may and was deferred, uncharged.
+    Deferred,
 }
 
 impl EventResult {
@@ -39,7 +39,7 @@ impl EventResult {
             Self::Duplicate => "duplicate",
             Self::Dead => "dead",
             Self::Moved => "moved",
-            Self::HandedOn => "handed_on",
+            Self::Deferred => "deferred",
         }
     }
 }
@@ -207,33 +207,33 @@ impl Metrics {
         self.dropped_settlements.inc();
     }
 
-    /// A letter stands in the table now.
-    pub fn letter_archived(&self, app: Option<&str>, reason: DeadReason) {
+    /// A dead letter stands in the table now.
+    pub fn dead_letter_archived(&self, app: Option<&str>, reason: DeadReason) {
         let app = app
             .map_or_else(|| NONE.into(), |app| AppId::parse(app).map_or(OTHER.into(), |app| self.app(&app)));
-        self.letters_archived.with_label_values(&[&*app, reason.as_str()]).inc();
+        self.dead_letters_archived.with_label_values(&[&*app, reason.as_str()]).inc();
     }
 
     /// The broker counts this many messages in the dead queue in nobody's hands.
-    pub fn letters_lie(&self, messages: u64, now: Timestamp) {
-        let mut since = locked(&self.letters_lie_since);
+    pub fn dead_letters_lie(&self, messages: u64, now: Timestamp) {
+        let mut since = locked(&self.dead_letters_lie_since);
         *since = (messages > 0).then(|| since.unwrap_or(now));
     }
 
-    /// The archiver has letters in hand, the oldest given up at this time; or none, as it has archived them.
-    pub fn letters_in_hand(&self, oldest: Option<Timestamp>) {
-        *locked(&self.oldest_letter) = oldest;
+    /// The archiver has dead letters in hand, the oldest given up at this time; or none, as it has archived them.
+    pub fn dead_letters_in_hand(&self, oldest: Option<Timestamp>) {
+        *locked(&self.oldest_dead_letter) = oldest;
         if oldest.is_none() {
-            *locked(&self.letters_lie_since) = None;
+            *locked(&self.dead_letters_lie_since) = None;
         }
     }
 
-    /// So many letters of each state and reason stand in the table; what is not named has none.
-    pub fn letters(&self, count: impl Fn(State, DeadReason) -> i64) {
+    /// So many dead letters of each state and reason stand in the table; what is not named has none.
+    pub fn dead_letters(&self, count: impl Fn(State, DeadReason) -> i64) {
         for state in State::ALL.iter().copied().filter(|state| *state != State::Purged) {
             for reason in DeadReason::ALL {
                 let labels = [state.as_str(), reason.as_str()];
-                self.letters.with_label_values(&labels).set(count(state, *reason));
+                self.dead_letters.with_label_values(&labels).set(count(state, *reason));
             }
         }
     }
@@ -243,9 +243,9 @@ impl Metrics {
         self.replays.with_label_values(&[result]).inc();
     }
 
-    /// A replayed letter came to its end.
-    pub fn letter_replayed(&self, outcome: &str) {
-        self.letters_replayed.with_label_values(&[outcome]).inc();
+    /// A replayed dead letter came to its end.
+    pub fn dead_letter_replayed(&self, outcome: &str) {
+        self.dead_letters_replayed.with_label_values(&[outcome]).inc();
     }
 
     /// One statement took this many rows; `statement` is its short name, e.g. `claim`.
@@ -327,20 +327,20 @@ mod tests {
     }
 
     #[test]
-    fn letters_that_lie_in_the_dead_queue_count_until_archiving_moves() {
+    fn dead_letters_that_lie_in_the_dead_queue_count_until_archiving_moves() {
         let metrics = metrics();
         let ago = |seconds| clock::now() - jiff::SignedDuration::from_secs(seconds);
-        metrics.letters_lie(3, ago(90));
-        metrics.letters_lie(5, ago(30));
-        metrics.measure_letters(clock::now());
+        metrics.dead_letters_lie(3, ago(90));
+        metrics.dead_letters_lie(5, ago(30));
+        metrics.measure_dead_letters(clock::now());
         assert_eq!(metrics.dead_queue_oldest.get(), 90);
         // This process has archived some; then nobody takes the rest.
-        metrics.letters_in_hand(None);
-        metrics.letters_lie(2, ago(5));
-        metrics.measure_letters(clock::now());
+        metrics.dead_letters_in_hand(None);
+        metrics.dead_letters_lie(2, ago(5));
+        metrics.measure_dead_letters(clock::now());
         assert_eq!(metrics.dead_queue_oldest.get(), 5);
-        metrics.letters_lie(0, clock::now());
-        metrics.measure_letters(clock::now());
+        metrics.dead_letters_lie(0, clock::now());
+        metrics.measure_dead_letters(clock::now());
         assert_eq!(metrics.dead_queue_oldest.get(), 0);
     }
 

@@ -5,11 +5,11 @@ use std::sync::Arc;
 use jiff::Timestamp;
 use tokio::time::Instant;
 
-use super::book::{AppState, FaultReason, TokenState};
+use super::cache::{AppState, FaultReason, TokenState};
 use super::refresh::{Fresh, Order, RefreshResult};
 use super::rejections::Rejections;
 use super::timing::Timing;
-use crate::db::apps::{App, AppRow};
+use crate::db::registry::live_apps::{App, AppRow};
 use crate::delays::Delays;
 use crate::wechat::AccessToken;
 

@@ -1,14 +1,14 @@
 //! The access token of every app: one task fetches, everybody else reads.
 //!
-//! [`Refresher`] owns what is known of every app and publishes it; senders look into the [`TokenBook`]. Tokens are
+//! [`Refresher`] owns what is known of every app and publishes it; senders look into the [`TokenCache`]. Tokens are
 //! counted by *generation*, the version of the row they are stored under: a complaint about an older generation is
 //! ignored, so a storm of rejections causes one fetch, here (one refresh per app at a time) and across processes
-//! (`db::tokens`).
+//! (`db::registry::tokens`).
 //!
 //! In reading order: `book` what senders see, `entry` and `settle` what is decided for one app (no I/O), `refresh` one
 //! trip to WeChat and the row, `reading` how rows become known, `refresher` the task that brings them together.
 
-mod book;
+mod cache;
 mod entry;
 mod reading;
 mod refresh;
@@ -17,7 +17,7 @@ mod rejections;
 mod settle;
 mod timing;
 
-pub use book::{AppState, FaultReason, Lookup, LookupError, TokenBook, TokenState};
+pub use cache::{AppState, FaultReason, Lookup, LookupError, TokenCache, TokenState};
 pub use refresh::RefreshResult;
 pub use refresher::{RefreshHook, Refresher, Surroundings};
 pub use timing::Timing;

@@ -6,11 +6,11 @@ use std::collections::{HashMap, HashSet};
 use tokio::time::Instant;
 use tracing::{debug, warn};
 
-use super::book::{Answer, Lookup, LookupError};
+use super::cache::{Answer, Lookup, LookupError};
 use super::entry::Entry;
-use super::refresher::{Done, Page, Refresher};
+use super::refresher::{Done, Refresher, TrackedApp};
 use crate::db;
-use crate::db::apps::{self, AppRow};
+use crate::db::registry::live_apps::{self, AppRow};
 use crate::domain::ids::AppId;
 
 /// What is being read.
@@ -30,11 +30,11 @@ struct Reading {
 
 impl Refresher {
     /// Answers at once what is at hand, else when the row was read. That an app had no row is not remembered: whoever names
-    /// one gets a letter, which costs more than a look, and a registered app is to work at once.
+    /// one gets a dead letter, which costs more than a look, and a registered app is to work at once.
     pub(super) fn look_up(&mut self, app_id: AppId, answer: Answer) {
-        if let Some(page) = self.pages.read(&app_id) {
+        if let Some(tracked) = self.states.read(&app_id) {
             // Whoever asked may have given up meanwhile.
-            let _ = answer.send(Ok(Lookup::Known(page)));
+            let _ = answer.send(Ok(Lookup::Known(tracked)));
             return;
         }
         self.read_one(&app_id, false);
@@ -49,9 +49,9 @@ impl Refresher {
         }
         self.readings.all = Some(Reading::default());
         let db = self.means.db.clone();
-        self.errands.push(Box::pin(async move {
+        self.work.push(Box::pin(async move {
             let begun = Instant::now();
-            Done::All { begun, rows: apps::all(&db).await }
+            Done::All { begun, rows: live_apps::all(&db).await }
         }));
     }
 
@@ -63,9 +63,9 @@ impl Refresher {
         }
         self.readings.one_by_one.insert(app_id.clone(), Reading::default());
         let (db, app_id) = (self.means.db.clone(), app_id.clone());
-        self.errands.push(Box::pin(async move {
+        self.work.push(Box::pin(async move {
             let begun = Instant::now();
-            let row = apps::one(&db, &app_id).await;
+            let row = live_apps::one(&db, &app_id).await;
             Done::One { app_id, begun, row }
         }));
     }
@@ -96,8 +96,8 @@ impl Refresher {
         }
         let away = self.take_in(app_id, begun, row).err();
         for answer in reading.waiting {
-            let lookup = match (&away, self.pages.read(app_id)) {
-                (_, Some(page)) => Ok(Lookup::Known(page)),
+            let lookup = match (&away, self.states.read(app_id)) {
+                (_, Some(tracked)) => Ok(Lookup::Known(tracked)),
                 (None, None) => Ok(Lookup::Unknown),
                 (Some(error), None) => Err(LookupError(error.to_string())),
             };
@@ -129,12 +129,12 @@ impl Refresher {
     /// Takes in one row, of an app known or new.
     fn learn(&mut self, row: AppRow, begun: Instant) -> AppId {
         let (app_id, now) = (row.app.app_id.clone(), Instant::now());
-        let page = match self.entries.entry(app_id.clone()) {
+        let tracked = match self.entries.entry(app_id.clone()) {
             Occupied(known) => known.into_mut(),
-            Vacant(new) => new.insert(Page::new(Entry::new(&row.app, begun, now), &self.pages)),
+            Vacant(new) => new.insert(TrackedApp::new(Entry::new(&row.app, begun, now), &self.states)),
         };
-        let result = page.entry.learn(row, begun, now, &self.timing);
-        page.publish();
+        let result = tracked.entry.learn(row, begun, now, &self.timing);
+        tracked.publish();
         if let Some(result) = result {
             (self.hook)(&app_id, result);
         }
@@ -151,9 +151,9 @@ impl Refresher {
 
     /// The row was not there when the query began, unless somebody else saw it later.
     fn forget(&mut self, app_id: &AppId, begun: Instant) {
-        if self.entries.get(app_id).is_some_and(|page| page.entry.told_at() < begun) {
+        if self.entries.get(app_id).is_some_and(|tracked| tracked.entry.told_at() < begun) {
             self.entries.remove(app_id);
-            self.pages.close(app_id);
+            self.states.close(app_id);
         }
     }
 }

@@ -7,8 +7,9 @@ use secrecy::{ExposeSecret, SecretString};
 use tokio::time::Instant;
 use uuid::Uuid;
 
-use crate::db::apps::{self, App, AppRow};
-use crate::db::{self, Database, tokens};
+use crate::db::registry::live_apps::{self, App, AppRow};
+use crate::db::registry::tokens;
+use crate::db::{self, Database};
 use crate::domain::app::TokenApi;
 use crate::sealing::OpenError;
 use crate::wechat::{Client, TokenFetchError};
@@ -45,7 +46,7 @@ pub(super) struct Fresh {
 
 /// What came of it.
 #[derive(Debug)]
-pub(super) enum Trip {
+pub(super) enum Refreshed {
     Stored {
         token: Fresh,
         version: i64,
@@ -118,9 +119,9 @@ impl RefreshResult {
 }
 
 /// Brings a newer token, from WeChat or from whoever has already brought it.
-pub(super) async fn refresh(means: &Means, order: &Order) -> Trip {
+pub(super) async fn refresh(means: &Means, order: &Order) -> Refreshed {
     if let Err(error) = &order.app.secret {
-        return Trip::Sealed(error.clone());
+        return Refreshed::Sealed(error.clone());
     }
     match tokens::take_lease(&means.db, &order.app.app_id, order.version, means.owner, means.lease).await {
         Ok(true) => fetch_and_store(means, order).await,
@@ -129,7 +130,7 @@ pub(super) async fn refresh(means: &Means, order: &Order) -> Trip {
     }
 }
 
-async fn fetch_and_store(means: &Means, order: &Order) -> Trip {
+async fn fetch_and_store(means: &Means, order: &Order) -> Refreshed {
     let app_id = &order.app.app_id;
     let token = match obtain(means, order).await {
         Ok(token) => token,
@@ -141,53 +142,53 @@ async fn fetch_and_store(means: &Means, order: &Order) -> Trip {
     };
     let left = token.expires_at.saturating_duration_since(Instant::now());
     match tokens::store(&means.db, app_id, order.version, means.owner, &token.value, left).await {
-        Ok(Some(version)) => Trip::Stored { token, version },
+        Ok(Some(version)) => Refreshed::Stored { token, version },
         Ok(None) => read_again(means, order).await,
         // A good token is not thrown away because a table could not be written.
-        Err(_) => Trip::Unsaved { token },
+        Err(_) => Refreshed::Unsaved { token },
     }
 }
 
 /// Independent use is safe for the stable API; a classic fetch would kill the token that all others use.
-async fn without_database(means: &Means, order: &Order, error: db::Error) -> Trip {
+async fn without_database(means: &Means, order: &Order, error: db::Error) -> Refreshed {
     if order.app.token_api == TokenApi::Classic || order.unsaved.is_some() {
-        return Trip::DatabaseAway(error);
+        return Refreshed::DatabaseAway(error);
     }
     match obtain(means, order).await {
-        Ok(token) => Trip::Unsaved { token },
+        Ok(token) => Refreshed::Unsaved { token },
         Err(trip) => trip,
     }
 }
 
-async fn read_again(means: &Means, order: &Order) -> Trip {
-    match apps::one(&means.db, &order.app.app_id).await {
-        Ok(Some(row)) if row.token_version != order.version => Trip::MovedOn(Box::new(row)),
+async fn read_again(means: &Means, order: &Order) -> Refreshed {
+    match live_apps::one(&means.db, &order.app.app_id).await {
+        Ok(Some(row)) if row.token_version != order.version => Refreshed::MovedOn(Box::new(row)),
         // A deleted row is the poll's business.
-        Ok(_) => Trip::Leased,
-        Err(error) => Trip::DatabaseAway(error),
+        Ok(_) => Refreshed::Leased,
+        Err(error) => Refreshed::DatabaseAway(error),
     }
 }
 
-async fn obtain(means: &Means, order: &Order) -> Result<Fresh, Trip> {
+async fn obtain(means: &Means, order: &Order) -> Result<Fresh, Refreshed> {
     if let Some(unsaved) = &order.unsaved {
         return Ok(unsaved.clone());
     }
     let asked_at = Instant::now();
     let app = &order.app;
-    let secret = app.secret.as_ref().map_err(|error| Trip::Sealed(error.clone()))?;
+    let secret = app.secret.as_ref().map_err(|error| Refreshed::Sealed(error.clone()))?;
     let fetched = means.client.fetch_token(app.token_api, &app.app_id, secret).await.map_err(of_fetch)?;
     if order.barred.as_ref().is_some_and(|barred| barred.expose_secret() == fetched.value.expose_secret()) {
-        return Err(Trip::RejectedAgain);
+        return Err(Refreshed::RejectedAgain);
     }
     Ok(Fresh { value: fetched.value, expires_at: asked_at + fetched.expires_in })
 }
 
-fn of_fetch(error: TokenFetchError) -> Trip {
+fn of_fetch(error: TokenFetchError) -> Refreshed {
     if error.passes_by_itself() {
-        return Trip::Away(error);
+        return Refreshed::Away(error);
     }
     match error {
-        TokenFetchError::Refused { errcode, errmsg } => Trip::Refused { errcode, errmsg },
-        error => Trip::Away(error),
+        TokenFetchError::Refused { errcode, errmsg } => Refreshed::Refused { errcode, errmsg },
+        error => Refreshed::Away(error),
     }
 }

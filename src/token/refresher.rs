@@ -15,21 +15,21 @@ use tokio_util::task::AbortOnDropHandle;
 use tracing::{error, info, warn};
 use uuid::Uuid;
 
-use super::book::{AppState, Pages, TokenBook, Wish};
+use super::cache::{AppState, AppStates, Request, TokenCache};
 use super::entry::Entry;
 use super::reading::Readings;
-use super::refresh::{Means, RefreshResult, Trip, refresh};
+use super::refresh::{Means, RefreshResult, Refreshed, refresh};
 use super::timing::Timing;
-use crate::db::apps::AppRow;
 use crate::db::listen::{Heard, Listener};
+use crate::db::registry::live_apps::AppRow;
 use crate::db::{self, Database};
 use crate::domain::ids::AppId;
 use crate::failpoint::panic_point;
 use crate::lifecycle::{Task, Tasks};
 use crate::wechat::Client;
 
-/// Trips at once. With WeChat away each takes the whole request timeout, and so many connections are wanted elsewhere.
-const MAX_TRIPS: usize = 16;
+/// Refreshes at once. With WeChat away each takes the whole request timeout, and so many connections are wanted elsewhere.
+const MAX_REFRESHES: usize = 16;
 /// How much longer than a request to WeChat a lease lasts: time for the storing, on a database that is slow just then.
 const LEASE_MARGIN: Duration = Duration::from_secs(10);
 /// Announcements waiting for the refresher; more only wait in the connection.
@@ -50,25 +50,25 @@ pub struct Refresher {
     pub(super) means: Means,
     pub(super) timing: Timing,
     pub(super) hook: RefreshHook,
-    pub(super) entries: HashMap<AppId, Page>,
-    pub(super) pages: Pages,
+    pub(super) entries: HashMap<AppId, TrackedApp>,
+    pub(super) states: AppStates,
     pub(super) readings: Readings,
-    pub(super) errands: FuturesUnordered<BoxFuture<'static, Done>>,
+    pub(super) work: FuturesUnordered<BoxFuture<'static, Done>>,
 }
 
 /// One app: what is decided, and where it is published.
-pub(super) struct Page {
+pub(super) struct TrackedApp {
     pub(super) entry: Entry,
     writer: watch::Sender<AppState>,
     /// The trouble that was logged last, until it is over.
     complaint: Option<String>,
 }
 
-/// An errand that has come back. Readings say when they began: older news must not overwrite newer.
+/// Work that has come back. Readings say when they began: older news must not overwrite newer.
 pub(super) enum Done {
     All { begun: Instant, rows: Result<Vec<AppRow>, db::Error> },
     One { app_id: AppId, begun: Instant, row: Result<Option<AppRow>, db::Error> },
-    Trip { app_id: AppId, trip: Trip },
+    Refreshed { app_id: AppId, trip: Refreshed },
 }
 
 impl Refresher {
@@ -81,22 +81,22 @@ impl Refresher {
         timing: Timing,
         hook: RefreshHook,
         around: Surroundings,
-    ) -> (TokenBook, JoinHandle<()>) {
-        let (book, pages, wishes) = TokenBook::new();
+    ) -> (TokenCache, JoinHandle<()>) {
+        let (book, states, requests) = TokenCache::new();
         let lease = client.request_timeout() + LEASE_MARGIN;
         let refresher = Self {
             means: Means { db, client, owner: Uuid::new_v4(), lease },
             timing,
             hook,
             entries: HashMap::new(),
-            pages,
+            states,
             readings: Readings::default(),
-            errands: FuturesUnordered::new(),
+            work: FuturesUnordered::new(),
         };
-        (book, tokio::spawn(refresher.run(listener, wishes, around)))
+        (book, tokio::spawn(refresher.run(listener, requests, around)))
     }
 
-    async fn run(mut self, listener: Listener, mut wishes: mpsc::Receiver<Wish>, around: Surroundings) {
+    async fn run(mut self, listener: Listener, mut requests: mpsc::Receiver<Request>, around: Surroundings) {
         let Surroundings { tasks, stop } = around;
         let (tell, mut heard) = mpsc::channel(MAX_HEARD);
         let listening = tasks.guard(Task::TokenListener, listener.run(tell));
@@ -109,20 +109,20 @@ impl Refresher {
             let wake_at = self.wake_at();
             tokio::select! {
                 () = stop.cancelled() => break,
-                Some(done) = self.errands.next() => self.finish(done),
-                Some(wish) = wishes.recv() => self.grant(wish),
+                Some(done) = self.work.next() => self.finish(done),
+                Some(request) = requests.recv() => self.serve(request),
                 Some(news) = heard.recv() => self.hear(news),
                 _ = poll.tick() => self.read_all(false),
                 () = sleep_until(wake_at.unwrap_or_else(Instant::now)), if wake_at.is_some() => {}
             }
         }
-        self.finish_trips().await;
+        self.finish_refreshes().await;
     }
 
     /// A classic token that was fetched but not stored would leave the others with a dying one.
-    async fn finish_trips(&mut self) {
-        while self.trips() > 0
-            && let Some(done) = self.errands.next().await
+    async fn finish_refreshes(&mut self) {
+        while self.refreshes() > 0
+            && let Some(done) = self.work.next().await
         {
             self.finish(done);
         }
@@ -130,48 +130,49 @@ impl Refresher {
 
     /// Ends what is over, and begins what is due.
     fn keep_time(&mut self, now: Instant) {
-        let mut room = MAX_TRIPS.saturating_sub(self.trips());
-        for (app_id, page) in &mut self.entries {
-            if page.entry.expire(now) {
+        let mut room = MAX_REFRESHES.saturating_sub(self.refreshes());
+        for (app_id, tracked) in &mut self.entries {
+            if tracked.entry.expire(now) {
                 warn!(%app_id, "the access token has expired before there was a newer one");
-                page.publish();
+                tracked.publish();
             }
             if room > 0
-                && let Some(order) = page.entry.order(now)
+                && let Some(order) = tracked.entry.order(now)
             {
                 room -= 1;
                 let (means, app_id) = (self.means.clone(), app_id.clone());
-                self.errands.push(Box::pin(async move {
+                self.work.push(Box::pin(async move {
                     let trip = refresh(&means, &order).await;
-                    Done::Trip { app_id, trip }
+                    Done::Refreshed { app_id, trip }
                 }));
             }
         }
     }
 
-    fn trips(&self) -> usize {
-        self.entries.values().filter(|page| page.entry.is_away()).count()
+    fn refreshes(&self) -> usize {
+        self.entries.values().filter(|tracked| tracked.entry.is_away()).count()
     }
 
     /// When [`Self::keep_time`] has something to do next. Without room for a trip, its end is what wakes us.
     fn wake_at(&self) -> Option<Instant> {
-        let room = self.trips() < MAX_TRIPS;
-        let moments = |page: &Page| [page.entry.due_at().filter(|_| room), page.entry.expires_at()];
+        let room = self.refreshes() < MAX_REFRESHES;
+        let moments =
+            |tracked: &TrackedApp| [tracked.entry.due_at().filter(|_| room), tracked.entry.expires_at()];
         self.entries.values().flat_map(moments).flatten().min()
     }
 
-    fn grant(&mut self, wish: Wish) {
-        match wish {
-            Wish::LookUp { app_id, answer } => self.look_up(app_id, answer),
-            Wish::Rejected { app_id, generation } => self.reject(&app_id, generation),
+    fn serve(&mut self, request: Request) {
+        match request {
+            Request::LookUp { app_id, answer } => self.look_up(app_id, answer),
+            Request::Rejected { app_id, generation } => self.reject(&app_id, generation),
         }
     }
 
     fn reject(&mut self, app_id: &AppId, generation: i64) {
-        let Some(page) = self.entries.get_mut(app_id) else { return };
-        if page.entry.reject(generation, Instant::now(), &self.timing) {
+        let Some(tracked) = self.entries.get_mut(app_id) else { return };
+        if tracked.entry.reject(generation, Instant::now(), &self.timing) {
             warn!(%app_id, generation, "WeChat rejects the access token; fetching another");
-            page.publish();
+            tracked.publish();
             (self.hook)(app_id, RefreshResult::Discarded);
         }
     }
@@ -180,15 +181,15 @@ impl Refresher {
         match news {
             Heard::Listening => self.read_all(true),
             Heard::Stored { app_id, version } => {
-                let stale = |page: &Page| page.entry.version() < version;
+                let stale = |tracked: &TrackedApp| tracked.entry.version() < version;
                 if self.entries.get(&app_id).is_none_or(stale) {
                     self.read_one(&app_id, true);
                 }
             }
             Heard::Changed { app_id } => {
                 self.read_one(&app_id, true);
-                if let Some(page) = self.entries.get_mut(&app_id) {
-                    page.entry.wake_if_faulty(Instant::now());
+                if let Some(tracked) = self.entries.get_mut(&app_id) {
+                    tracked.entry.wake_if_faulty(Instant::now());
                 }
             }
         }
@@ -198,24 +199,24 @@ impl Refresher {
         match done {
             Done::All { begun, rows } => self.finish_all(begun, rows),
             Done::One { app_id, begun, row } => self.finish_one(&app_id, begun, row),
-            Done::Trip { app_id, trip } => self.finish_trip(&app_id, trip),
+            Done::Refreshed { app_id, trip } => self.finish_refresh(&app_id, trip),
         }
     }
 
-    fn finish_trip(&mut self, app_id: &AppId, trip: Trip) {
-        let Some(page) = self.entries.get_mut(app_id) else { return };
-        page.tell(app_id, &trip);
-        let result = page.entry.settle(trip, Instant::now(), &self.timing);
-        page.publish();
+    fn finish_refresh(&mut self, app_id: &AppId, trip: Refreshed) {
+        let Some(tracked) = self.entries.get_mut(app_id) else { return };
+        tracked.tell(app_id, &trip);
+        let result = tracked.entry.settle(trip, Instant::now(), &self.timing);
+        tracked.publish();
         if let Some(result) = result {
             (self.hook)(app_id, result);
         }
     }
 }
 
-impl Page {
-    pub(super) fn new(entry: Entry, pages: &Pages) -> Self {
-        let writer = pages.open(entry.state());
+impl TrackedApp {
+    pub(super) fn new(entry: Entry, states: &AppStates) -> Self {
+        let writer = states.open(entry.state());
         Self { entry, writer, complaint: None }
     }
 
@@ -232,26 +233,26 @@ impl Page {
     }
 
     /// Logs a trouble when it begins and when it ends; in between it is the same trouble, tried again.
-    fn tell(&mut self, app_id: &AppId, trip: &Trip) {
+    fn tell(&mut self, app_id: &AppId, trip: &Refreshed) {
         match trip {
-            Trip::Stored { .. } | Trip::Unsaved { .. } | Trip::MovedOn(_)
+            Refreshed::Stored { .. } | Refreshed::Unsaved { .. } | Refreshed::MovedOn(_)
                 if self.complaint.take().is_some() =>
             {
                 info!(%app_id, "there is a fresh access token again");
             }
-            Trip::Refused { errcode, errmsg } if self.is_new(errcode.to_string()) => {
+            Refreshed::Refused { errcode, errmsg } if self.is_new(errcode.to_string()) => {
                 error!(%app_id, errcode, errmsg, "WeChat refuses an access token: the app's settings need mending");
             }
-            Trip::RejectedAgain if self.is_new("rejected".to_owned()) => {
+            Refreshed::RejectedAgain if self.is_new("rejected".to_owned()) => {
                 error!(%app_id, "WeChat rejects the access token that it hands out: the app is paused");
             }
-            Trip::Sealed(error) if self.is_new(error.to_string()) => {
+            Refreshed::Sealed(error) if self.is_new(error.to_string()) => {
                 error!(%app_id, %error, "the app's secret cannot be opened: the app waits for the right master key");
             }
-            Trip::Away(error) if self.is_new(error.to_string()) => {
+            Refreshed::Away(error) if self.is_new(error.to_string()) => {
                 warn!(%app_id, %error, "no fresh access token for now; trying again");
             }
-            Trip::DatabaseAway(error) if self.is_new("database".to_owned()) => {
+            Refreshed::DatabaseAway(error) if self.is_new("database".to_owned()) => {
                 warn!(%app_id, %error, "no fresh access token without the database; trying again");
             }
             _ => {}

@@ -5,13 +5,13 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::book::FaultReason;
+use super::cache::FaultReason;
 use super::entry::{Entry, Fault, Held};
-use super::refresh::{Fresh, Order, RefreshResult, Trip};
+use super::refresh::{Fresh, Order, RefreshResult, Refreshed};
 use super::rejections::slow;
 use super::timing::Timing;
 use crate::clock;
-use crate::db::apps::AppRow;
+use crate::db::registry::live_apps::AppRow;
 use crate::sealing::OpenError;
 use crate::wechat::AccessToken;
 
@@ -26,40 +26,43 @@ const LEASED_LOOK: Duration = Duration::from_secs(2);
 
 impl Entry {
     /// The trip is over.
-    pub(super) fn settle(&mut self, trip: Trip, now: Instant, timing: &Timing) -> Option<RefreshResult> {
+    pub(super) fn settle(&mut self, trip: Refreshed, now: Instant, timing: &Timing) -> Option<RefreshResult> {
         let order = self.order.take()?;
         match trip {
-            Trip::Stored { token, version } => {
+            Refreshed::Stored { token, version } => {
                 self.version = version;
                 Some(self.take(token, version, now, timing))
             }
-            Trip::Unsaved { token } => Some(self.take_unsaved(token, now, timing)),
-            Trip::MovedOn(row) => self.follow(&order, *row, now, timing),
-            Trip::Leased => {
+            Refreshed::Unsaved { token } => Some(self.take_unsaved(token, now, timing)),
+            Refreshed::MovedOn(row) => self.follow(&order, *row, now, timing),
+            Refreshed::Leased => {
                 self.due = now + if self.token.is_some() { LEASED_LOOK } else { timing.peek };
                 None
             }
             // The question was put with settings of yesterday: ask again.
-            Trip::Refused { .. } | Trip::RejectedAgain | Trip::Sealed(_) | Trip::Away(_)
+            Refreshed::Refused { .. }
+            | Refreshed::RejectedAgain
+            | Refreshed::Sealed(_)
+            | Refreshed::Away(_)
                 if order.app.asks_differently_than(&self.app) =>
             {
                 self.due = now;
                 None
             }
-            Trip::RejectedAgain => {
+            Refreshed::RejectedAgain => {
                 self.bar(now);
                 Some(RefreshResult::Rejected)
             }
-            Trip::Refused { errcode, errmsg } => {
+            Refreshed::Refused { errcode, errmsg } => {
                 self.raise(FaultReason::TokenRefused, errcode, errmsg);
                 self.due = now + slow(&mut self.refusals);
                 Some(RefreshResult::Refused)
             }
-            Trip::Sealed(error) => {
+            Refreshed::Sealed(error) => {
                 self.wait_for_key(&error, now);
                 Some(RefreshResult::Sealed)
             }
-            Trip::Away(_) | Trip::DatabaseAway(_) => {
+            Refreshed::Away(_) | Refreshed::DatabaseAway(_) => {
                 self.due = now + self.absences.next().unwrap_or(SAVE_AGAIN);
                 Some(RefreshResult::Away)
             }
@@ -138,7 +141,7 @@ impl Entry {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::db::apps::{App, StoredToken};
+    use crate::db::registry::live_apps::{App, StoredToken};
     use crate::domain::app::TokenApi;
     use crate::domain::ids::AppId;
 
@@ -173,7 +176,7 @@ mod tests {
         entry.order(now).unwrap();
         entry.learn(row(0, None, "new"), now, now, &timing);
 
-        let refused = Trip::Refused { errcode: 40125, errmsg: String::new() };
+        let refused = Refreshed::Refused { errcode: 40125, errmsg: String::new() };
         assert_eq!(entry.settle(refused, now, &timing), None);
         assert_eq!(entry.due_at(), Some(now));
     }
@@ -185,7 +188,7 @@ mod tests {
         entry.order(now).unwrap();
         assert!(entry.order(now).is_none(), "one trip at a time");
 
-        let refused = Trip::Refused { errcode: 40125, errmsg: String::new() };
+        let refused = Refreshed::Refused { errcode: 40125, errmsg: String::new() };
         assert_eq!(entry.settle(refused, now, &timing), Some(RefreshResult::Refused));
         assert!(entry.due_at().is_some_and(|due| due >= now + Duration::from_secs(5)));
 
@@ -194,7 +197,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn older_versions_are_ignored_until_a_trip_proves_them() {
+    async fn older_versions_are_ignored_until_a_refresh_proves_them() {
         let (now, timing) = (Instant::now(), Timing::default());
         let mut entry = entry(row(7, Some("seven"), "s"), now);
         entry.learn(row(6, Some("six"), "s"), now, now, &timing);
@@ -202,7 +205,7 @@ mod tests {
 
         entry.wake(now);
         entry.order(now).unwrap();
-        let restored = Trip::MovedOn(Box::new(row(6, Some("six"), "s")));
+        let restored = Refreshed::MovedOn(Box::new(row(6, Some("six"), "s")));
         entry.settle(restored, now, &timing);
         assert_eq!(entry.state().generation(), Some(6), "a restored backup is the truth");
     }
@@ -213,7 +216,7 @@ mod tests {
         let mut entry = entry(row(7, Some("seven"), "s"), now);
         let end = now + Duration::from_secs(7_000);
         entry.order(end).unwrap();
-        entry.settle(Trip::Leased, end - Duration::from_secs(1), &timing);
+        entry.settle(Refreshed::Leased, end - Duration::from_secs(1), &timing);
         assert!(!entry.expire(end - Duration::from_secs(1)));
         assert_eq!(entry.state().generation(), Some(7));
         assert!(entry.expire(end));

@@ -87,7 +87,7 @@ async fn time_to_move() -> Duration {
     let world = World::new().await;
     world.sql("UPDATE t_wechat_app SET app_secret = 'wrong'").await;
     let daemon = patient_daemon(&world).await;
-    // The first event of an app makes its gate known.
+    // The first event of an app makes its breaker known.
     world.publish(event("first")).await;
     daemon.says(&["app paused"]).await;
     let began = Instant::now();

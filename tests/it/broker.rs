@@ -54,7 +54,7 @@ async fn a_retried_message_comes_back_with_its_headers_and_without_the_brokers()
     let world = World::start().await;
     let mut deliveries = world.consume(&world.topology.deliveries(), 10);
     let mut message = numbered(1);
-    message.headers.set(own::TURN, 2);
+    message.headers.set(own::EPOCH, 2);
     message.headers.set("traceparent", "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01");
     let retry = Route::queue(world.topology.retry(STEP));
 
@@ -65,14 +65,14 @@ async fn a_retried_message_comes_back_with_its_headers_and_without_the_brokers()
     assert!(once.message.headers.get("x-death").is_some(), "the broker left no trace");
 
     world.publish(&retry, once.message).await.unwrap();
-    once.receipt.ack();
+    once.ack_handle.ack();
     let twice = next(&mut deliveries).await;
     let deaths = format!("{:?}", twice.message.headers.get("x-death"));
     assert_eq!(deaths.matches("\"queue\"").count(), 1, "an old x-death went out again: {deaths}");
-    assert_eq!(twice.message.headers.number(own::TURN), Some(2));
+    assert_eq!(twice.message.headers.number(own::EPOCH), Some(2));
     assert_eq!(twice.message.headers.text("traceparent"), message.headers.text("traceparent"));
     assert_eq!(twice.message.body, message.body);
-    twice.receipt.ack();
+    twice.ack_handle.ack();
     drop(deliveries);
     world.end().await;
 }
@@ -104,7 +104,7 @@ async fn an_event_goes_through_the_exchange_whatever_its_key() {
     world.publish(&route, numbered(1)).await.unwrap();
     let incoming = next(&mut events).await;
     assert_eq!((incoming.routing_key.as_str(), incoming.redelivered), ("payment.paid", false));
-    incoming.receipt.ack();
+    incoming.ack_handle.ack();
     drop(events);
     world.end().await;
 }
@@ -116,13 +116,13 @@ async fn a_lane_comes_to_be_with_its_first_message() {
     world.publish(&Route::queue(&lane), numbered(1)).await.unwrap();
     let incoming = next(&mut world.consume(&lane, 1)).await;
     assert_eq!(number(&incoming), 1);
-    incoming.receipt.ack();
+    incoming.ack_handle.ack();
     world.delete_queue(&lane).await;
     world.end().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_consumer_outlives_its_connection_and_old_receipts_ack_nothing_new() {
+async fn a_consumer_outlives_its_connection_and_old_ack_handles_ack_nothing_new() {
     let (world, proxy) = World::behind_proxy().await;
     let mut deliveries = world.consume(&world.topology.deliveries(), 10);
     world.fill(&world.topology.deliveries(), 3).await;
@@ -134,12 +134,12 @@ async fn a_consumer_outlives_its_connection_and_old_receipts_ack_nothing_new() {
     assert_eq!(numbers(&old), numbers(&new));
 
     // Both channels count their tags from 1: acks of the old ones on the new channel would hit the new messages.
-    old.into_iter().for_each(|incoming| incoming.receipt.ack());
-    assert_eq!(world.broker.stale_receipts(), 3);
-    new.into_iter().for_each(|incoming| incoming.receipt.give_back());
+    old.into_iter().for_each(|incoming| incoming.ack_handle.ack());
+    assert_eq!(world.broker.stale_acks(), 3);
+    new.into_iter().for_each(|incoming| incoming.ack_handle.give_back());
     let again = take(&mut deliveries, 3).await;
     assert!(again.iter().all(|incoming| incoming.redelivered));
-    again.into_iter().for_each(|incoming| incoming.receipt.ack());
+    again.into_iter().for_each(|incoming| incoming.ack_handle.ack());
     world.runs_empty(deliveries).await;
     world.end().await;
 }
@@ -221,7 +221,7 @@ async fn a_queue_deleted_under_us_is_declared_again() {
     tokio::time::timeout(PATIENCE, publishing).await.unwrap().unwrap();
     let incoming = next(&mut deliveries).await;
     assert_eq!(number(&incoming), 1);
-    incoming.receipt.ack();
+    incoming.ack_handle.ack();
     drop(deliveries);
     world.end().await;
 }
@@ -231,10 +231,10 @@ async fn what_is_given_back_comes_again() {
     let world = World::start().await;
     let mut deliveries = world.consume(&world.topology.deliveries(), 10);
     world.fill(&world.topology.deliveries(), 1).await;
-    next(&mut deliveries).await.receipt.give_back();
+    next(&mut deliveries).await.ack_handle.give_back();
     let again = next(&mut deliveries).await;
     assert!(again.redelivered);
-    again.receipt.ack();
+    again.ack_handle.ack();
     world.runs_empty(deliveries).await;
     world.end().await;
 }
@@ -251,8 +251,8 @@ async fn cancelling_gives_back_what_was_prefetched_and_keeps_what_is_in_hand() {
     let mut second = world.consume(&world.topology.deliveries(), 10);
     let rest = take(&mut second, 9).await;
     assert!(!numbers(&rest).contains(&number(&in_hand)));
-    in_hand.receipt.ack();
-    rest.into_iter().for_each(|incoming| incoming.receipt.ack());
+    in_hand.ack_handle.ack();
+    rest.into_iter().for_each(|incoming| incoming.ack_handle.ack());
     world.runs_empty(second).await;
     world.end().await;
 }
@@ -265,10 +265,10 @@ async fn prefetch_bounds_what_is_in_hand() {
     let mut in_hand = take(&mut deliveries, 3).await;
     world.depth_becomes(&world.topology.deliveries(), 7).await;
 
-    in_hand.pop().unwrap().receipt.ack();
+    in_hand.pop().unwrap().ack_handle.ack();
     in_hand.push(next(&mut deliveries).await);
     world.depth_becomes(&world.topology.deliveries(), 6).await;
-    in_hand.into_iter().for_each(|incoming| incoming.receipt.give_back());
+    in_hand.into_iter().for_each(|incoming| incoming.ack_handle.give_back());
     drop(deliveries);
     world.end().await;
 }
@@ -281,9 +281,9 @@ async fn a_slow_head_does_not_hold_up_the_acks_behind_it() {
     let slow = next(&mut deliveries).await;
     // Only three more are out at once: without single acks the fifth message would never come.
     for _ in 1..50 {
-        next(&mut deliveries).await.receipt.ack();
+        next(&mut deliveries).await.ack_handle.ack();
     }
-    slow.receipt.ack();
+    slow.ack_handle.ack();
     world.runs_empty(deliveries).await;
     world.end().await;
 }
@@ -303,7 +303,7 @@ async fn twenty_thousand_messages_are_consumed_and_acked() {
     while seen.len() < MESSAGES {
         let incoming = next(&mut deliveries).await;
         seen.insert(number(&incoming));
-        incoming.receipt.ack();
+        incoming.ack_handle.ack();
     }
     let consumed = began.elapsed();
     world.runs_empty(deliveries).await;

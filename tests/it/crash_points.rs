@@ -13,7 +13,7 @@ enum Toll {
     Nothing,
     /// The row says that an outcome is unknown, but nothing had gone out.
     Unknown,
-    /// One or the other: the archiver has the letter as soon as it is published, and the settlement is on its way by then.
+    /// One or the other: the archiver has the dead letter as soon as it is published, and the settlement is on its way by then.
     PerhapsUnknown,
     /// The message had gone out and nobody knew: the user gets it again.
     Double,
@@ -28,7 +28,7 @@ struct Story {
     end: &'static str,
     /// Messages that the user gets.
     messages: i64,
-    letters: &'static [&'static str],
+    dead_letters: &'static [&'static str],
 }
 
 macro_rules! crash_points {
@@ -56,9 +56,9 @@ crash_points! {
         before_ack at "before_ack" costs Nothing,
     }
     retried {
-        handed_on at "handed_on" costs Unknown,
-        handed_on_settled at "settled" costs Nothing,
-        handed_on_before_ack at "before_ack" costs Nothing,
+        deferred at "deferred" costs Unknown,
+        deferred_settled at "settled" costs Nothing,
+        deferred_before_ack at "before_ack" costs Nothing,
         received at "received:2" costs Nothing,
         ready at "ready:2" costs Nothing,
         claimed at "claimed:2" costs Unknown,
@@ -68,7 +68,7 @@ crash_points! {
         before_ack at "before_ack:2" costs Nothing,
     }
     retried_twice {
-        handed_on at "handed_on:2" costs Unknown,
+        deferred at "deferred:2" costs Unknown,
         settled at "settled:2" costs Nothing,
         before_ack at "before_ack:2" costs Nothing,
     }
@@ -95,19 +95,19 @@ crash_points! {
     }
     doomed {
         answered at "answered" costs Unknown,
-        letter_published at "letter_published" costs Unknown,
+        dead_letter_published at "dead_letter_published" costs Unknown,
         settled at "settled" costs Nothing,
         before_ack at "before_ack" costs Nothing,
         archived at "archived" costs PerhapsUnknown,
     }
     doomed_on_retry {
         answered at "answered:2" costs Unknown,
-        letter_published at "letter_published" costs Unknown,
+        dead_letter_published at "dead_letter_published" costs Unknown,
         settled at "settled:2" costs Nothing,
         before_ack at "before_ack:2" costs Nothing,
         archived at "archived" costs PerhapsUnknown,
     }
-    // Not before its ack: an unreadable message that is worked on twice leaves two letters, as nothing in it names it.
+    // Not before its ack: an unreadable message that is worked on twice leaves two dead letters, as nothing in it names it.
     malformed {
         received at "received" costs Nothing,
         archived at "archived" costs Nothing,
@@ -122,7 +122,7 @@ fn fresh() -> Story {
         faults: Vec::new(),
         end: "sent",
         messages: 1,
-        letters: &[],
+        dead_letters: &[],
     }
 }
 
@@ -154,22 +154,28 @@ fn refused() -> Story {
     Story { faults: vec![always(40003)], end: "skipped:bad_openid", messages: 0, ..fresh() }
 }
 
-/// WeChat finds the content bad: a letter.
+/// WeChat finds the content bad: a dead letter.
 fn doomed() -> Story {
-    Story { faults: vec![always(47003)], end: "dead:content", messages: 0, letters: &["content"], ..fresh() }
+    Story {
+        faults: vec![always(47003)],
+        end: "dead:content",
+        messages: 0,
+        dead_letters: &["content"],
+        ..fresh()
+    }
 }
 
 fn doomed_on_retry() -> Story {
     Story { faults: vec![away(1), always(47003)], ..doomed() }
 }
 
-/// No ledger row at all: the message itself becomes a letter.
+/// No ledger row at all: the message itself becomes a dead letter.
 fn malformed() -> Story {
     Story {
         event: || event("pay-1").with("data", 17),
         end: "",
         messages: 0,
-        letters: &["malformed"],
+        dead_letters: &["malformed"],
         ..fresh()
     }
 }
@@ -197,7 +203,7 @@ async fn crash(story: Story, arrow: &str, toll: Toll) {
 
     let second = world.daemon().await;
     let row = if story.end.is_empty() { None } else { Some(world.ended("pay-1").await) };
-    assert_eq!(world.letters_when(story.letters.len()).await, story.letters);
+    assert_eq!(world.dead_letters_when(story.dead_letters.len()).await, story.dead_letters);
     world.finish(second).await;
 
     let (unknowns, doubles) = match toll {
@@ -211,10 +217,10 @@ async fn crash(story: Story, arrow: &str, toll: Toll) {
     assert_eq!(world.wechat.doubles().await, doubles, "messages that went out twice");
     assert_eq!(world.wechat.got("o-zhang").await, story.messages + doubles);
     assert_eq!(row.map(|row: Row| row.end()).unwrap_or_default(), story.end);
-    assert_eq!(world.letters().await, story.letters, "a letter was archived twice, or late");
+    assert_eq!(world.dead_letters().await, story.dead_letters, "a dead letter was archived twice, or late");
 }
 
-/// Parked events are never sent again: the same crash leaves a letter, and a person decides.
+/// Parked events are never sent again: the same crash leaves a dead letter, and a person decides.
 #[tokio::test]
 async fn a_parked_event_is_not_sent_again_after_a_crash() {
     for (arrow, messages) in [("claimed", 0), ("requested", 1)] {
@@ -226,7 +232,7 @@ async fn a_parked_event_is_not_sent_again_after_a_crash() {
 
         let second = world.daemon().await;
         assert_eq!(world.ended("pay-1").await.end(), "dead:unknown_outcome", "{arrow}");
-        assert_eq!(world.letters_when(1).await, ["unknown_outcome"]);
+        assert_eq!(world.dead_letters_when(1).await, ["unknown_outcome"]);
         world.finish(second).await;
         assert_eq!(world.conserved(["pay-1".to_owned()]).await, 1);
         assert_eq!(world.wechat.got("o-zhang").await, messages, "{arrow}");

@@ -93,14 +93,14 @@ async fn what_no_second_attempt_can_mend_ends_at_once_with_its_code() {
             "recipient" => "skipped:bad_openid".to_owned(),
             class => format!("dead:{class}"),
         };
-        assert_eq!((row.end(), row.attempts, row.turn), (end, 1, 0), "{}", case.name);
+        assert_eq!((row.end(), row.attempts, row.epoch), (end, 1, 0), "{}", case.name);
         assert_eq!(row.errcode.unwrap().to_string(), case.errcode);
         let consent = if case.class == "recipient" { ("reject", Some(0)) } else { ("accept", None) };
         assert_eq!(story.consent(case).await, (consent.0.to_owned(), consent.1), "{}", case.name);
     }
-    story.world.letters_when(CONTENT.len() + TEMPLATE_CODES.len()).await;
+    story.world.dead_letters_when(CONTENT.len() + TEMPLATE_CODES.len()).await;
     for case in story.cases.iter().filter(|case| case.class != "recipient") {
-        story.letter_tells_all(case).await;
+        story.dead_letter_tells_all(case).await;
     }
     story.conserved().await;
 }
@@ -125,21 +125,21 @@ async fn what_passes_is_ridden_out_and_charged_by_whose_fault_it_was() {
 
     for case in &story.cases {
         let row = story.ended(case).await;
-        // Attempts charged, unknowns, turns.
+        // Attempts charged, unknowns, epochs.
         let cost = match case.class {
             "transient" => (2, 0, 0),
             "unknown" => (2, 1, 1),
             _uncharged => (1, 0, 0),
         };
         assert_eq!(
-            (row.end().as_str(), (row.attempts, row.unknowns, row.turn)),
+            (row.end().as_str(), (row.attempts, row.unknowns, row.epoch)),
             ("sent", cost),
             "{}",
             case.name
         );
         assert_eq!(story.consent(case).await, ("accept".to_owned(), None), "{}", case.name);
     }
-    assert_eq!(story.world.letters().await, [""; 0]);
+    assert_eq!(story.world.dead_letters().await, [""; 0]);
     story.conserved().await;
 }
 
@@ -165,7 +165,7 @@ async fn the_apps_own_trouble_pauses_it_charges_nobody_and_passes_by_itself() {
     for (case, (_, reason)) in story.cases.iter().zip(APP_FAULTS) {
         let series = paused(&case.name, reason);
         eventually(&series, async || (story.daemon.metric(&series).await == 1.0).then_some(())).await;
-        let row = story.world.row_when(&case.name, "handed on", |row| row.turn >= 1).await;
+        let row = story.world.row_when(&case.name, "deferred", |row| row.epoch >= 1).await;
         // "attempting" is the probe.
         assert!(matches!(row.status.as_str(), "retrying" | "attempting") && row.attempts == 0, "{row:?}");
     }
@@ -183,7 +183,7 @@ async fn the_apps_own_trouble_pauses_it_charges_nobody_and_passes_by_itself() {
             case.name
         );
     }
-    assert_eq!(story.world.letters().await, [""; 0]);
+    assert_eq!(story.world.dead_letters().await, [""; 0]);
     story.conserved().await;
 }
 
@@ -208,7 +208,7 @@ async fn a_used_up_minute_pauses_the_app_until_the_next() {
     let story = Story::begin([codes(&[45011], "throttled").into_iter().map(Case::once).collect()]).await;
     let case = &story.cases[0];
     let due = story.due_of(case).await;
-    assert_eq!((due.as_second() % 60, due.subsec_nanosecond()), (0, 0), "{due} is not the turn of a minute");
+    assert_eq!((due.as_second() % 60, due.subsec_nanosecond()), (0, 0), "{due} is not the start of a minute");
     let row = story.ended(case).await;
     assert!(jiff::Timestamp::now() >= due, "sent before the minute was over");
     assert_eq!((row.end().as_str(), row.attempts), ("sent", 1));
@@ -243,7 +243,7 @@ async fn a_wish_to_be_left_alone_lengthens_the_wait() {
     world.publish(event("patient").to(&["zhangsan"])).await;
 
     let row = world.ended("patient").await;
-    assert_eq!((row.end().as_str(), row.attempts, row.turn), ("sent", 2, 1));
+    assert_eq!((row.end().as_str(), row.attempts, row.epoch), ("sent", 2, 1));
     let asked = world.wechat.ask("requests?path=send").await;
     let at = |n: usize| asked["requests"][n]["received_us"].as_u64().unwrap();
     assert!(at(1) - at(0) >= 1_000_000, "asked again after {} µs", at(1) - at(0));
@@ -265,7 +265,7 @@ async fn a_wechat_that_cannot_be_reached_was_never_asked() {
     let series =
         format!(r#"wechat_notifier_attempts_total{{app_id="{APP}",class="transient",errcode="none"}}"#);
     assert_eq!(daemon.metric(&series).await, f64::from(row.attempts));
-    assert_eq!(world.letters_when(1).await, ["exhausted"]);
+    assert_eq!(world.dead_letters_when(1).await, ["exhausted"]);
 }
 
 /// Some cases, told to WeChat and published, one event each.
@@ -302,9 +302,9 @@ impl Story {
         self.world.row_when(&case.name, "there", |_| true).await
     }
 
-    /// What a delivery that was handed on waits for.
+    /// What a delivery that was deferred waits for.
     async fn due_of(&self, case: &Case) -> jiff::Timestamp {
-        self.world.row_when(&case.name, "handed on", |row| row.turn == 1).await;
+        self.world.row_when(&case.name, "deferred", |row| row.epoch == 1).await;
         let sql = "SELECT due_at FROM t_wechat_delivery WHERE event_id = $1";
         self.world.db.query_one(sql, &[&case.name]).await.unwrap().get(0)
     }
@@ -318,17 +318,22 @@ impl Story {
         (row.get(0), row.get(1))
     }
 
-    /// Everything that a person needs to find the cause stands in the letter.
-    async fn letter_tells_all(&self, case: &Case) {
+    /// Everything that a person needs to find the cause stands in the dead letter.
+    async fn dead_letter_tells_all(&self, case: &Case) {
         let sql =
             "SELECT reason, errcode::text, field, attempts, template_id, recipient, rid <> '', errmsg <> ''
                      FROM t_wechat_dead_letter WHERE event_id = $1 AND app_id = $1";
-        let letter = self.world.db.query_one(sql, &[&case.name]).await.unwrap();
-        let text = |column: usize| letter.get::<_, Option<String>>(column).unwrap_or_default();
+        let dead_letter = self.world.db.query_one(sql, &[&case.name]).await.unwrap();
+        let text = |column: usize| dead_letter.get::<_, Option<String>>(column).unwrap_or_default();
         let field = if case.errcode == "47003" { "thing1" } else { "" };
         assert_eq!([text(0), text(1), text(2)], [case.class, &case.errcode, field]);
-        assert_eq!((letter.get(3), text(4), text(5)), (1, TEMPLATE.to_owned(), case.name.clone()));
-        assert_eq!((letter.get(6), letter.get(7)), (Some(true), Some(true)), "rid and text of {}", case.name);
+        assert_eq!((dead_letter.get(3), text(4), text(5)), (1, TEMPLATE.to_owned(), case.name.clone()));
+        assert_eq!(
+            (dead_letter.get(6), dead_letter.get(7)),
+            (Some(true), Some(true)),
+            "rid and text of {}",
+            case.name
+        );
     }
 
     /// How many lines of the log ask somebody to act on this code.

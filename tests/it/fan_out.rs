@@ -203,7 +203,7 @@ async fn a_fan_out_for_later_is_in_the_books_at_once_and_out_in_time() {
 }
 
 #[tokio::test]
-async fn an_app_removed_in_the_middle_leaves_a_letter_for_everybody_who_was_left() {
+async fn an_app_removed_in_the_middle_leaves_a_dead_letter_for_everybody_who_was_left() {
     let world = World::new().await;
     world.crowd(600).await;
     world.rule_for_all_and(&[]).await;
@@ -217,7 +217,7 @@ async fn an_app_removed_in_the_middle_leaves_a_letter_for_everybody_who_was_left
 
     world.all_ended(600).await;
     assert_eq!(world.ends().await, BTreeMap::from([("dead:unknown_app".to_owned(), 600)]));
-    world.letters_when(600).await;
+    world.dead_letters_when(600).await;
     world.conserved(["orphaned".to_owned()]).await;
 }
 
@@ -232,6 +232,6 @@ async fn another_event_under_the_same_id_is_refused_however_many_it_names() {
 
     world.publish(event("twice").with("page", "pages/other")).await;
 
-    assert_eq!(world.letters_when(1).await, ["event_id_reused"]);
+    assert_eq!(world.dead_letters_when(1).await, ["event_id_reused"]);
     assert_eq!(world.wechat.send_requests().await, 600);
 }

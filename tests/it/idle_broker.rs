@@ -18,7 +18,7 @@ async fn an_alarm_shows_though_nothing_is_published() {
     world.user("zhangsan", "o-zhang").await;
     let daemon = world.daemon().await;
     world.publish(event("astray").with("app_id", "wxnobody").to(&["zhangsan"])).await;
-    world.letters_when(1).await;
+    world.dead_letters_when(1).await;
     world.app("wxnobody", "secret").await;
     assert_eq!(daemon.metric("wechat_notifier_broker_up").await, 1.0);
 
@@ -66,7 +66,7 @@ async fn what_somebody_deletes_at_the_broker_is_declared_again() {
     assert_eq!(world.ended("after").await.end(), "sent");
     eventually("the retry queue to be there again", async || world.depth("retry.800ms").await).await;
     world.publish_raw([b"no event".to_vec()], &Default::default()).await;
-    assert_eq!(world.letters_when(1).await, ["malformed"]);
+    assert_eq!(world.dead_letters_when(1).await, ["malformed"]);
     assert!(!daemon.log().contains("lost the connection"), "it was noticed by a fault only");
 }
 

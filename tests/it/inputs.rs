@@ -1,11 +1,11 @@
-//! What publishers get wrong: each mistake ends as a letter that says what is wrong and where, and harms nothing else.
+//! What publishers get wrong: each mistake ends as a dead letter that says what is wrong and where, and harms nothing else.
 
 use lapin::BasicProperties;
 use serde_json::{Value, json};
 
 use crate::support::{APP, COMPANY, EventBody, TEMPLATE, World, event, eventually};
 
-/// What a letter says of a mistake.
+/// What a dead letter says of a mistake.
 #[derive(Debug, PartialEq, Eq)]
 struct Complaint {
     reason: String,
@@ -19,12 +19,12 @@ impl World {
         self.publish_to(&format!("{}.events", self.name), "payment.paid", body, properties).await;
     }
 
-    /// Publishes one body and waits for the letter it becomes, the `number`th of this world.
+    /// Publishes one body and waits for the dead letter it becomes, the `number`th of this world.
     async fn complaint(&self, number: i64, body: &[u8]) -> Complaint {
         self.publish_bytes(body, BasicProperties::default()).await;
         const NEWEST: &str = "SELECT count(*) OVER (), reason, field, coalesce(errmsg, ''), body
                                 FROM t_wechat_dead_letter ORDER BY id DESC LIMIT 1";
-        eventually(&format!("letter {number}"), async || {
+        eventually(&format!("dead letter {number}"), async || {
             let row = self.db.query_opt(NEWEST, &[]).await.unwrap()?;
             let [reason, problem] = [1, 3].map(|column| row.get::<_, String>(column));
             (row.get::<_, i64>(0) == number).then(|| Complaint {
@@ -92,7 +92,7 @@ fn mistakes() -> Vec<(Vec<u8>, Option<&'static str>, &'static str)> {
 }
 
 #[tokio::test]
-async fn every_mistake_becomes_a_letter_that_names_its_field() {
+async fn every_mistake_becomes_a_dead_letter_that_names_its_field() {
     let world = World::new().await;
     world.user("zhangsan", "o-zhang").await;
     let _daemon = world.daemon().await;
@@ -102,7 +102,7 @@ async fn every_mistake_becomes_a_letter_that_names_its_field() {
         let shown = String::from_utf8_lossy(&body[..body.len().min(200)]).into_owned();
         assert_eq!((complaint.reason.as_str(), complaint.field.as_deref()), ("malformed", field), "{shown}");
         assert!(complaint.problem.contains(problem), "{shown}: {}", complaint.problem);
-        assert_eq!(complaint.body, body, "a letter keeps the body as received");
+        assert_eq!(complaint.body, body, "a dead letter keeps the body as received");
     }
 
     world.publish(event("good").to(&["zhangsan"])).await;
@@ -111,7 +111,7 @@ async fn every_mistake_becomes_a_letter_that_names_its_field() {
 }
 
 #[tokio::test]
-async fn a_body_over_the_limit_is_a_letter_and_one_at_the_limit_an_event() {
+async fn a_body_over_the_limit_is_a_dead_letter_and_one_at_the_limit_an_event() {
     const LIMIT: usize = 4096;
     let world = World::new().await;
     world.user("zhangsan", "o-zhang").await;
@@ -147,7 +147,7 @@ async fn a_missing_event_id_is_taken_from_the_message() {
 }
 
 #[tokio::test]
-async fn an_unknown_app_is_a_letter_until_it_is_registered() {
+async fn an_unknown_app_is_a_dead_letter_until_it_is_registered() {
     let world = World::new().await;
     let _daemon = world.daemon().await;
     let early = event("early").with("app_id", "wx-other").with("openids", json!(["o-li"]));
@@ -219,7 +219,7 @@ async fn one_refused_recipient_of_a_few_is_a_dead_letter_and_the_others_get_thei
     let users = ["user-1", "user-2", "user-3", "user-4", "user-5", "no"];
     world.publish(event("few").to(&users)).await;
 
-    assert_eq!(world.letters_when(2).await, ["malformed", "malformed"]);
+    assert_eq!(world.dead_letters_when(2).await, ["malformed", "malformed"]);
     world.ends_when("sent", 4).await;
     world.finish(daemon).await;
     world.conserved(["few".to_owned()]).await;
@@ -234,7 +234,7 @@ async fn two_refused_recipients_of_a_crowd_are_dead_letters_and_the_others_get_t
     let daemon = world.daemon().await;
     world.publish(event("crowd")).await;
 
-    assert_eq!(world.letters_when(2).await, ["malformed", "malformed"]);
+    assert_eq!(world.dead_letters_when(2).await, ["malformed", "malformed"]);
     world.ends_when("sent", 698).await;
     world.finish(daemon).await;
     world.conserved(["crowd".to_owned()]).await;
@@ -250,7 +250,7 @@ async fn a_panic_over_one_recipient_leaves_the_others_alone() {
     world.publish(event("five").to(&["user-1", "user-2", "user-3", "user-4", "user-5"])).await;
 
     world.ends_when("sent", 4).await;
-    assert_eq!(world.letters_when(1).await, ["panicked"]);
+    assert_eq!(world.dead_letters_when(1).await, ["panicked"]);
     world.all_ended(5).await;
     world.finish(daemon).await;
     world.conserved(["five".to_owned()]).await;

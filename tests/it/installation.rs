@@ -84,7 +84,7 @@ impl Stage {
         assert!(lines as u64 <= seconds, "{lines} lines in {seconds} s\n{}", self.daemon.log());
         assert_eq!(self.world.ends().await.into_keys().collect::<Vec<_>>(), ["sent"]);
         self.world.finish(self.daemon).await;
-        assert_eq!(self.world.letters().await, [""; 0]);
+        assert_eq!(self.world.dead_letters().await, [""; 0]);
         let unknowns = self.world.conserved(ids).await;
         assert_eq!((unknowns, self.world.wechat.doubles().await), (0, 0));
     }

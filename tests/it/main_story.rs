@@ -186,14 +186,14 @@ async fn headers_of_ours_on_a_publisher_s_event_mean_nothing() {
         ("x-wn-due", "4000000000000"),
         ("x-wn-replay", "7"),
         ("x-wn-version", "1"),
-        ("x-wn-turn", "5"),
+        ("x-wn-epoch", "5"),
     ]);
     let body = |event: crate::support::EventBody| vec![event.0.to_string().into_bytes()];
     let old = |id: &str| event(id).to(&["zhangsan"]).with("expires_at", "2020-01-01T00:00:00Z");
     world.publish_raw(body(event("fresh").to(&["zhangsan"])), &forged).await;
     world.publish_raw(body(old("old")), &forged).await;
     let row = world.ended("fresh").await;
-    assert_eq!((row.end().as_str(), row.turn), ("sent", 0));
+    assert_eq!((row.end().as_str(), row.epoch), ("sent", 0));
     assert_eq!(world.ended("old").await.end(), "skipped:expired");
 
     // Nor by way of the lane, where our own replays come from.
@@ -220,18 +220,18 @@ async fn a_hiccup_is_ridden_out_in_place_and_a_longer_trouble_on_the_ladder() {
     world.wechat.fault(json!({"match": {"path": "send"}, "times": 2, "action": {"errcode": -1}})).await;
     world.publish(event("hiccup").to(&["zhangsan"])).await;
     let row = world.ended("hiccup").await;
-    assert_eq!((row.end().as_str(), row.turn, row.attempts), ("sent", 0, 3));
+    assert_eq!((row.end().as_str(), row.epoch, row.attempts), ("sent", 0, 3));
 
     world.wechat.fault(json!({"match": {"path": "send"}, "times": 9, "action": {"http_status": 503}})).await;
     world.publish(event("trouble").to(&["zhangsan"])).await;
     let row = world.ended("trouble").await;
     assert_eq!((row.end().as_str(), row.attempts), ("sent", 10));
-    assert!(row.turn >= 1, "the delivery never went to the ladder");
+    assert!(row.epoch >= 1, "the delivery never went to the ladder");
     assert_eq!(world.wechat.got("o-zhang").await, 2);
 }
 
 #[tokio::test]
-async fn a_ladder_climbed_to_its_end_leaves_a_letter() {
+async fn a_ladder_climbed_to_its_end_leaves_a_dead_letter() {
     let world = World::new().await;
     world.user("zhangsan", "o-zhang").await;
     let _daemon = world.daemon_with(&[("RETRY__DELAYS", r#"["50ms", "100ms"]"#)]).await;
@@ -240,7 +240,7 @@ async fn a_ladder_climbed_to_its_end_leaves_a_letter() {
     world.publish(event("doomed").to(&["zhangsan"])).await;
 
     assert_eq!(world.ended("doomed").await.end(), "dead:exhausted");
-    assert_eq!(world.letters_when(1).await, ["exhausted"]);
+    assert_eq!(world.dead_letters_when(1).await, ["exhausted"]);
     world.conserved(["doomed".to_owned()]).await;
 }
 
@@ -262,7 +262,7 @@ async fn an_event_for_later_waits_and_one_too_late_is_skipped() {
 
     world.row_when("later", "planned", |row| row.status == "planned").await;
     let row = world.ended("later").await;
-    assert_eq!((row.end().as_str(), row.attempts, row.turn), ("sent", 1, 0));
+    assert_eq!((row.end().as_str(), row.attempts, row.epoch), ("sent", 1, 0));
     assert!(jiff::Timestamp::now() >= soon, "sent before its time");
     assert_eq!(world.ended("late").await.end(), "skipped:expired");
     assert_eq!(world.ended("old").await.end(), "skipped:expired");

@@ -145,7 +145,7 @@ async fn why_tells_each_of_these_stories_without_naming_anybody_whole() {
         ("hiccup", vec!["1 sent", "5 attempts"]),
         ("hang", vec!["1 sent", "unknown"]),
         ("refuser", vec!["1 skipped", "43101", "rejected"]),
-        ("content", vec!["1 dead", "47003", "letter"]),
+        ("content", vec!["1 dead", "47003", "dead_letter"]),
         ("nobody", vec!["1 skipped", "no_recipients"]),
         ("unknown", vec!["given up before anybody was planned", "unknown_app"]),
     ];
@@ -210,7 +210,7 @@ async fn one_of_each_kind(world: &World, settings: &[(&str, &str)]) -> Daemon {
     world.publish_all([event("nobody"), event("zhang").to(&["zhangsan"])]).await;
     world.publish_raw([b"not an event".to_vec()], &Default::default()).await;
     world.publish(event("unknown").with("app_id", "wx-unknown")).await;
-    world.letters_when(3).await;
+    world.dead_letters_when(3).await;
     let all_in = r#"wechat_notifier_events_total{result="duplicate"}"#;
     eventually(all_in, async || (daemon.metric(all_in).await == 1.0).then_some(())).await;
     world.all_ended(6).await;

@@ -50,9 +50,9 @@ async fn properties_that_are_not_utf8_harm_only_their_message() {
 
     world.mixed(300, 10).await;
     world.ends_when("sent", 300).await;
-    assert_eq!(world.letters_when(40).await, ["malformed"; 40]);
+    assert_eq!(world.dead_letters_when(40).await, ["malformed"; 40]);
     for foreign in Foreign::ALL {
-        assert_eq!(world.letters_about(foreign).await.len(), 10, "{foreign:?}");
+        assert_eq!(world.dead_letters_about(foreign).await.len(), 10, "{foreign:?}");
     }
     assert!(!daemon.log().contains("lost the connection"), "a message ended a connection");
     assert_eq!(world.wechat.got("o-zhang").await, 300);
@@ -61,15 +61,15 @@ async fn properties_that_are_not_utf8_harm_only_their_message() {
     world.cli(&["dlq", "replay", "--reason", "malformed", "--why", "told", "--yes"]).await;
     world.ends_when("sent", 330).await;
     // All but those whose only id was in the property.
-    let letters = world.letters_about(MessageId).await;
-    let first = world.shown(letters[0]).await;
+    let dead_letters = world.dead_letters_about(MessageId).await;
+    let first = world.shown(dead_letters[0]).await;
     assert_eq!((first["state"].as_str(), first["event_id"].as_str()), (Some("open"), None), "{first}");
     assert!(first["errmsg"].as_str().unwrap().contains("not UTF-8"), "{first}");
-    let exported = world.cli(&["dlq", "export", "--id", &letters[0].to_string()]).await;
+    let exported = world.cli(&["dlq", "export", "--id", &dead_letters[0].to_string()]).await;
     assert!(exported.contains("character_string1"), "{exported}");
     let mended = std::env::temp_dir().join(format!("{}-mended.json", world.name));
     std::fs::write(&mended, event("mended").to(&["zhangsan"]).0.to_string()).unwrap();
-    let (id, body) = (letters[0].to_string(), mended.to_str().unwrap());
+    let (id, body) = (dead_letters[0].to_string(), mended.to_str().unwrap());
     world.cli(&["dlq", "replay", "--id", &id, "--body", body]).await;
     std::fs::remove_file(&mended).unwrap();
     assert_eq!(world.ended("mended").await.end(), "sent");
@@ -84,7 +84,7 @@ async fn what_lies_in_the_dead_queue_is_archived_whatever_its_encoding() {
     for (n, foreign) in Foreign::ALL.into_iter().enumerate() {
         dead.publish(n.to_string().as_bytes(), Some(foreign)).await;
     }
-    assert_eq!(world.letters_when(4).await, ["malformed"; 4]);
+    assert_eq!(world.dead_letters_when(4).await, ["malformed"; 4]);
     let ids = world.db.query("SELECT headers FROM t_wechat_dead_letter", &[]).await.unwrap();
     let named = |row: &tokio_postgres::Row| row.get::<_, Value>(0).get(SHOWN).is_some();
     assert_eq!(ids.iter().filter(|row| named(row)).count(), 1, "the header is not kept by its name");
@@ -104,21 +104,21 @@ async fn the_same_holds_over_tls() {
     let daemon = world.daemon_with(&secure).await;
     world.mixed(50, 5).await;
     world.ends_when("sent", 50).await;
-    assert_eq!(world.letters_when(20).await, ["malformed"; 20]);
+    assert_eq!(world.dead_letters_when(20).await, ["malformed"; 20]);
     assert!(!daemon.log().contains("lost the connection"), "a message ended a connection");
     world.conserved((0..50).map(|n| format!("pay-{n}"))).await;
 }
 
-/// Our own faults are no letter's fault, and none stops the next.
+/// Our own faults are no dead letter's fault, and none stops the next.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_panic_over_one_letter_leaves_it_raw_and_the_archiver_at_work() {
-    for (point, reason) in [("letter_read", "unreadable"), ("letters_archived", "malformed")] {
+async fn a_panic_over_one_dead_letter_leaves_it_raw_and_the_archiver_at_work() {
+    for (point, reason) in [("dead_letter_read", "unreadable"), ("dead_letters_archived", "malformed")] {
         let world = World::new().await;
         let daemon = world.daemon_with(&[("FAILPOINT", point)]).await;
         world.publish_raw([b"first".to_vec()], &Default::default()).await;
-        assert_eq!(world.letters_when(1).await, [reason], "{point}");
+        assert_eq!(world.dead_letters_when(1).await, [reason], "{point}");
         world.publish_raw([b"second".to_vec()], &Default::default()).await;
-        world.letters_when(2).await;
+        world.dead_letters_when(2).await;
         let bodies = world.db.query("SELECT body FROM t_wechat_dead_letter ORDER BY id", &[]).await.unwrap();
         assert_eq!(bodies[0].get::<_, &[u8]>(0), b"first");
         world.queues_empty().await;
@@ -153,11 +153,11 @@ async fn ten_thousand_good_ones_keep_their_rate_beside_a_thousand_bad() {
         let daemon = world.daemon().await;
         world.ends_when("sent", 10_000).await;
         rates.push(10_000.0 / began.elapsed().as_secs_f64());
-        assert_eq!(world.letters_when(4 * bad_of_each_kind).await.len(), 4 * bad_of_each_kind);
+        assert_eq!(world.dead_letters_when(4 * bad_of_each_kind).await.len(), 4 * bad_of_each_kind);
         assert!(!daemon.log().contains("lost the connection"));
         println!("{} bad: {:.0} good ones a second", 4 * bad_of_each_kind, rates.last().unwrap());
     }
-    // Turn and turn about, so that what else the machine does falls on both.
+    // Epoch and epoch about, so that what else the machine does falls on both.
     let (without, with) = ((rates[0] + rates[2]) / 2.0, (rates[1] + rates[3]) / 2.0);
     assert!(with >= 0.8 * without, "{with:.0} against {without:.0} a second");
 }
@@ -184,18 +184,18 @@ impl World {
         publisher.close().await;
     }
 
-    async fn letters_about(&self, foreign: Foreign) -> Vec<i64> {
+    async fn dead_letters_about(&self, foreign: Foreign) -> Vec<i64> {
         let sql = "SELECT id FROM t_wechat_dead_letter WHERE field = $1 ORDER BY id";
         let rows = self.db.query(sql, &[&foreign.field()]).await.unwrap();
         rows.iter().map(|row| row.get(0)).collect()
     }
 
-    async fn shown(&self, letter: i64) -> Value {
-        serde_json::from_str(&self.cli(&["dlq", "show", &letter.to_string(), "--json"]).await).unwrap()
+    async fn shown(&self, dead_letter: i64) -> Value {
+        serde_json::from_str(&self.cli(&["dlq", "show", &dead_letter.to_string(), "--json"]).await).unwrap()
     }
 }
 
-/// A publisher whose words turn into something else on their way.
+/// A publisher whose words epoch into something else on their way.
 struct Publisher {
     connection: Connection,
     channel: lapin::Channel,
@@ -213,7 +213,7 @@ impl Publisher {
 
     async fn through(world: &World, exchange: &str, turned: fn(&mut Vec<u8>) -> Vec<u8>) -> Self {
         eventually("the exchange to be declared", async || world.depth(exchange).await).await;
-        let way = way_that_turns(&world.amqp_url, turned).await;
+        let way = way_that_epochs(&world.amqp_url, turned).await;
         let connection = Connection::connect(&way, ConnectionProperties::default()).await.unwrap();
         let channel = connection.create_channel().await.unwrap();
         channel.confirm_select(ConfirmSelectOptions::default()).await.unwrap();
@@ -249,7 +249,7 @@ impl Publisher {
 }
 
 /// The URL of a way to this broker on which what we say is turned. For one connection.
-async fn way_that_turns(url: &str, turned: fn(&mut Vec<u8>) -> Vec<u8>) -> String {
+async fn way_that_epochs(url: &str, turned: fn(&mut Vec<u8>) -> Vec<u8>) -> String {
     let upstream: lapin::uri::AMQPUri = url.parse().unwrap();
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let mut through = upstream.clone();
@@ -268,7 +268,7 @@ async fn way_that_turns(url: &str, turned: fn(&mut Vec<u8>) -> Vec<u8>) -> Strin
     through.to_string()
 }
 
-/// Turns every word; the beginning of one that is not all here waits for the rest.
+/// Epochs every word; the beginning of one that is not all here waits for the rest.
 fn in_latin_1(words: &mut Vec<u8>) -> Vec<u8> {
     let begun = (1..PLAIN.len()).rev().find(|length| words.ends_with(&PLAIN[..*length])).unwrap_or(0);
     let rest = words.split_off(words.len() - begun);

@@ -3,7 +3,7 @@
 
 use serde_json::json;
 
-use crate::support::{Daemon, TEMPLATE, World, carrier, event};
+use crate::support::{Daemon, TEMPLATE, World, delivery_message, event};
 
 /// A world with one willing user, o-zhang.
 async fn world_of_zhang() -> World {
@@ -22,10 +22,10 @@ async fn world_and_daemon() -> (World, Daemon) {
 async fn what_is_finished_is_acked_and_nothing_is_sent() {
     let (world, daemon) = world_and_daemon().await;
     let finished = [("sent", 1, 1), ("skipped", 0, 2), ("dead", 1, 1), ("dead", 1, 2)];
-    for (number, (status, row_turn, turn)) in finished.into_iter().enumerate() {
+    for (number, (status, row_epoch, epoch)) in finished.into_iter().enumerate() {
         let event = event(&format!("done-{number}"));
-        world.row(&event, "o-zhang", status, row_turn, "1 h").await;
-        world.carry(carrier(event, "o-zhang").turn(turn)).await;
+        world.row(&event, "o-zhang", status, row_epoch, "1 h").await;
+        world.carry(delivery_message(event, "o-zhang").epoch(epoch)).await;
     }
     let before = world.ledger().await;
 
@@ -37,16 +37,16 @@ async fn what_is_finished_is_acked_and_nothing_is_sent() {
 }
 
 #[tokio::test]
-async fn a_dead_delivery_lives_again_only_by_a_replay_of_the_next_turn() {
+async fn a_dead_delivery_lives_again_only_by_a_replay_of_the_next_epoch() {
     let (world, daemon) = world_and_daemon().await;
-    for (event_id, turn) in [("too-early", 1), ("too-late", 3), ("right", 2)] {
+    for (event_id, epoch) in [("too-early", 1), ("too-late", 3), ("right", 2)] {
         let event = event(event_id);
         world.row(&event, "o-zhang", "dead", 1, "-1 h").await;
-        world.carry(carrier(event, "o-zhang").turn(turn).replayed()).await;
+        world.carry(delivery_message(event, "o-zhang").epoch(epoch).replayed()).await;
     }
 
     let sent = world.row_when("right", "sent", |row| row.status == "sent").await;
-    assert_eq!((sent.turn, sent.attempts), (2, 1));
+    assert_eq!((sent.epoch, sent.attempts), (2, 1));
     daemon.claims(3.0).await;
     world.all_acked(daemon).await;
     assert_eq!(world.ended("too-early").await.end(), "dead");
@@ -60,15 +60,15 @@ async fn an_echo_is_acked_and_the_later_message_does_the_work() {
     let event = event("echoed");
     world.row(&event, "o-zhang", "retrying", 2, "-1 h").await;
 
-    world.carry(carrier(event.clone(), "o-zhang").turn(1)).await;
+    world.carry(delivery_message(event.clone(), "o-zhang").epoch(1)).await;
     daemon.claims(1.0).await;
     world.all_acked(daemon).await;
     let row = world.row_when("echoed", "there", |_| true).await;
-    assert_eq!((row.status.as_str(), row.turn), ("retrying", 2), "the echo touched the row");
+    assert_eq!((row.status.as_str(), row.epoch), ("retrying", 2), "the echo touched the row");
     assert_eq!(world.wechat.send_requests().await, 0);
 
     let _daemon = world.daemon().await;
-    world.carry(carrier(event, "o-zhang").turn(2)).await;
+    world.carry(delivery_message(event, "o-zhang").epoch(2)).await;
     assert_eq!(world.ended("echoed").await.end(), "sent");
     world.conserved(["echoed".to_owned()]).await;
 }
@@ -76,18 +76,18 @@ async fn an_echo_is_acked_and_the_later_message_does_the_work() {
 #[tokio::test]
 async fn what_waits_is_claimed_by_its_message_or_a_later_one() {
     let (world, daemon) = world_and_daemon().await;
-    for (event_id, status, row_turn, turn) in
+    for (event_id, status, row_epoch, epoch) in
         [("planned", "planned", 0, 0), ("due", "retrying", 1, 1), ("ahead", "retrying", 1, 3)]
     {
         let event = event(event_id);
-        world.row(&event, "o-zhang", status, row_turn, "-1 h").await;
-        world.carry(carrier(event, "o-zhang").turn(turn)).await;
+        world.row(&event, "o-zhang", status, row_epoch, "-1 h").await;
+        world.carry(delivery_message(event, "o-zhang").epoch(epoch)).await;
     }
 
     world.all_ended(3).await;
-    for (event_id, turn) in [("planned", 0), ("due", 1), ("ahead", 3)] {
+    for (event_id, epoch) in [("planned", 0), ("due", 1), ("ahead", 3)] {
         let row = world.ended(event_id).await;
-        assert_eq!((row.end().as_str(), row.turn, row.unknowns), ("sent", turn, 0), "{event_id}");
+        assert_eq!((row.end().as_str(), row.epoch, row.unknowns), ("sent", epoch, 0), "{event_id}");
     }
     world.conserved(["planned", "due", "ahead"].map(str::to_owned)).await;
     world.all_acked(daemon).await;
@@ -113,7 +113,7 @@ async fn a_message_waits_on_the_ladder_while_a_living_holder_finishes() {
     world.publish(event).await;
     daemon.claims(3.0).await;
     let row = world.row_when("held", "there", |_| true).await;
-    assert_eq!((row.status.as_str(), row.attempts, row.unknowns, row.turn), ("attempting", 0, 0, 0));
+    assert_eq!((row.status.as_str(), row.attempts, row.unknowns, row.epoch), ("attempting", 0, 0, 0));
     world.sql("UPDATE t_wechat_delivery SET status = 'sent', claim = NULL, claimed_until = NULL").await;
 
     world.all_acked(daemon).await;
@@ -129,12 +129,12 @@ async fn a_lease_that_runs_out_is_taken_over_and_counts_one_unknown() {
     world.publish(event).await;
 
     let row = world.ended("orphan").await;
-    assert_eq!((row.end().as_str(), row.unknowns, row.attempts, row.turn), ("sent", 1, 1, 0));
+    assert_eq!((row.end().as_str(), row.unknowns, row.attempts, row.epoch), ("sent", 1, 1, 0));
     assert_eq!(world.conserved(["orphan".to_owned()]).await, 1);
 }
 
 #[tokio::test]
-async fn where_policy_forbids_another_a_take_over_gives_up_with_a_letter() {
+async fn where_policy_forbids_another_a_take_over_gives_up_with_a_dead_letter() {
     let (world, _daemon) = world_and_daemon().await;
     let parked = event("parked").with("on_unknown", "park");
     let crashed_often = event("crashed-often");
@@ -145,10 +145,10 @@ async fn where_policy_forbids_another_a_take_over_gives_up_with_a_letter() {
         .sql("UPDATE t_wechat_delivery SET take_overs = 10, unknowns = 10 WHERE event_id = 'crashed-often'")
         .await;
 
-    world.carry(carrier(parked, "o-zhang")).await;
-    world.carry(carrier(crashed_often, "o-zhang")).await;
+    world.carry(delivery_message(parked, "o-zhang")).await;
+    world.carry(delivery_message(crashed_often, "o-zhang")).await;
 
-    assert_eq!(world.letters_when(2).await, ["unknown_outcome", "unknown_outcome"]);
+    assert_eq!(world.dead_letters_when(2).await, ["unknown_outcome", "unknown_outcome"]);
     for (event_id, unknowns) in [("parked", 1), ("crashed-often", 11)] {
         let row = world.ended(event_id).await;
         assert_eq!((row.end().as_str(), row.unknowns), ("dead:unknown_outcome", unknowns), "{event_id}");
@@ -164,7 +164,7 @@ async fn a_yes_wins_over_whoever_took_the_claim_meanwhile() {
 
     world.publish(event("slow").to(&["zhangsan"])).await;
     world.row_when("slow", "claimed", |row| row.status == "attempting").await;
-    world.sql("UPDATE t_wechat_delivery SET claim = gen_random_uuid(), claimed_until = now() + interval '1 h', turn = 4").await;
+    world.sql("UPDATE t_wechat_delivery SET claim = gen_random_uuid(), claimed_until = now() + interval '1 h', epoch = 4").await;
 
     let row = world.ended("slow").await;
     assert_eq!((row.end().as_str(), row.attempts), ("sent", 1));
@@ -173,7 +173,7 @@ async fn a_yes_wins_over_whoever_took_the_claim_meanwhile() {
 }
 
 #[tokio::test]
-async fn an_outcome_that_lost_its_claim_is_dropped_and_its_message_handed_on() {
+async fn an_outcome_that_lost_its_claim_is_dropped_and_its_message_deferred() {
     let (world, daemon) = world_and_daemon().await;
     let refusal =
         json!({"match": {"path": "send"}, "times": 1, "action": {"errcode": 43101, "delay_ms": 1000}});
@@ -213,7 +213,7 @@ async fn an_event_published_three_times_to_two_processes_is_one_message() {
 }
 
 #[tokio::test]
-async fn an_event_id_with_other_data_is_a_letter_and_no_second_message() {
+async fn an_event_id_with_other_data_is_a_dead_letter_and_no_second_message() {
     let (world, _daemon) = world_and_daemon().await;
     let first = event("pay-1").to(&["zhangsan"]);
     let other_page = first.clone().with("page", "pages/elsewhere");
@@ -223,7 +223,7 @@ async fn an_event_id_with_other_data_is_a_letter_and_no_second_message() {
     assert_eq!(world.ended("pay-1").await.end(), "sent");
     world.publish_all([other_page, other_data, first]).await;
 
-    assert_eq!(world.letters_when(2).await, ["event_id_reused", "event_id_reused"]);
+    assert_eq!(world.dead_letters_when(2).await, ["event_id_reused", "event_id_reused"]);
     assert_eq!(world.wechat.got("o-zhang").await, 1);
 }
 
@@ -247,7 +247,7 @@ async fn two_resends_without_an_answer_are_enough() {
 
     world.publish(event("black-hole").to(&["zhangsan"])).await;
 
-    assert_eq!(world.letters_when(1).await, ["unknown_outcome"]);
+    assert_eq!(world.dead_letters_when(1).await, ["unknown_outcome"]);
     let row = world.ended("black-hole").await;
     assert_eq!((row.end().as_str(), row.unknowns, row.attempts), ("dead:unknown_outcome", 3, 3));
     assert_eq!(world.wechat.send_requests().await, 3);
@@ -261,7 +261,7 @@ async fn who_rather_gets_nothing_than_two_is_parked_at_once() {
 
     world.publish(event("careful").to(&["zhangsan"]).with("on_unknown", "park")).await;
 
-    assert_eq!(world.letters_when(1).await, ["unknown_outcome"]);
+    assert_eq!(world.dead_letters_when(1).await, ["unknown_outcome"]);
     let row = world.ended("careful").await;
     assert_eq!((row.end().as_str(), row.unknowns), ("dead:unknown_outcome", 1));
     assert_eq!(world.wechat.send_requests().await, 1);

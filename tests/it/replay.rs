@@ -1,4 +1,4 @@
-//! Letters brought back: what goes out, what does not, and what the account says of it.
+//! Dead letters brought back: what goes out, what does not, and what the account says of it.
 
 mod account;
 mod canary;
@@ -14,26 +14,26 @@ use serde_json::Value;
 use crate::support::{APP, COMPANY, TEMPLATE, World, eventually};
 
 /// A world with this many users, `user-1` bound to `openid-1` and so on, each with a dead delivery of his own event,
-/// `pay-1` and so on, and its letter: WeChat had refused the content.
-async fn world_with_letters(count: i32) -> World {
+/// `pay-1` and so on, and its dead_letter: WeChat had refused the content.
+async fn world_with_dead_letters(count: i32) -> World {
     let world = World::new().await;
     world.crowd(count).await;
-    letters(&world, 1, count).await;
+    dead_letters(&world, 1, count).await;
     world
 }
 
-/// Dead deliveries and letters as a daemon would have left them, for users `first` to `last`.
-async fn letters(world: &World, first: i32, last: i32) {
+/// Dead deliveries and dead letters as a daemon would have left them, for users `first` to `last`.
+async fn dead_letters(world: &World, first: i32, last: i32) {
     const ROWS: &str = "
         INSERT INTO t_wechat_delivery (company_no, app_id, template_id, event_id, recipient, openid, sys_user_id, status,
                                        reason, errcode, attempts, content_hash, settled_at)
         SELECT $1, $2, $3, 'pay-' || n, 'openid-' || n, 'openid-' || n, 'user-' || n, 'dead', 'content', 47003, 1, '', now()
           FROM generate_series($4::int, $5::int) n";
-    const LETTERS: &str = r#"
-        INSERT INTO t_wechat_dead_letter (letter, reason, class, errcode, field, company_no, app_id, template_id, event_id,
-                                          recipient, openid, sys_user_id, turn, attempts, last_failed_at, fingerprint, body,
+    const DEAD_LETTERS: &str = r#"
+        INSERT INTO t_wechat_dead_letter (identity, reason, class, errcode, field, company_no, app_id, template_id, event_id,
+                                          recipient, openid, sys_user_id, epoch, attempts, last_failed_at, fingerprint, body,
                                           headers)
-        SELECT 'letter-' || n, 'content', 'content', 47003, 'amount2', $1, $2, $3, 'pay-' || n, 'openid-' || n,
+        SELECT 'dead_letter-' || n, 'content', 'content', 47003, 'amount2', $1, $2, $3, 'pay-' || n, 'openid-' || n,
                'openid-' || n, 'user-' || n, 0, 1, now(), 'abc123',
                convert_to(jsonb_build_object(
                    'recipient', jsonb_build_object('openid', 'openid-' || n, 'sys_user_id', 'user-' || n),
@@ -42,9 +42,9 @@ async fn letters(world: &World, first: i32, last: i32) {
                    'event', jsonb_build_object(
                        'event_id', 'pay-' || n, 'company_no', $1::text, 'app_id', $2::text, 'template_id', $3::text,
                        'data', jsonb_build_object('character_string1', 'pay-' || n, 'amount2', '1')))::text, 'UTF8'),
-               '{"x-wn-version": 1, "x-wn-turn": 0, "x-wn-reason": "content"}'
+               '{"x-wn-version": 1, "x-wn-epoch": 0, "x-wn-reason": "content"}'
           FROM generate_series($4::int, $5::int) n"#;
-    for statement in [ROWS, LETTERS] {
+    for statement in [ROWS, DEAD_LETTERS] {
         world.db.execute(statement, &[&COMPANY, &APP, &TEMPLATE, &first, &last]).await.unwrap();
     }
 }
@@ -66,7 +66,7 @@ fn words(line: &str) -> Vec<&str> {
     line.split_whitespace().collect()
 }
 
-/// The account of a replay, once none of its letters is on its way any more.
+/// The account of a replay, once none of its dead letters is on its way any more.
 async fn settled(world: &World, replay: i64) -> Value {
     let id = replay.to_string();
     eventually("the replay's outcomes", async || {
@@ -78,16 +78,16 @@ async fn settled(world: &World, replay: i64) -> Value {
     .await
 }
 
-/// How many letters are in which state, as `open: 2, replayed: 3`.
+/// How many dead letters are in which state, as `open: 2, replayed: 3`.
 async fn states(world: &World) -> String {
     const STATES: &str = "SELECT coalesce(string_agg(state || ': ' || n, ', ' ORDER BY state), '')
                             FROM (SELECT state, count(*) AS n FROM t_wechat_dead_letter GROUP BY state) s";
     world.db.query_one(STATES, &[]).await.unwrap().get(0)
 }
 
-/// Waits for the letters to be in these states.
+/// Waits for the dead letters to be in these states.
 async fn states_when(world: &World, expected: &str) {
-    eventually(&format!("letters to be {expected}"), async || {
+    eventually(&format!("dead letters to be {expected}"), async || {
         (states(world).await == expected).then_some(())
     })
     .await;

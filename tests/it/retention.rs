@@ -11,16 +11,16 @@ const ROWS: &str = "
             ('dead-open', 'dead', 9, 'open'), ('dead-replaying', 'dead', 9, 'replaying'),
             ('sent-replaying', 'sent', 9, 'replaying'), ('dead-resolved', 'dead', 9, 'resolved'),
             ('dead-purged', 'dead', 9, 'purged'), ('sent-replayed', 'sent', 9, 'replayed'),
-            ('dead-not-archived', 'dead', 9, NULL), ('whole-event-open', 'sent', 9, 'open')) g (event, status, days, letter)
+            ('dead-not-archived', 'dead', 9, NULL), ('whole-event-open', 'sent', 9, 'open')) g (event, status, days, dead_letter)
     ), rows AS (
         INSERT INTO t_wechat_delivery (company_no, app_id, template_id, event_id, recipient, status, content_hash, created_at,
                                        settled_at, claimed_until)
         SELECT $1, 'wx1', $2, event, 'oAlice', status, '', now() - days * interval '1 day', now() - days * interval '1 day',
                now() + interval '1 h' FROM given
     )
-    INSERT INTO t_wechat_dead_letter (letter, reason, fingerprint, body, event_id, recipient, state)
-    SELECT event, 'content', 'f', 'x', event, CASE event WHEN 'whole-event-open' THEN NULL ELSE 'oAlice' END, letter
-      FROM given WHERE letter IS NOT NULL";
+    INSERT INTO t_wechat_dead_letter (identity, reason, fingerprint, body, event_id, recipient, state)
+    SELECT event, 'content', 'f', 'x', event, CASE event WHEN 'whole-event-open' THEN NULL ELSE 'oAlice' END, dead_letter
+      FROM given WHERE dead_letter IS NOT NULL";
 
 async fn left(world: &World) -> Vec<String> {
     let rows = world.db.query("SELECT event_id FROM t_wechat_delivery ORDER BY id", &[]).await.unwrap();

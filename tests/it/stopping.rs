@@ -59,7 +59,7 @@ async fn an_attempt_that_a_stop_keeps_from_being_repeated_is_left_to_the_next_pr
     assert_eq!(daemon.exit().await, Some(0));
 
     // The one request that was made counts; what would have followed at once does not.
-    let row = world.row_when("cut", "handed on", |row| row.status == "retrying").await;
+    let row = world.row_when("cut", "deferred", |row| row.status == "retrying").await;
     assert_eq!((row.attempts, row.unknowns, world.wechat.send_requests().await), (1, 0, 1));
     world.wechat.heal().await;
     let _next = world.daemon().await;
@@ -104,8 +104,8 @@ async fn a_wechat_that_hangs_does_not_hold_a_stop_up_beyond_the_requests_own_tim
     daemon.terminate();
     assert_eq!(daemon.exit().await, Some(0));
 
-    let row = world.row_when("hung", "handed on", |row| row.status == "retrying").await;
-    assert_eq!((row.attempts, row.unknowns, row.turn), (1, 1, 1));
+    let row = world.row_when("hung", "deferred", |row| row.status == "retrying").await;
+    assert_eq!((row.attempts, row.unknowns, row.epoch), (1, 1, 1));
     world.wechat.heal().await;
     let _next = world.daemon().await;
     assert_eq!(world.ended("hung").await.end(), "sent");
@@ -176,7 +176,7 @@ async fn a_part_that_dies_ends_the_process_which_names_it() {
 }
 
 #[tokio::test]
-async fn a_panic_in_one_delivery_is_a_letter_and_not_the_end() {
+async fn a_panic_in_one_delivery_is_a_dead_letter_and_not_the_end() {
     let world = World::new().await;
     world.user("zhangsan", "o-zhang").await;
     let daemon = world.daemon_with(&[("FAILPOINT", "attempt")]).await;
@@ -186,7 +186,7 @@ async fn a_panic_in_one_delivery_is_a_letter_and_not_the_end() {
     world.publish(event("next").to(&["zhangsan"])).await;
     assert_eq!(world.ended("next").await.end(), "sent");
 
-    assert_eq!(world.letters_when(1).await, ["panicked"]);
+    assert_eq!(world.dead_letters_when(1).await, ["panicked"]);
     assert_eq!(daemon.page("/livez").await.0, 200);
     assert!(!daemon.log().contains(TEMPLATE), "the log tells of a template's message");
     world.conserved(["clumsy", "next"].map(str::to_owned)).await;

@@ -2,14 +2,14 @@
 
 use serde_json::Value;
 
-use crate::support::{APP, COMPANY, TEMPLATE, World, carrier, event, eventually};
+use crate::support::{APP, COMPANY, TEMPLATE, World, delivery_message, event, eventually};
 
 /// Nothing of these tests is under way for so long.
 const LONG_AGO: &str =
     "UPDATE t_wechat_delivery SET created_at = now() - interval '1 day', due_at = now() - interval '1 day'";
 
 impl World {
-    /// A retrying row of turn 1 whose carrier somebody has deleted.
+    /// A retrying row of epoch 1 whose delivery message somebody has deleted.
     async fn lost_delivery(&self, event_id: &str, openid: &str) {
         self.row(&event(event_id), openid, "retrying", 1, "-1 day").await;
         self.sql(LONG_AGO).await;
@@ -41,22 +41,22 @@ async fn a_stranded_delivery_is_found_closed_and_finished_for_whatever_comes_lat
     assert_eq!((code, said.trim()), (Some(0), "closed 1 deliveries"));
 
     assert_eq!(world.ended("lost").await.end(), "dead:stranded");
-    assert_eq!(world.letters().await, ["stranded"]);
+    assert_eq!(world.dead_letters().await, ["stranded"]);
     assert!(world.stranded().await.is_empty());
     let shown: Value = serde_json::from_str(&world.cli(&["dlq", "list", "--json"]).await).unwrap();
     let words = shown[0]["errmsg"].as_str().unwrap();
     assert!(words.contains("the queue was purged") && words.contains("cannot be replayed"), "{words}");
 
-    world.carry(carrier(event("lost"), "o-zhang").turn(1)).await;
-    world.carry(carrier(event("lost"), "o-zhang").turn(2)).await;
+    world.carry(delivery_message(event("lost"), "o-zhang").epoch(1)).await;
+    world.carry(delivery_message(event("lost"), "o-zhang").epoch(2)).await;
     world.conserved(["lost".to_owned()]).await;
     world.finish(daemon).await;
-    assert_eq!(world.wechat.send_requests().await, 0, "a late carrier was sent");
+    assert_eq!(world.wechat.send_requests().await, 0, "a late delivery message was sent");
     assert_eq!(world.ended("lost").await.end(), "dead:stranded");
 }
 
 #[tokio::test]
-async fn with_the_event_at_hand_the_letter_can_be_replayed() {
+async fn with_the_event_at_hand_the_dead_letter_can_be_replayed() {
     let world = World::new().await;
     world.user("zhangsan", "o-zhang").await;
     world.lost_delivery("lost", "o-zhang").await;
@@ -70,12 +70,12 @@ async fn with_the_event_at_hand_the_letter_can_be_replayed() {
     let (code, said) = world.close(&["--stranded", "--event-file", right.to_str().unwrap()]).await;
     assert_eq!(code, Some(0), "{said}");
 
-    // What a replay publishes: the letter's body, with the next turn.
+    // What a replay publishes: the dead letter's body, with the next epoch.
     let body = world.db.query_one("SELECT body FROM t_wechat_dead_letter", &[]).await.unwrap();
     let carried: Value = serde_json::from_slice(body.get(0)).unwrap();
     assert_eq!((&carried["recipient"]["openid"], &carried["event"]), (&"o-zhang".into(), &event("lost").0));
     let daemon = world.daemon().await;
-    world.carry(carrier(event("lost"), "o-zhang").turn(2).replayed()).await;
+    world.carry(delivery_message(event("lost"), "o-zhang").epoch(2).replayed()).await;
     world.row_when("lost", "sent", |row| row.status == "sent").await;
     world.finish(daemon).await;
     [right, wrong].iter().for_each(|file| std::fs::remove_file(file).unwrap());
@@ -128,7 +128,7 @@ impl World {
     async fn fill_lane(&self) {
         self.sql("UPDATE t_wechat_app SET app_secret = 'wrong', access_token = NULL").await;
         let mut daemon = self.daemon().await;
-        // The first event of an app makes its gate known.
+        // The first event of an app makes its breaker known.
         self.publish(event("first")).await;
         daemon.says(&["app paused"]).await;
         self.publish(event("waits")).await;

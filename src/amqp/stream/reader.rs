@@ -8,7 +8,7 @@ use futures_io::{AsyncRead, AsyncWrite};
 
 use super::frames::Frames;
 
-/// Hands on what `inner` says, with the texts of AMQP's frames made UTF-8. Writes go straight through.
+/// Defers what `inner` says, with the texts of AMQP's frames made UTF-8. Writes go straight through.
 pub struct Repaired<S> {
     inner: S,
     frames: Frames,

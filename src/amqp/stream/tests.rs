@@ -135,7 +135,7 @@ fn as_utf8(text: &[u8]) -> Vec<u8> {
 struct Pieces {
     bytes: VecDeque<u8>,
     sizes: Vec<usize>,
-    turn: usize,
+    epoch: usize,
 }
 
 impl AsyncRead for Pieces {
@@ -144,11 +144,11 @@ impl AsyncRead for Pieces {
         _: &mut Context<'_>,
         buffer: &mut [u8],
     ) -> Poll<io::Result<usize>> {
-        self.turn += 1;
-        if self.turn.is_multiple_of(3) {
+        self.epoch += 1;
+        if self.epoch.is_multiple_of(3) {
             return Poll::Pending;
         }
-        let size = self.sizes[self.turn % self.sizes.len()].min(buffer.len()).min(self.bytes.len());
+        let size = self.sizes[self.epoch % self.sizes.len()].min(buffer.len()).min(self.bytes.len());
         buffer.iter_mut().zip(self.bytes.drain(..size)).for_each(|(into, byte)| *into = byte);
         Poll::Ready(Ok(size))
     }
@@ -157,7 +157,7 @@ impl AsyncRead for Pieces {
 /// All that comes out for lapin when it reads with room for `room` bytes.
 fn through(bytes: Vec<u8>, sizes: Vec<usize>, room: usize) -> Vec<u8> {
     let expected = bytes.len();
-    let mut stream = Repaired::new(Pieces { bytes: bytes.into(), sizes, turn: 0 });
+    let mut stream = Repaired::new(Pieces { bytes: bytes.into(), sizes, epoch: 0 });
     let (waker, mut out, mut buffer) = (noop_waker(), Vec::new(), vec![0; room]);
     while out.len() < expected {
         match Pin::new(&mut stream).poll_read(&mut Context::from_waker(&waker), &mut buffer) {

@@ -8,8 +8,8 @@ use crate::cli::output::{Format, Text, or_dash, time};
 use crate::cli::pauses::{distinct, in_short};
 use crate::cli::{Exit, database};
 use crate::config::Config;
-use crate::db::pauses::{self, Found};
 use crate::db::registry::apps;
+use crate::db::registry::pauses::{self, Found};
 
 #[derive(Debug, Args)]
 #[command(after_help = "Example:\n  wechat-notifier app list --json")]

@@ -7,9 +7,10 @@ use crate::cli::operator::operator;
 use crate::cli::output::{line, note};
 use crate::cli::{Exit, database};
 use crate::config::Config;
-use crate::db::pauses::{self, Resumed};
+use crate::db::Database;
 use crate::db::registry::apps;
-use crate::db::{Database, tokens};
+use crate::db::registry::pauses::{self, Resumed};
+use crate::db::registry::tokens;
 use crate::domain::ids::{AppId, TemplateId};
 
 #[derive(Debug, Args)]

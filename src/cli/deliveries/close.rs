@@ -15,8 +15,8 @@ use crate::cli::output::{Format, note};
 use crate::cli::{Exit, database, span};
 use crate::clock;
 use crate::config::Config;
-use crate::db::letters::{self, Choice, Letter, Stranded};
-use crate::dead_letters::{Kept, letter_of_stranded};
+use crate::db::dead_letters::{self, Choice, DeadLetter, Stranded};
+use crate::dead_letters::{Kept, dead_letter_of_stranded};
 use crate::domain::event::{Arrival, Event};
 use crate::lifecycle::Tasks;
 
@@ -29,7 +29,7 @@ const BROKER_PATIENCE: Duration = Duration::from_secs(10);
   wechat-notifier deliveries close --id 4711 --event-file event.json --why \"restored an old broker\"
 
 Each becomes a dead letter `stranded`. The ledger keeps no content: only with --event-file, the event as it was published,
-can such a letter be replayed. More than one row asks first; without a terminal that needs --yes.")]
+can such a dead letter be replayed. More than one row asks first; without a terminal that needs --yes.")]
 #[command(group(clap::ArgGroup::new("which").required(true)))]
 pub struct Close {
     /// All that are unfinished and have not moved for too long
@@ -41,13 +41,13 @@ pub struct Close {
     /// Only those of this event
     #[arg(long, value_name = "EVENT_ID")]
     event: Option<String>,
-    /// The event as it was published, so that the letters can be replayed
+    /// The event as it was published, so that the dead letters can be replayed
     #[arg(long, value_name = "FILE")]
     event_file: Option<PathBuf>,
     /// How long they must not have moved [default: longer than any message can be under way, by the configuration]
     #[arg(long, value_name = "SPAN", value_parser = span::since)]
     unmoved_for: Option<Timestamp>,
-    /// What happened; it stands in the letters
+    /// What happened; it stands in the dead letters
     #[arg(long, value_name = "TEXT", value_parser = clap::builder::NonEmptyStringValueParser::new())]
     why: String,
     #[command(flatten)]
@@ -65,19 +65,19 @@ impl Close {
             event_id: self.event.clone(),
             unmoved_for_s: unmoved_for.as_secs_f64(),
         };
-        let found = letters::stranded(&db, &choice).await?;
+        let found = dead_letters::stranded(&db, &choice).await?;
         if found.is_empty() {
             note!("no such unfinished delivery has stood still for {} s", unmoved_for.as_secs());
             return Ok(Exit::FoundNothing);
         }
         lanes_are_empty(config, &found).await?;
-        let found = self.with_letters(found, config)?;
+        let found = self.with_dead_letters(found, config)?;
         let question = format!("Give up {} deliveries as stranded?", found.len());
         if found.len() > 1 && !self.confirming.confirm(&question)? {
             note!("left as they are");
             return Ok(Exit::Failed);
         }
-        let closed = letters::close_stranded(&db, &found, choice.unmoved_for_s).await?;
+        let closed = dead_letters::close_stranded(&db, &found, choice.unmoved_for_s).await?;
         self.format.one(&json!({ "closed": closed }), |_| format!("closed {closed} deliveries"))?;
         Ok(Exit::Done)
     }
@@ -89,19 +89,24 @@ impl Close {
         }
     }
 
-    fn with_letters(&self, found: Vec<Stranded>, config: &Config) -> Result<Vec<(Stranded, Letter)>> {
+    fn with_dead_letters(
+        &self,
+        found: Vec<Stranded>,
+        config: &Config,
+    ) -> Result<Vec<(Stranded, DeadLetter)>> {
         let said = format!("closed by {}: {}", operator(), self.why);
         let Some(path) = &self.event_file else {
             let now = clock::now();
-            let with_letter = |row: Stranded| (row.clone(), letter_of_stranded(&row, None, &said, now));
-            return Ok(found.into_iter().map(with_letter).collect());
+            let with_dead_letter =
+                |row: Stranded| (row.clone(), dead_letter_of_stranded(&row, None, &said, now));
+            return Ok(found.into_iter().map(with_dead_letter).collect());
         };
         let body = std::fs::read(path).with_context(|| format!("cannot read {}", path.display()))?;
         found.into_iter().map(|row| with_event(row, &body, &said, config)).collect()
     }
 }
 
-fn with_event(row: Stranded, body: &[u8], said: &str, config: &Config) -> Result<(Stranded, Letter)> {
+fn with_event(row: Stranded, body: &[u8], said: &str, config: &Config) -> Result<(Stranded, DeadLetter)> {
     let arrival = Arrival {
         message_id: Some(&row.event_id),
         timestamp: None,
@@ -117,8 +122,8 @@ fn with_event(row: Stranded, body: &[u8], said: &str, config: &Config) -> Result
             row.id
         );
     }
-    let letter = letter_of_stranded(&row, Some(kept), said, clock::now());
-    Ok((row, letter))
+    let dead_letter = dead_letter_of_stranded(&row, Some(kept), said, clock::now());
+    Ok((row, dead_letter))
 }
 
 /// Messages wait in a lane for as long as its app is paused: no row of such an app is known to be stranded.

@@ -3,7 +3,7 @@
 use crate::domain::answer;
 use crate::domain::outcome::{DeadReason, SkipReason};
 
-/// What a reason of the ledger or of a letter means, and what can be done about it where something can.
+/// What a reason of the ledger or of a dead letter means, and what can be done about it where something can.
 pub fn meaning(reason: &str) -> &'static str {
     match (SkipReason::parse(reason), DeadReason::parse(reason)) {
         (Some(skip), _) => meaning_of_skip(skip),

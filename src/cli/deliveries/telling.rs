@@ -5,10 +5,10 @@ use std::collections::BTreeMap;
 use super::reasons::{errcode, meaning};
 use crate::cli::output::{Masking, time};
 use crate::cli::pauses::{distinct, in_full};
-use crate::db::letters;
-use crate::db::pauses;
+use crate::db::dead_letters;
+use crate::db::ledger::story::Delivery;
+use crate::db::registry::pauses;
 use crate::db::registry::rules::Rule;
-use crate::db::story::Delivery;
 
 /// What is known of one event under one company, app and template.
 #[derive(Debug, Default)]
@@ -18,7 +18,7 @@ pub struct Chapter {
     pub template_id: Option<String>,
     /// In the order they were written.
     pub deliveries: Vec<Delivery>,
-    pub letters: Vec<letters::Found>,
+    pub dead_letters: Vec<dead_letters::Found>,
     /// The rules of now.
     pub rules: Vec<Rule>,
     /// Pauses in force of its app and its template.
@@ -26,11 +26,12 @@ pub struct Chapter {
 }
 
 impl Chapter {
-    /// Tells it: each recipient, then the letters that no row knows of. Empty for an event that nobody was planned for.
+    /// Tells it: each recipient, then the dead letters that no row knows of. Empty for an event that nobody was planned for.
     pub fn tell(&self, masking: Masking) -> Vec<String> {
         let rows = self.deliveries.iter().map(|delivery| of_delivery(delivery, self, masking));
-        let letters = self.letters.iter().filter(|letter| !has_row(letter, self)).map(of_letter);
-        rows.chain(letters).collect()
+        let dead_letters =
+            self.dead_letters.iter().filter(|dead_letter| !has_row(dead_letter, self)).map(of_dead_letter);
+        rows.chain(dead_letters).collect()
     }
 }
 
@@ -40,7 +41,7 @@ pub fn heading(event_id: &str, chapter: &Chapter) -> String {
     let (company, app, template) =
         (part(&chapter.company_no), part(&chapter.app_id), part(&chapter.template_id));
     let seen = chapter.deliveries.iter().map(|delivery| delivery.created_at);
-    let seen = seen.chain(chapter.letters.iter().map(|letter| letter.archived_at)).min();
+    let seen = seen.chain(chapter.dead_letters.iter().map(|dead_letter| dead_letter.archived_at)).min();
     let seen = seen.map(|at| format!(", first seen {}", time(at))).unwrap_or_default();
     format!(
         "Event {event_id} (company {company}, app {app}, template {template}){seen}: {}.",
@@ -67,7 +68,7 @@ fn of_delivery(delivery: &Delivery, chapter: &Chapter, masking: Masking) -> Stri
         last_answer(delivery),
         unknowns(delivery),
         named_by(delivery, &chapter.rules),
-        letters_of(delivery, chapter),
+        dead_letters_of(delivery, chapter),
     ];
     parts.into_iter().filter(|part| !part.is_empty()).collect::<Vec<_>>().join("; ") + "."
 }
@@ -97,7 +98,7 @@ fn what_happened(delivery: &Delivery) -> String {
         "skipped" => format!("skipped{at}{reason}"),
         "dead" => format!("dead{at} after {attempts}{reason}"),
         "planned" => {
-            format!("planned and not attempted yet{due}, or its turn, or for the app if that is paused")
+            format!("planned and not attempted yet{due}, or its epoch, or for the app if that is paused")
         }
         "retrying" => format!("waits for its next attempt{due}, after {attempts}"),
         "attempting" => {
@@ -176,29 +177,32 @@ fn as_it_is_now(rule: &Rule, delivery: &Delivery) -> String {
     }
 }
 
-fn letters_of(delivery: &Delivery, chapter: &Chapter) -> String {
-    let letters = chapter.letters.iter().filter(|letter| is_about(letter, delivery));
-    letters.map(|letter| format!("letter {} ({})", letter.id, letter.state)).collect::<Vec<_>>().join(", ")
+fn dead_letters_of(delivery: &Delivery, chapter: &Chapter) -> String {
+    let dead_letters = chapter.dead_letters.iter().filter(|dead_letter| is_about(dead_letter, delivery));
+    dead_letters
+        .map(|dead_letter| format!("dead letter {} ({})", dead_letter.id, dead_letter.state))
+        .collect::<Vec<_>>()
+        .join(", ")
 }
 
-fn is_about(letter: &letters::Found, delivery: &Delivery) -> bool {
-    letter.recipient.as_deref() == Some(&delivery.recipient)
+fn is_about(dead_letter: &dead_letters::Found, delivery: &Delivery) -> bool {
+    dead_letter.recipient.as_deref() == Some(&delivery.recipient)
 }
 
-fn has_row(letter: &letters::Found, chapter: &Chapter) -> bool {
-    chapter.deliveries.iter().any(|delivery| is_about(letter, delivery))
+fn has_row(dead_letter: &dead_letters::Found, chapter: &Chapter) -> bool {
+    chapter.deliveries.iter().any(|delivery| is_about(dead_letter, delivery))
 }
 
-/// A letter in one sentence.
-pub fn of_letter(letter: &letters::Found) -> String {
-    let field = letter.field.as_deref().map(|field| format!(", field {field}")).unwrap_or_default();
-    let text = letter.errmsg.as_deref().map(|text| format!(" ({text})")).unwrap_or_default();
+/// A dead letter in one sentence.
+pub fn of_dead_letter(dead_letter: &dead_letters::Found) -> String {
+    let field = dead_letter.field.as_deref().map(|field| format!(", field {field}")).unwrap_or_default();
+    let text = dead_letter.errmsg.as_deref().map(|text| format!(" ({text})")).unwrap_or_default();
     format!(
-        "Letter {} ({}): dead as {}{field}: {}{text}; `dlq show {}` shows it.",
-        letter.id,
-        letter.state,
-        letter.reason,
-        meaning(&letter.reason),
-        letter.id
+        "DeadLetter {} ({}): dead as {}{field}: {}{text}; `dlq show {}` shows it.",
+        dead_letter.id,
+        dead_letter.state,
+        dead_letter.reason,
+        meaning(&dead_letter.reason),
+        dead_letter.id
     )
 }

@@ -11,11 +11,12 @@ use super::{absent, mask, waiting};
 use crate::cli::output::{Format, Masking, note};
 use crate::cli::{Exit, database};
 use crate::config::Config;
-use crate::db::apps;
-use crate::db::letters;
-use crate::db::pauses;
+use crate::db::Database;
+use crate::db::dead_letters;
+use crate::db::ledger::story;
+use crate::db::registry::live_apps;
+use crate::db::registry::pauses;
 use crate::db::registry::{rules, users};
-use crate::db::{Database, story};
 
 /// A story longer than this is a listing; `deliveries list` has more.
 const MAX_TOLD: i64 = 1000;
@@ -57,7 +58,7 @@ impl Why {
 
     async fn nothing_known(&self, config: &Config, db: &Database) -> Result<Exit> {
         note!("nothing is known of event {}: it is in neither the ledger nor the dead letters", self.event);
-        let apps = apps::all(db).await?.into_iter().map(|row| row.app.app_id);
+        let apps = live_apps::all(db).await?.into_iter().map(|row| row.app.app_id);
         note!("{}", absent::unheard_of(&waiting::at_broker(config, apps).await));
         let paused = pauses::list(db, None).await?;
         let apps: BTreeSet<_> =
@@ -76,7 +77,7 @@ impl Why {
             limit: MAX_TOLD,
             ..Default::default()
         };
-        let letters = letters::Filter {
+        let dead_letters = dead_letters::Filter {
             event_id: Some(self.event.clone()),
             company_no: self.company.clone(),
             ..Default::default()
@@ -86,9 +87,11 @@ impl Why {
             let (company, app, template) = (&delivery.company_no, &delivery.app_id, &delivery.template_id);
             chapter(&mut chapters, Some(company), Some(app), Some(template)).deliveries.push(delivery);
         }
-        for letter in letters::list(db, &letters, None, MAX_TOLD).await?.into_iter().rev() {
-            let keys = (&letter.company_no, &letter.app_id, &letter.template_id);
-            chapter(&mut chapters, keys.0.as_ref(), keys.1.as_ref(), keys.2.as_ref()).letters.push(letter);
+        for dead_letter in dead_letters::list(db, &dead_letters, None, MAX_TOLD).await?.into_iter().rev() {
+            let keys = (&dead_letter.company_no, &dead_letter.app_id, &dead_letter.template_id);
+            chapter(&mut chapters, keys.0.as_ref(), keys.1.as_ref(), keys.2.as_ref())
+                .dead_letters
+                .push(dead_letter);
         }
         for chapter in &mut chapters {
             chapter.rules = rules::list(db, &rules_of(chapter)).await?.rules;
@@ -107,49 +110,49 @@ impl Why {
             names.contains(&Some(user)) || rows.iter().any(|row| openid.as_ref() == Some(&row.openid))
         };
         chapter.deliveries.retain(|delivery| is_he(&delivery.sys_user_id, &delivery.openid));
-        chapter
-            .letters
-            .retain(|letter| letter.recipient.is_none() || is_he(&letter.sys_user_id, &letter.openid));
+        chapter.dead_letters.retain(|dead_letter| {
+            dead_letter.recipient.is_none() || is_he(&dead_letter.sys_user_id, &dead_letter.openid)
+        });
         Ok(if chapter.deliveries.is_empty() { absent::tell(user, chapter, &rows) } else { Vec::new() })
     }
 
     fn print(self, chapters: Vec<Chapter>, sentences: Vec<String>) -> Result<()> {
-        let (mut deliveries, mut letters, mut pauses) = (Vec::new(), Vec::new(), Vec::new());
+        let (mut deliveries, mut dead_letters, mut pauses) = (Vec::new(), Vec::new(), Vec::new());
         for chapter in chapters {
             pauses.extend(chapter.pauses);
             deliveries.extend(chapter.deliveries);
-            letters.extend(chapter.letters);
+            dead_letters.extend(chapter.dead_letters);
         }
         deliveries.iter_mut().for_each(|delivery| mask(self.masking, delivery));
-        letters.iter_mut().for_each(|letter| crate::cli::dlq::mask(self.masking, letter));
-        let story = json!({ "event_id": self.event, "deliveries": deliveries, "letters": letters,
+        dead_letters.iter_mut().for_each(|dead_letter| crate::cli::dlq::mask(self.masking, dead_letter));
+        let story = json!({ "event_id": self.event, "deliveries": deliveries, "dead_letters": dead_letters,
                             "pauses": pauses, "story": sentences });
         self.format.one(&story, |_| sentences.clone())
     }
 }
 
 impl Chapter {
-    /// What is known around a letter: its delivery's row, all letters of that delivery, and the rules of now. A letter about
+    /// What is known around a dead letter: its delivery's row, all dead letters of that delivery, and the rules of now. A dead letter about
     /// a whole event has no delivery.
-    pub async fn of_letter(db: &Database, letter: &letters::Found) -> Result<Self> {
+    pub async fn of_dead_letter(db: &Database, dead_letter: &dead_letters::Found) -> Result<Self> {
         let mut chapter = Self {
-            company_no: letter.company_no.clone(),
-            app_id: letter.app_id.clone(),
-            template_id: letter.template_id.clone(),
+            company_no: dead_letter.company_no.clone(),
+            app_id: dead_letter.app_id.clone(),
+            template_id: dead_letter.template_id.clone(),
             ..Self::default()
         };
-        if let (Some(event), Some(recipient)) = (&letter.event_id, &letter.recipient) {
+        if let (Some(event), Some(recipient)) = (&dead_letter.event_id, &dead_letter.recipient) {
             let row = story::Filter {
-                company_no: letter.company_no.clone(),
-                app_id: letter.app_id.clone(),
-                template_id: letter.template_id.clone(),
+                company_no: dead_letter.company_no.clone(),
+                app_id: dead_letter.app_id.clone(),
+                template_id: dead_letter.template_id.clone(),
                 event_id: Some(event.clone()),
                 recipient: Some(recipient.clone()),
                 limit: 1,
                 ..Default::default()
             };
             chapter.deliveries = story::list(db, &row).await?;
-            chapter.letters = letters::of_delivery(db, letter, MAX_TOLD).await?;
+            chapter.dead_letters = dead_letters::of_delivery(db, dead_letter, MAX_TOLD).await?;
             chapter.rules = rules::list(db, &rules_of(&chapter)).await?.rules;
         }
         Ok(chapter)

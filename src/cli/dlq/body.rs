@@ -1,4 +1,4 @@
-//! A letter's body for people: whole where that is wanted, else with everything hidden that may name somebody.
+//! A dead letter's body for people: whole where that is wanted, else with everything hidden that may name somebody.
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -6,7 +6,7 @@ use serde_json::{Map, Value};
 
 use crate::cli::output::Masking;
 
-/// Fields of an event, and of a carrier around it, whose values are shown: ids of the business, no words to people.
+/// Fields of an event, and of a delivery message around it, whose values are shown: ids of the business, no words to people.
 const SHOWN: [&str; 13] = [
     "event_id",
     "company_no",

@@ -1,4 +1,4 @@
-//! `dlq export`: letters as JSON lines, however many there are, in bounded memory.
+//! `dlq export`: dead letters as JSON lines, however many there are, in bounded memory.
 
 use std::fs::OpenOptions;
 use std::io::{BufWriter, ErrorKind, Write};
@@ -9,19 +9,19 @@ use anyhow::{Context, Result};
 use clap::Args;
 use serde_json::Value;
 
-use super::{Which, body, letters_in_words, mask};
+use super::{Which, body, dead_letters_in_words, mask};
 use crate::cli::output::{Masking, json_text, note, pipe};
 use crate::cli::{Exit, database};
 use crate::config::Config;
-use crate::db::letters::{self, Whole};
+use crate::db::dead_letters::{self, Whole};
 
-/// Letters in memory at once. A body has 256 KiB as a rule; more letters would only hold more of them.
+/// Dead letters in memory at once. A body has 256 KiB as a rule; more dead letters would only hold more of them.
 const PAGE: i64 = 32;
 
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Each line is one letter: what `dlq list --json` says of it, with --full also its headers and its body \
-(`body`, or `body_base64` where it is no text), otherwise `body_masked`. Letters that arrive meanwhile are left out.\n\n\
+    after_help = "Each line is one dead letter: what `dlq list --json` says of it, with --full also its headers and its body \
+(`body`, or `body_base64` where it is no text), otherwise `body_masked`. DeadLetters that arrive meanwhile are left out.\n\n\
 Example:\n  wechat-notifier dlq export --reason content --full --output content.jsonl"
 )]
 pub struct Export {
@@ -39,14 +39,14 @@ impl Export {
         let db = database(config)?;
         let filter = self.which.filter();
         let mut to = open(self.output.as_deref())?;
-        let cut_off = letters::newest(&db).await?;
+        let cut_off = dead_letters::newest(&db).await?;
         let (mut after, mut count) = (0, 0_u64);
         loop {
-            let page = letters::page(&db, &filter, after, cut_off, PAGE).await?;
+            let page = dead_letters::page(&db, &filter, after, cut_off, PAGE).await?;
             let Some(last) = page.last() else { break };
             after = last.found.id;
-            for letter in page {
-                match writeln!(to, "{}", json_text(&self.line(letter)?.to_string())) {
+            for dead_letter in page {
+                match writeln!(to, "{}", json_text(&self.line(dead_letter)?.to_string())) {
                     // A reader who has seen enough (`| head`) is no fault of ours.
                     Err(error) if error.kind() == ErrorKind::BrokenPipe => return Ok(Exit::Done),
                     written => written?,
@@ -56,24 +56,24 @@ impl Export {
         }
         to.flush()
             .or_else(|error| if error.kind() == ErrorKind::BrokenPipe { Ok(()) } else { Err(error) })?;
-        note!("exported {}", letters_in_words(count));
+        note!("exported {}", dead_letters_in_words(count));
         Ok(if count == 0 { Exit::FoundNothing } else { Exit::Done })
     }
 
-    fn line(&self, mut letter: Whole) -> Result<Value> {
-        mask(self.masking, &mut letter.found);
-        let mut line = serde_json::to_value(&letter.found)?;
+    fn line(&self, mut dead_letter: Whole) -> Result<Value> {
+        mask(self.masking, &mut dead_letter.found);
+        let mut line = serde_json::to_value(&dead_letter.found)?;
         if self.masking.is_off() {
-            line["headers"] = letter.headers;
-            body::put_received(&letter.body, &mut line);
+            line["headers"] = dead_letter.headers;
+            body::put_received(&dead_letter.body, &mut line);
         } else {
-            line["body_masked"] = body::masked(&letter.body, self.masking).unwrap_or_default();
+            line["body_masked"] = body::masked(&dead_letter.body, self.masking).unwrap_or_default();
         }
         Ok(line)
     }
 }
 
-/// Never over an old file, and for nobody else's eyes: letters name people.
+/// Never over an old file, and for nobody else's eyes: dead letters name people.
 fn open(path: Option<&Path>) -> Result<Box<dyn Write>> {
     let Some(path) = path else { return Ok(Box::new(BufWriter::new(pipe()))) };
     let file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path);

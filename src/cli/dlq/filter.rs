@@ -1,18 +1,18 @@
-//! Which letters a command is about: the same options for all of them.
+//! Which dead letters a command is about: the same options for all of them.
 
 use clap::Args;
 use jiff::Timestamp;
 
 use crate::cli::span;
-use crate::db::letters::Filter;
-use crate::domain::letter::{CLASSES, State};
+use crate::db::dead_letters::Filter;
+use crate::domain::dead_letter::{CLASSES, State};
 use crate::domain::outcome::DeadReason;
 
-/// Which letters. Flatten it into a command; each option narrows.
+/// Which dead letters. Flatten it into a command; each option narrows.
 #[derive(Debug, Clone, Default, Args)]
-#[command(next_help_heading = "Which letters")]
+#[command(next_help_heading = "Which dead letters")]
 pub struct Which {
-    /// This letter; may be given several times
+    /// This dead letter; may be given several times
     #[arg(long = "id", value_name = "ID")]
     ids: Vec<i64>,
     /// Why they were given up, e.g. content

@@ -1,4 +1,4 @@
-//! `dlq groups`: letters by their trouble.
+//! `dlq groups`: dead letters by their trouble.
 
 use std::collections::BTreeMap;
 
@@ -11,15 +11,15 @@ use super::plays::{Advice, advice};
 use crate::cli::output::{Format, lines, or_dash, time};
 use crate::cli::{Exit, database};
 use crate::config::Config;
-use crate::db::letters::{self, Group};
+use crate::db::dead_letters::{self, Group};
 
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Letters of a group have the same reason, app, template, code and field: one cure for all of them.\n\n\
+    after_help = "DeadLetters of a group have the same reason, app, template, code and field: one cure for all of them.\n\n\
 Example:\n  wechat-notifier dlq groups --state open --since 1d"
 )]
 pub struct Groups {
-    /// At most this many groups, those with the most open letters first
+    /// At most this many groups, those with the most open dead letters first
     #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(i64).range(1..=10_000))]
     limit: i64,
     #[command(flatten)]
@@ -33,16 +33,16 @@ pub struct Groups {
 struct Told {
     #[serde(flatten)]
     group: Group,
-    playbook: Option<Advice>,
+    runbook: Option<Advice>,
 }
 
 impl Groups {
     pub async fn execute(self, config: &Config) -> Result<Exit> {
-        let groups = letters::groups(&database(config)?, &self.which.filter(), self.limit).await?;
+        let groups = dead_letters::groups(&database(config)?, &self.which.filter(), self.limit).await?;
         let told: Vec<Told> = groups.into_iter().map(told).collect();
         let header = [
             "group",
-            "letters",
+            "dead_letters",
             "reason",
             "errcode",
             "field",
@@ -74,7 +74,7 @@ impl Groups {
 }
 
 fn told(group: Group) -> Told {
-    Told { playbook: advice(&group.reason, group.class.as_deref()), group }
+    Told { runbook: advice(&group.reason, group.class.as_deref()), group }
 }
 
 /// "3 open, 1 resolved".
@@ -85,7 +85,7 @@ fn counts(states: &BTreeMap<String, i64>) -> String {
 /// Each play once, in the order of the table.
 fn tell_what_to_do(groups: &[Told]) -> Result<()> {
     let mut said: Vec<&Advice> = Vec::new();
-    for advice in groups.iter().filter_map(|told| told.playbook.as_ref()) {
+    for advice in groups.iter().filter_map(|told| told.runbook.as_ref()) {
         if !said.contains(&advice) {
             lines([vec![String::new()], advice.lines()].concat())?;
             said.push(advice);

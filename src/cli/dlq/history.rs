@@ -1,4 +1,4 @@
-//! `dlq history`: the account of all that operators did with letters.
+//! `dlq history`: the account of all that operators did with dead letters.
 
 use std::cmp::Reverse;
 
@@ -11,7 +11,7 @@ use serde_json::json;
 use crate::cli::output::{Format, Masking, note, or_dash, time};
 use crate::cli::{Exit, database};
 use crate::config::Config;
-use crate::db::letters::{self, Closed};
+use crate::db::dead_letters::{self, Closed};
 use crate::db::replay::{self, Account, Fate};
 
 #[derive(Debug, Args)]
@@ -19,14 +19,14 @@ use crate::db::replay::{self, Account, Fate};
     after_help = "Examples:\n  wechat-notifier dlq history\n  wechat-notifier dlq history --id 3 --json"
 )]
 pub struct History {
-    /// What became of each letter of this replay
+    /// What became of each dead letter of this replay
     #[arg(long, value_name = "REPLAY")]
     id: Option<i64>,
-    /// At most this many acts, or letters
+    /// At most this many acts, or dead letters
     #[arg(long, default_value_t = 50, value_parser = clap::value_parser!(i64).range(1..=100_000))]
     limit: i64,
-    /// Only letters behind this one: the last id of the page before
-    #[arg(long, value_name = "LETTER", default_value_t = 0, requires = "id")]
+    /// Only dead letters behind this one: the last id of the page before
+    #[arg(long, value_name = "DEAD_LETTER", default_value_t = 0, requires = "id")]
     after: i64,
     #[command(flatten)]
     masking: Masking,
@@ -47,7 +47,7 @@ impl History {
         let db = database(config)?;
         let Some(id) = self.id else {
             let replays = replay::history(&db, self.limit).await?.into_iter().map(Entry::Replay);
-            let closings = letters::acts(&db, self.limit).await?.into_iter().map(Entry::Closed);
+            let closings = dead_letters::acts(&db, self.limit).await?.into_iter().map(Entry::Closed);
             self.list(replays.chain(closings).collect())?;
             return Ok(Exit::Done);
         };
@@ -68,7 +68,8 @@ impl History {
     fn list(&self, mut entries: Vec<Entry>) -> Result<()> {
         entries.sort_by_key(|entry| Reverse(entry.at()));
         entries.truncate(usize::try_from(self.limit).unwrap_or(usize::MAX));
-        let header = ["replay", "at", "operator", "why", "filter", "state", "letters", "refused", "outcomes"];
+        let header =
+            ["replay", "at", "operator", "why", "filter", "state", "dead_letters", "refused", "outcomes"];
         self.format.list(&entries, header, Entry::row)
     }
 }
@@ -90,7 +91,7 @@ impl Entry {
                 or_dash(account.why.as_ref()),
                 account.filter.to_string(),
                 account.state.clone(),
-                account.letters.to_string(),
+                account.dead_letters.to_string(),
                 account.refused.to_string(),
                 outcomes(account),
             ],
@@ -101,7 +102,7 @@ impl Entry {
                 or_dash(closed.why.as_ref()),
                 closed.filter.to_string(),
                 closed.action.clone(),
-                closed.letters.to_string(),
+                closed.dead_letters.to_string(),
                 "-".to_owned(),
                 "-".to_owned(),
             ],
@@ -119,11 +120,13 @@ fn as_text(account: &Account, fates: &[Fate]) -> Vec<String> {
     lines.push(format!("filter: {}", account.filter));
     for fate in fates {
         let reason = fate.reason.as_ref().map(|reason| format!(" ({reason})")).unwrap_or_default();
-        let later = fate.later_letter.map(|later| format!(", letter {later}")).unwrap_or_default();
+        let later = fate.later_dead_letter.map(|later| format!(", dead letter {later}")).unwrap_or_default();
         let event = or_dash(fate.event_id.as_ref());
         let recipient = or_dash(fate.recipient.as_ref());
-        lines
-            .push(format!("letter {}: {event} to {recipient}: {}{reason}{later}", fate.letter, fate.outcome));
+        lines.push(format!(
+            "dead letter {}: {event} to {recipient}: {}{reason}{later}",
+            fate.dead_letter, fate.outcome
+        ));
     }
     lines
 }

@@ -1,11 +1,11 @@
-//! The playbook as commands print it.
+//! The runbook as commands print it.
 
 use serde::Serialize;
 
 use crate::domain::outcome::DeadReason;
-use crate::domain::playbook;
+use crate::domain::runbook;
 
-/// What to do about a letter, or a group of them.
+/// What to do about a dead letter, or a group of them.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Advice {
     reason: String,
@@ -16,16 +16,16 @@ pub struct Advice {
     see: String,
 }
 
-/// The playbook's word; `None` for a reason that this release does not know.
+/// The runbook's word; `None` for a reason that this release does not know.
 pub fn advice(reason: &str, class: Option<&str>) -> Option<Advice> {
     let known = DeadReason::parse(reason)?;
-    let play = playbook::of(known, class);
+    let play = runbook::of(known, class);
     Some(Advice {
         reason: reason.to_owned(),
         cause: play.cause,
         who: play.who,
         action: play.action,
-        see: playbook::section(known),
+        see: runbook::section(known),
     })
 }
 

@@ -1,22 +1,22 @@
-//! `dlq purge`: takes bodies, headers and names of old letters away for good.
+//! `dlq purge`: takes bodies, headers and names of old dead letters away for good.
 
 use anyhow::Result;
 use clap::Args;
 use jiff::Timestamp;
 use serde_json::json;
 
-use super::{Which, letters_in_words};
+use super::{Which, dead_letters_in_words};
 use crate::cli::confirm::Confirming;
 use crate::cli::operator::operator;
 use crate::cli::output::{Format, note, time};
 use crate::cli::{Exit, database, span};
 use crate::config::Config;
-use crate::db::letters::{self, Act, Closing, Filter};
+use crate::db::dead_letters::{self, Act, Closing, Filter};
 
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Body, headers and whom a letter was for are gone for good; that there was a letter stays. Open letters \
-are purged only with --state open, letters in a replay's hand never. Asks first; without a terminal it needs --yes.\n\n\
+    after_help = "Body, headers and whom a dead letter was for are gone for good; that there was a dead letter stays. Open dead letters \
+are purged only with --state open, dead_letters in a replay's hand never. Asks first; without a terminal it needs --yes.\n\n\
 Example:\n  wechat-notifier dlq purge --state resolved --older-than 90d --why \"kept for a quarter\""
 )]
 pub struct Purge {
@@ -38,25 +38,27 @@ impl Purge {
     pub async fn execute(self, config: &Config) -> Result<Exit> {
         let asked = self.which.filter();
         if asked == Filter::default() {
-            note!("say which letters, e.g. --state resolved: age alone is not enough");
+            note!("say which dead letters, e.g. --state resolved: age alone is not enough");
             return Ok(Exit::Usage);
         }
         let until = asked.until.map_or(self.older_than, |until| until.min(self.older_than));
         let filter = Filter { until: Some(until), ..asked };
         let db = database(config)?;
-        let (count, cut_off) = letters::count(&db, Closing::Purge, &filter).await?;
+        let (count, cut_off) = dead_letters::count(&db, Closing::Purge, &filter).await?;
         if count == 0 {
-            note!("there are no such letters to purge; open ones need --state open");
+            note!("there are no such dead letters to purge; open ones need --state open");
             return Ok(Exit::FoundNothing);
         }
-        let question = format!("Purge {} archived before {} for good?", letters_in_words(count), time(until));
+        let question =
+            format!("Purge {} archived before {} for good?", dead_letters_in_words(count), time(until));
         if !self.confirming.confirm(&question)? {
             note!("left as they are");
             return Ok(Exit::Failed);
         }
         let act = Act { closing: Closing::Purge, operator: operator(), why: self.why, filter, cut_off };
-        let purged = letters::close(&db, &act).await?;
-        self.format.one(&json!({ "purged": purged }), |_| format!("purged {}", letters_in_words(purged)))?;
+        let purged = dead_letters::close(&db, &act).await?;
+        self.format
+            .one(&json!({ "purged": purged }), |_| format!("purged {}", dead_letters_in_words(purged)))?;
         Ok(Exit::Done)
     }
 }

@@ -1,4 +1,4 @@
-//! `dlq replay`: brings letters back, under control.
+//! `dlq replay`: brings dead letters back, under control.
 
 mod asked;
 mod progress;
@@ -39,7 +39,7 @@ const KILLED_PATIENCE: Duration = Duration::from_secs(2);
   wechat-notifier dlq replay --resume 3
 
 The set is fixed before anything goes out and never grows. The command can be killed at any point: --resume goes on, and
-each letter is replayed once. Exit code 1: the replay stopped before its end; 3: there was nothing to replay.")]
+each dead letter is replayed once. Exit code 1: the replay stopped before its end; 3: there was nothing to replay.")]
 pub struct Replay {
     /// Say what would go out and what would be refused, and do nothing
     #[arg(long, conflicts_with = "control")]
@@ -103,9 +103,9 @@ impl Replay {
         };
         crash_point("replay_set_fixed");
         note!(
-            "replay {}: {} letters; --resume {} goes on if this is killed",
+            "replay {}: {} dead letters; --resume {} goes on if this is killed",
             fixed.id,
-            fixed.letters,
+            fixed.dead_letters,
             fixed.id
         );
         self.work(db, broker, terms, fixed.id).await
@@ -154,7 +154,7 @@ impl Replay {
     }
 }
 
-/// Another operator has taken every letter since we looked.
+/// Another operator has taken every dead letter since we looked.
 async fn overtaken(db: &Database, order: &Order, terms: &Terms) -> Result<Exit> {
     note!("nothing is left to replay");
     aside(telling::survey(&survey(db, order, terms).await?));
@@ -179,7 +179,7 @@ async fn connect(config: &Config) -> Result<Broker> {
     let topology = Topology::new(&config.amqp.prefix, &config.retry.delays);
     let broker = Broker::start(&config.amqp, topology, &Tasks::default())?;
     broker.ready(BROKER_PATIENCE).await?;
-    // A broker in alarm lets us connect, and would then let every letter wait.
+    // A broker in alarm lets us connect, and would then let every dead letter wait.
     broker.publisher().probe().await?;
     Ok(broker)
 }

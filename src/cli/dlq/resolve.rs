@@ -1,21 +1,21 @@
-//! `dlq resolve`: closes letters, with a reason.
+//! `dlq resolve`: closes dead letters, with a reason.
 
 use anyhow::Result;
 use clap::Args;
 use serde_json::json;
 
-use super::{Which, letters_in_words};
+use super::{Which, dead_letters_in_words};
 use crate::cli::confirm::Confirming;
 use crate::cli::operator::operator;
 use crate::cli::output::{Format, note};
 use crate::cli::{Exit, database};
 use crate::config::Config;
-use crate::db::letters::{self, Act, Closing};
-use crate::domain::letter::State;
+use crate::db::dead_letters::{self, Act, Closing};
+use crate::domain::dead_letter::State;
 
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Only open letters are resolved; more than one asks first, without a terminal it needs --yes.\n\n\
+    after_help = "Only open dead letters are resolved; more than one asks first, without a terminal it needs --yes.\n\n\
 Example:\n  wechat-notifier dlq resolve --group 3fa9 --why \"orders were cancelled, nobody needs to hear\""
 )]
 pub struct Resolve {
@@ -34,28 +34,29 @@ impl Resolve {
     pub async fn execute(self, config: &Config) -> Result<Exit> {
         let filter = self.which.filter();
         if !filter.narrows() {
-            note!("say which letters: --id, --group, --reason or any other of the filters");
+            note!("say which dead letters: --id, --group, --reason or any other of the filters");
             return Ok(Exit::Usage);
         }
         if filter.state.as_deref().is_some_and(|state| state != State::Open.as_str()) {
-            note!("only open letters can be resolved");
+            note!("only open dead letters can be resolved");
             return Ok(Exit::Usage);
         }
         let db = database(config)?;
-        let (count, cut_off) = letters::count(&db, Closing::Resolve, &filter).await?;
+        let (count, cut_off) = dead_letters::count(&db, Closing::Resolve, &filter).await?;
         if count == 0 {
-            note!("there are no such open letters");
+            note!("there are no such open dead letters");
             return Ok(Exit::FoundNothing);
         }
-        if count > 1 && !self.confirming.confirm(&format!("Resolve {}?", letters_in_words(count)))? {
+        if count > 1 && !self.confirming.confirm(&format!("Resolve {}?", dead_letters_in_words(count)))? {
             note!("left as they are");
             return Ok(Exit::Failed);
         }
         let act =
             Act { closing: Closing::Resolve, operator: operator(), why: Some(self.why), filter, cut_off };
-        let resolved = letters::close(&db, &act).await?;
-        self.format
-            .one(&json!({ "resolved": resolved }), |_| format!("resolved {}", letters_in_words(resolved)))?;
+        let resolved = dead_letters::close(&db, &act).await?;
+        self.format.one(&json!({ "resolved": resolved }), |_| {
+            format!("resolved {}", dead_letters_in_words(resolved))
+        })?;
         Ok(Exit::Done)
     }
 }

@@ -1,4 +1,4 @@
-//! `dlq show`: one letter, beside what the ledger and the account know of it.
+//! `dlq show`: one dead letter, beside what the ledger and the account know of it.
 
 use anyhow::Result;
 use clap::Args;
@@ -6,12 +6,12 @@ use serde_json::{Value, json};
 
 use super::plays::{Advice, advice};
 use super::{body, mask};
-use crate::cli::deliveries::{Chapter, mask as mask_delivery, of_letter};
+use crate::cli::deliveries::{Chapter, mask as mask_delivery, of_dead_letter};
 use crate::cli::output::{Format, Masking, Text, note, time};
 use crate::cli::{Exit, database};
 use crate::config::Config;
 use crate::db::Database;
-use crate::db::letters::{self, Done, Found, Whole};
+use crate::db::dead_letters::{self, Done, Found, Whole};
 
 #[derive(Debug, Args)]
 #[command(after_help = "Without --full the body is shown with its words hidden: they may name people.\n\n\
@@ -28,78 +28,78 @@ pub struct Show {
 impl Show {
     pub async fn execute(self, config: &Config) -> Result<Exit> {
         let db = database(config)?;
-        let Some(letter) = letters::show(&db, self.id).await? else {
-            note!("there is no letter {}", self.id);
+        let Some(dead_letter) = dead_letters::show(&db, self.id).await? else {
+            note!("there is no dead letter {}", self.id);
             return Ok(Exit::FoundNothing);
         };
-        let story = Story::of(&db, letter).await?;
+        let story = Story::of(&db, dead_letter).await?;
         self.format.one(&story.json(self.masking)?, |_| story.text(self.masking))?;
         Ok(Exit::Done)
     }
 }
 
-/// A letter and all that is known around it.
+/// A dead letter and all that is known around it.
 struct Story {
-    letter: Whole,
-    /// The ledger's side: the delivery's row, its rules, all its letters.
+    dead_letter: Whole,
+    /// The ledger's side: the delivery's row, its rules, all its dead letters.
     chapter: Chapter,
     done: Vec<Done>,
     advice: Option<Advice>,
 }
 
 impl Story {
-    async fn of(db: &Database, letter: Whole) -> Result<Self> {
-        let found = &letter.found;
+    async fn of(db: &Database, dead_letter: Whole) -> Result<Self> {
+        let found = &dead_letter.found;
         Ok(Self {
-            chapter: Chapter::of_letter(db, found).await?,
-            done: letters::done_to(db, found.id).await?,
+            chapter: Chapter::of_dead_letter(db, found).await?,
+            done: dead_letters::done_to(db, found.id).await?,
             advice: advice(&found.reason, found.class.as_deref()),
-            letter,
+            dead_letter,
         })
     }
 
-    /// Letters of the same delivery, without this one.
+    /// Dead letters of the same delivery, without this one.
     fn others(&self) -> impl Iterator<Item = &Found> {
-        self.chapter.letters.iter().filter(|other| other.id != self.letter.found.id)
+        self.chapter.dead_letters.iter().filter(|other| other.id != self.dead_letter.found.id)
     }
 
     fn json(&self, masking: Masking) -> Result<Value> {
-        let mut found = self.letter.found.clone();
+        let mut found = self.dead_letter.found.clone();
         mask(masking, &mut found);
         let mut value = json!(found);
-        value["body_bytes"] = json!(self.letter.body.len());
+        value["body_bytes"] = json!(self.dead_letter.body.len());
         if masking.is_off() {
-            value["headers"] = self.letter.headers.clone();
-            body::put_received(&self.letter.body, &mut value);
+            value["headers"] = self.dead_letter.headers.clone();
+            body::put_received(&self.dead_letter.body, &mut value);
         } else {
-            value["body_masked"] = body::masked(&self.letter.body, masking).unwrap_or_default();
+            value["body_masked"] = body::masked(&self.dead_letter.body, masking).unwrap_or_default();
         }
         let mut delivery = self.chapter.deliveries.first().cloned();
         delivery.iter_mut().for_each(|delivery| mask_delivery(masking, delivery));
         value["delivery"] = json!(delivery);
-        let brief = |other: &Found| json!({ "id": other.id, "state": other.state, "reason": other.reason, "turn": other.turn });
-        value["other_letters"] = self.others().map(brief).collect();
+        let brief = |other: &Found| json!({ "id": other.id, "state": other.state, "reason": other.reason, "epoch": other.epoch });
+        value["other_dead_letters"] = self.others().map(brief).collect();
         value["actions"] = json!(self.done);
-        value["playbook"] = json!(self.advice);
+        value["runbook"] = json!(self.advice);
         Ok(value)
     }
 
     fn text(&self, masking: Masking) -> Vec<String> {
-        let mut found = self.letter.found.clone();
+        let mut found = self.dead_letter.found.clone();
         mask(masking, &mut found);
         let mut lines = fields(&json!(found));
         lines.extend(self.ledger(masking));
         lines.extend(self.done.iter().map(deed));
         lines.extend(self.advice.iter().flat_map(|advice| section("What to do", advice.lines())));
         if masking.is_off() {
-            lines.extend(section("Headers", Text::laid_out(&format!("{:#}", self.letter.headers))));
+            lines.extend(section("Headers", Text::laid_out(&format!("{:#}", self.dead_letter.headers))));
         }
-        lines.extend(section(&format!("Body ({} bytes)", self.letter.body.len()), self.body(masking)));
+        lines.extend(section(&format!("Body ({} bytes)", self.dead_letter.body.len()), self.body(masking)));
         lines
     }
 
     fn ledger(&self, masking: Masking) -> Vec<String> {
-        let found = &self.letter.found;
+        let found = &self.dead_letter.found;
         let mut told = match (&found.event_id, &found.recipient) {
             (Some(event), None) => {
                 vec![format!("about a whole event; `deliveries why {event}` tells of its people")]
@@ -107,15 +107,15 @@ impl Story {
             _ if self.chapter.deliveries.is_empty() => vec!["no row belongs to it".to_owned()],
             _ => self.chapter.tell(masking),
         };
-        told.extend(self.others().map(of_letter));
+        told.extend(self.others().map(of_dead_letter));
         section("The ledger", told).collect()
     }
 
     /// Last of all, so that no line of it can pass for one of ours.
     fn body(&self, masking: Masking) -> Vec<String> {
-        let body = &self.letter.body;
-        if self.letter.found.state == "purged" {
-            return vec!["gone: the letter was purged".to_owned()];
+        let body = &self.dead_letter.body;
+        if self.dead_letter.found.state == "purged" {
+            return vec!["gone: the dead letter was purged".to_owned()];
         }
         if masking.is_off() {
             let pretty = serde_json::from_slice::<Value>(body).map(|json| format!("{json:#}"));
@@ -153,7 +153,7 @@ const IN_ORDER: [&str; 24] = [
     "recipient",
     "openid",
     "sys_user_id",
-    "turn",
+    "epoch",
     "attempts",
     "first_failed_at",
     "last_failed_at",
@@ -162,12 +162,12 @@ const IN_ORDER: [&str; 24] = [
     "trace_id",
     "token_generation",
     "fingerprint",
-    "letter",
+    "dead_letter",
 ];
 
 /// One line a field, those without a value left out.
-fn fields(letter: &Value) -> Vec<String> {
-    let line = |name: &&str| match &letter[*name] {
+fn fields(dead_letter: &Value) -> Vec<String> {
+    let line = |name: &&str| match &dead_letter[*name] {
         Value::Null => None,
         Value::String(text) => Some(format!("{name}: {text}")),
         other => Some(format!("{name}: {other}")),

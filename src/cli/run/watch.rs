@@ -168,7 +168,7 @@ pub(super) async fn queues(broker: Arc<Broker>, metrics: Arc<Metrics>, beat: Arc
                 let is_missing = depths.len() < queues.len();
                 for (queue, messages) in depths {
                     if queue == broker.topology().dead() {
-                        metrics.letters_lie(messages, clock::now());
+                        metrics.dead_letters_lie(messages, clock::now());
                     }
                     metrics.queue_depth(&queue, messages, clock::now());
                 }

@@ -6,8 +6,8 @@ use serde::Serialize;
 use tokio_postgres::Row;
 
 use super::WRITTEN_BY;
+use crate::db::registry::secrets::SecretColumn;
 use crate::db::row::Read;
-use crate::db::secrets::SecretColumn;
 use crate::db::{Database, Error, query};
 use crate::domain::ids::AppId;
 use crate::sealing::SEALED;

@@ -4,8 +4,8 @@ use secrecy::{ExposeSecret, SecretString};
 use tokio_postgres::Row;
 
 use super::WRITTEN_BY;
+use crate::db::registry::secrets::SecretColumn;
 use crate::db::row::Read;
-use crate::db::secrets::SecretColumn;
 use crate::db::{Database, Error, query};
 use crate::domain::ids::AppId;
 use crate::sealing::SEALED;

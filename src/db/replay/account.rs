@@ -22,27 +22,27 @@ pub struct Account {
     pub ended_at: Option<Timestamp>,
     pub stopped_because: Option<String>,
     /// In the set.
-    pub letters: i64,
+    pub dead_letters: i64,
     pub published: i64,
     pub refused: i64,
     /// Not gone out.
     pub pending: i64,
     /// How many came to what: `sent`, `skipped`, `dead`, `in_progress`, and what never went out.
     pub outcomes: BTreeMap<String, i64>,
-    /// Why letters were refused.
+    /// Why dead letters were refused.
     pub refusals: BTreeMap<String, i64>,
 }
 
-/// What became of one letter of a replay.
+/// What became of one dead letter of a replay.
 #[derive(Debug, Clone, Serialize)]
 pub struct Fate {
-    pub letter: i64,
+    pub dead_letter: i64,
     pub event_id: Option<String>,
     pub recipient: Option<String>,
     pub outcome: String,
     pub reason: Option<String>,
-    /// The letter it died with again.
-    pub later_letter: Option<i64>,
+    /// The dead letter it died with again.
+    pub later_dead_letter: Option<i64>,
     pub published_at: Option<Timestamp>,
 }
 
@@ -64,10 +64,10 @@ async fn accounts(db: &Database, replay: Option<i64>, limit: i64) -> Result<Vec<
                 SELECT coalesce(jsonb_object_agg(o.outcome, o.count) FILTER (WHERE o.kind = 'outcome'), '{}') AS outcomes,
                        coalesce(jsonb_object_agg(o.outcome, o.count) FILTER (WHERE o.kind = 'refusal'), '{}') AS refusals
                   FROM (SELECT 'outcome' AS kind, outcome, count(*)
-                          FROM v_wechat_replay_letter WHERE replay = p.id GROUP BY outcome
+                          FROM v_wechat_replay_dead_letter WHERE replay = p.id GROUP BY outcome
                         UNION ALL
                         SELECT 'refusal', refusal, count(*)
-                          FROM t_wechat_replay_letter WHERE replay = p.id AND state = 'refused' GROUP BY refusal) o) s
+                          FROM t_wechat_replay_dead_letter WHERE replay = p.id AND state = 'refused' GROUP BY refusal) o) s
          ORDER BY p.id DESC";
     let rows = query::rows(&db.durable().await?, ACCOUNTS, &[&replay, &limit]).await?;
     rows.iter().map(account_of).collect()
@@ -84,7 +84,7 @@ fn account_of(row: &Row) -> Result<Account, Error> {
         created_at: row.read("created_at")?,
         ended_at: row.read("ended_at")?,
         stopped_because: row.read("stopped_because")?,
-        letters: row.read("letters")?,
+        dead_letters: row.read("dead_letters")?,
         published: row.read("published")?,
         refused: row.read("refused")?,
         pending: outcomes.get("pending").copied().unwrap_or_default(),
@@ -98,20 +98,20 @@ fn counts(object: Value) -> BTreeMap<String, i64> {
     serde_json::from_value(object).unwrap_or_default()
 }
 
-/// What became of each letter of a replay, in the order of their ids: those after `after`, at most `limit`.
+/// What became of each dead letter of a replay, in the order of their ids: those after `after`, at most `limit`.
 pub async fn fates(db: &Database, replay: i64, after: i64, limit: i64) -> Result<Vec<Fate>, Error> {
     const FATES: &str = "-- replay::fates
-        SELECT letter, event_id, recipient, outcome, reason, later_letter, published_at
-          FROM v_wechat_replay_letter WHERE replay = $1 AND letter > $2 ORDER BY letter LIMIT $3";
+        SELECT dead_letter, event_id, recipient, outcome, reason, later_dead_letter, published_at
+          FROM v_wechat_replay_dead_letter WHERE replay = $1 AND dead_letter > $2 ORDER BY dead_letter LIMIT $3";
     let rows = query::rows(&db.durable().await?, FATES, &[&replay, &after, &limit]).await?;
     let fate = |row: &Row| {
         Ok(Fate {
-            letter: row.read("letter")?,
+            dead_letter: row.read("dead_letter")?,
             event_id: row.read("event_id")?,
             recipient: row.read("recipient")?,
             outcome: row.read("outcome")?,
             reason: row.read("reason")?,
-            later_letter: row.read("later_letter")?,
+            later_dead_letter: row.read("later_dead_letter")?,
             published_at: row.read("published_at")?,
         })
     };

@@ -1,28 +1,28 @@
-//! Letters with everything that decides whether they go out, read page by page.
+//! Dead letters with everything that decides whether they go out, read page by page.
 
 use jiff::Timestamp;
 use serde_json::Value;
 use tokio_postgres::Row;
 
-use crate::db::letters::Filter;
-use crate::db::letters::filter::matching;
+use crate::db::dead_letters::Filter;
+use crate::db::dead_letters::filter::matching;
 use crate::db::row::Read;
 use crate::db::{Database, Error, query};
-use crate::domain::letter;
+use crate::domain::dead_letter;
 use crate::domain::protocol::Status;
 
-/// Letters read at a time. Bodies can be 256 KiB each, so a page is some 25 MiB at worst.
+/// Dead letters read at a time. Bodies can be 256 KiB each, so a page is some 25 MiB at worst.
 pub const PAGE: i64 = 100;
 
-/// A letter that may go out.
+/// A dead letter that may go out.
 #[derive(Debug)]
 pub struct Candidate {
-    pub letter: i64,
-    pub letter_state: letter::State,
+    pub dead_letter: i64,
+    pub dead_letter_state: dead_letter::State,
     pub reason: String,
     pub errcode: Option<i64>,
     pub field: Option<String>,
-    /// Letters of the same trouble.
+    /// Dead letters of the same trouble.
     pub fingerprint: String,
     pub app_id: Option<String>,
     pub template_id: Option<String>,
@@ -31,16 +31,16 @@ pub struct Candidate {
     pub recipient: Option<String>,
     pub openid: Option<String>,
     pub sys_user_id: Option<String>,
-    /// The turn to go out with; present with the recipient.
-    pub turn: Option<i32>,
-    pub letter_turn: Option<i32>,
+    /// The epoch to go out with; present with the recipient.
+    pub epoch: Option<i32>,
+    pub dead_letter_epoch: Option<i32>,
     pub died_at: Timestamp,
     pub headers: Value,
     /// As received; `None` where it is larger than the daemon takes.
     pub body: Option<Vec<u8>>,
     /// What the operator made of it.
     pub mended: Option<Vec<u8>>,
-    /// The delivery's row: its status and turn.
+    /// The delivery's row: its status and epoch.
     pub row: Option<(Status, i32)>,
     /// Of a whole event: did the ledger know it when the set was fixed, and now?
     pub had_rows: bool,
@@ -49,20 +49,20 @@ pub struct Candidate {
     pub app_known: bool,
 }
 
-/// What stands in both statements: `l` is the letter, `k` says what is brought back. The argument is the value with the
+/// What stands in both statements: `l` is the dead letter, `k` says what is brought back. The argument is the value with the
 /// largest body's size.
 macro_rules! columns {
     ($max_body:literal) => {
-        concat!("l.id, l.state, l.reason, l.errcode, l.field, l.fingerprint, l.openid, l.sys_user_id, l.turn AS letter_turn,
+        concat!("l.id, l.state, l.reason, l.errcode, l.field, l.fingerprint, l.openid, l.sys_user_id, l.epoch AS dead_letter_epoch,
                coalesce(l.last_failed_at, l.archived_at) AS died_at, l.headers,
                CASE WHEN octet_length(l.body) <= ", $max_body, " THEN l.body END AS body,
-               k.app_id, k.template_id, k.event_id, k.recipient, k.mended, d.status, d.turn AS row_turn,
-               coalesce(k.turn, CASE WHEN k.recipient IS NOT NULL THEN coalesce(d.turn, l.turn, 0) + 1 END) AS turn,
+               k.app_id, k.template_id, k.event_id, k.recipient, k.mended, d.status, d.epoch AS row_epoch,
+               coalesce(k.epoch, CASE WHEN k.recipient IS NOT NULL THEN coalesce(d.epoch, l.epoch, 0) + 1 END) AS epoch,
                e.has_rows, coalesce(k.had_rows, e.has_rows) AS had_rows, a.app_id IS NOT NULL AS app_known")
     };
 }
 
-/// The recipient of a letter `l` that is about one delivery. A reused event id is no delivery of that id.
+/// The recipient of a dead letter `l` that is about one delivery. A reused event id is no delivery of that id.
 macro_rules! recipient {
     () => {
         "CASE WHEN num_nulls(l.company_no, l.app_id, l.template_id, l.event_id) = 0
@@ -85,7 +85,7 @@ macro_rules! joins {
     };
 }
 
-/// The next page of all letters that match, whatever their state, in the order of their ids: what a dry run looks at.
+/// The next page of all dead letters that match, whatever their state, in the order of their ids: what a dry run looks at.
 pub async fn survey(
     db: &Database,
     filter: &Filter,
@@ -109,7 +109,7 @@ pub async fn survey(
                        ",
         recipient!(),
         " AS recipient,
-                       NULL::integer AS turn, NULL::boolean AS had_rows, NULL::bytea AS mended) k
+                       NULL::integer AS epoch, NULL::boolean AS had_rows, NULL::bytea AS mended) k
           ",
         joins!(),
         "
@@ -120,7 +120,7 @@ pub async fn survey(
     query::rows(&db.durable().await?, SURVEY, &values).await?.iter().map(candidate).collect()
 }
 
-/// The next letters of a replay that have not gone out, at most `at_most` of them.
+/// The next dead letters of a replay that have not gone out, at most `at_most` of them.
 pub async fn pending(
     db: &Database,
     replay: i64,
@@ -132,9 +132,9 @@ pub async fn pending(
         SELECT ",
         columns!("$3"),
         "
-          FROM (SELECT *, body AS mended FROM t_wechat_replay_letter
-                 WHERE replay = $1 AND state = 'pending' ORDER BY letter LIMIT $2) k
-          JOIN t_wechat_dead_letter l ON l.id = k.letter
+          FROM (SELECT *, body AS mended FROM t_wechat_replay_dead_letter
+                 WHERE replay = $1 AND state = 'pending' ORDER BY dead_letter LIMIT $2) k
+          JOIN t_wechat_dead_letter l ON l.id = k.dead_letter
           ",
         joins!(),
         "
@@ -154,8 +154,9 @@ fn candidate(row: &Row) -> Result<Candidate, Error> {
         .map(|word| Status::parse(word).ok_or_else(|| unreadable("t_wechat_delivery", word)))
         .transpose()?;
     Ok(Candidate {
-        letter: row.read("id")?,
-        letter_state: letter::State::parse(state).ok_or_else(|| unreadable("t_wechat_dead_letter", state))?,
+        dead_letter: row.read("id")?,
+        dead_letter_state: dead_letter::State::parse(state)
+            .ok_or_else(|| unreadable("t_wechat_dead_letter", state))?,
         reason: row.read("reason")?,
         errcode: row.read("errcode")?,
         field: row.read("field")?,
@@ -166,13 +167,13 @@ fn candidate(row: &Row) -> Result<Candidate, Error> {
         recipient: row.read("recipient")?,
         openid: row.read("openid")?,
         sys_user_id: row.read("sys_user_id")?,
-        turn: row.read("turn")?,
-        letter_turn: row.read("letter_turn")?,
+        epoch: row.read("epoch")?,
+        dead_letter_epoch: row.read("dead_letter_epoch")?,
         died_at: row.read("died_at")?,
         headers: row.read("headers")?,
         body: row.read("body")?,
         mended: row.read("mended")?,
-        row: status.map(|status| Ok::<_, Error>((status, row.read("row_turn")?))).transpose()?,
+        row: status.map(|status| Ok::<_, Error>((status, row.read("row_epoch")?))).transpose()?,
         had_rows: row.read("had_rows")?,
         has_rows: row.read("has_rows")?,
         app_known: row.read("app_known")?,

@@ -1,4 +1,4 @@
-//! Outcomes come back: from ledger and archive into the set, and from there to the letter.
+//! Outcomes come back: from ledger and archive into the set, and from there to the dead letter.
 
 use std::collections::BTreeSet;
 
@@ -7,10 +7,10 @@ use tokio_postgres::Row;
 use crate::db::row::Read;
 use crate::db::{Database, Error, query};
 
-/// Letters looked at in one statement. While WeChat is away a whole replay may be under way, and looking costs.
+/// Dead letters looked at in one statement. While WeChat is away a whole replay may be under way, and looking costs.
 const PAGE: i64 = 500;
 
-/// A letter of a replay that has come to its end.
+/// A dead letter of a replay that has come to its end.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Ended {
     /// `sent`, `skipped` or `dead`.
@@ -23,39 +23,39 @@ pub struct End {
     /// The next look goes on behind this; `None`: from the beginning.
     pub after: Option<(i64, i64)>,
     pub ended: Vec<Ended>,
-    /// Apps of the letters that were looked at: their lanes hold, or held, something.
+    /// Apps of the dead letters that were looked at: their lanes hold, or held, something.
     pub apps: BTreeSet<String>,
 }
 
-/// Looks at the next page of published letters and writes down what they came to. One that died again waits until the
-/// archive has its later letter. Whoever else looks at the same time writes nothing a second time.
+/// Looks at the next page of published dead letters and writes down what they came to. One that died again waits until the
+/// archive has its later dead letter. Whoever else looks at the same time writes nothing a second time.
 pub async fn settle_page(db: &Database, after: Option<(i64, i64)>) -> Result<End, Error> {
     const SETTLE: &str = "-- replay::settle_page
         WITH page AS MATERIALIZED (
-            SELECT replay, letter, app_id, outcome, reason, later_letter FROM v_wechat_replay_letter
-             WHERE state = 'published' AND (replay, letter) > ($1, $2)
-             ORDER BY replay, letter LIMIT $3
+            SELECT replay, dead_letter, app_id, outcome, reason, later_dead_letter FROM v_wechat_replay_dead_letter
+             WHERE state = 'published' AND (replay, dead_letter) > ($1, $2)
+             ORDER BY replay, dead_letter LIMIT $3
         ), ended AS (
-            UPDATE t_wechat_replay_letter r
-               SET state = 'ended', outcome = p.outcome, reason = p.reason, later_letter = p.later_letter,
+            UPDATE t_wechat_replay_dead_letter r
+               SET state = 'ended', outcome = p.outcome, reason = p.reason, later_dead_letter = p.later_dead_letter,
                    ended_at = clock_timestamp()
               FROM page p
-             WHERE r.replay = p.replay AND r.letter = p.letter AND r.state = 'published'
-               AND (p.outcome IN ('sent', 'skipped') OR (p.outcome = 'dead' AND p.later_letter IS NOT NULL))
-            RETURNING r.replay, r.letter, r.outcome
-        ), letters AS (
+             WHERE r.replay = p.replay AND r.dead_letter = p.dead_letter AND r.state = 'published'
+               AND (p.outcome IN ('sent', 'skipped') OR (p.outcome = 'dead' AND p.later_dead_letter IS NOT NULL))
+            RETURNING r.replay, r.dead_letter, r.outcome
+        ), dead_letters AS (
             UPDATE t_wechat_dead_letter l SET state = 'replayed' FROM ended e
              -- An older release beside us may have left what was published open.
-             WHERE l.id = e.letter AND l.state IN ('replaying', 'open')
+             WHERE l.id = e.dead_letter AND l.state IN ('replaying', 'open')
         )
-        SELECT p.replay, p.letter, p.app_id, e.outcome FROM page p LEFT JOIN ended e USING (replay, letter)
-         ORDER BY p.replay, p.letter";
-    let (replay, letter) = after.unwrap_or_default();
-    let rows = query::rows(&db.durable().await?, SETTLE, &[&replay, &letter, &PAGE]).await?;
+        SELECT p.replay, p.dead_letter, p.app_id, e.outcome FROM page p LEFT JOIN ended e USING (replay, dead_letter)
+         ORDER BY p.replay, p.dead_letter";
+    let (replay, dead_letter) = after.unwrap_or_default();
+    let rows = query::rows(&db.durable().await?, SETTLE, &[&replay, &dead_letter, &PAGE]).await?;
     let is_full = rows.len() as i64 == PAGE;
     Ok(End {
         after: match rows.last().filter(|_| is_full) {
-            Some(row) => Some((row.read("replay")?, row.read("letter")?)),
+            Some(row) => Some((row.read("replay")?, row.read("dead_letter")?)),
             None => None,
         },
         ended: texts(&rows, "outcome")?.into_iter().flatten().map(|outcome| Ended { outcome }).collect(),

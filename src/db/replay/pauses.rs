@@ -2,7 +2,8 @@
 
 use std::collections::HashSet;
 
-use crate::db::{Database, Error, pauses as table};
+use crate::db::registry::pauses as table;
+use crate::db::{Database, Error};
 
 /// What is paused, as the daemons and operators have written it down.
 #[derive(Debug, Default)]

@@ -19,7 +19,7 @@ pub struct Standing {
     pub steps_passed: i32,
     pub even_expired: bool,
     pub re_resolve: bool,
-    pub letters: i64,
+    pub dead_letters: i64,
     pub published: i64,
     pub refused: i64,
 }
@@ -28,7 +28,7 @@ pub struct Standing {
 pub async fn standing(db: &Database, replay: i64) -> Result<Option<Standing>, Error> {
     const SQL: &str = "-- replay::standing
         SELECT state, rate_per_second, canary, max_failed_percent, canary_wait_s, steps_passed, even_expired, re_resolve,
-               letters, published, refused
+               dead_letters, published, refused
           FROM t_wechat_replay WHERE id = $1";
     let rows = query::rows(&db.durable().await?, SQL, &[&replay]).await?;
     rows.first()
@@ -42,7 +42,7 @@ pub async fn standing(db: &Database, replay: i64) -> Result<Option<Standing>, Er
                 steps_passed: row.read("steps_passed")?,
                 even_expired: row.read("even_expired")?,
                 re_resolve: row.read("re_resolve")?,
-                letters: row.read("letters")?,
+                dead_letters: row.read("dead_letters")?,
                 published: row.read("published")?,
                 refused: row.read("refused")?,
             })
@@ -68,10 +68,10 @@ pub async fn hold(db: &Database, replay: i64) -> Result<Option<Held>, Error> {
     Ok(held.then_some(Held(client)))
 }
 
-/// What was done about one letter of the set.
+/// What was done about one dead letter of the set.
 #[derive(Debug, Clone, Copy)]
 pub struct Mark {
-    pub letter: i64,
+    pub dead_letter: i64,
     pub what: Marked,
 }
 
@@ -79,53 +79,53 @@ pub struct Mark {
 pub enum Marked {
     /// Confirmed by the broker, or found out already.
     Published,
-    /// The letter is open again.
+    /// The dead letter is open again.
     Refused(Refusal),
     /// The rules were asked again and no longer name him: nothing was sent to him, and that is the end of it.
     NotNamed,
 }
 
 /// Writes a batch of marks down, with the canary's step they belong to. What was published counts even where an operator
-/// has cancelled the replay meanwhile, unless another replay has taken the letter since: that one finds it on its way.
+/// has cancelled the replay meanwhile, unless another replay has taken the dead letter since: that one finds it on its way.
 ///
-/// Whoever moves a letter of a replay locks the letter first (see [`lock`]), and judges by what it finds then.
+/// Whoever moves a dead letter of a replay locks the dead letter first (see [`lock`]), and judges by what it finds then.
 pub async fn mark(db: &Database, replay: i64, step: i32, marks: &[Mark]) -> Result<(), Error> {
     const MARK: &str = "-- replay::mark
         WITH changed AS (
-            UPDATE t_wechat_replay_letter r
+            UPDATE t_wechat_replay_dead_letter r
                SET state = i.state, refusal = i.refusal, outcome = i.outcome, reason = i.reason, step = $2,
                    published_at = CASE WHEN i.state <> 'refused' THEN clock_timestamp() END,
                    ended_at = CASE WHEN i.state <> 'published' THEN clock_timestamp() END
               FROM unnest($3::bigint[], $4::text[], $5::text[], $6::text[], $7::text[])
-                    AS i (letter, state, refusal, outcome, reason)
-             WHERE r.replay = $1 AND r.letter = i.letter
+                    AS i (dead_letter, state, refusal, outcome, reason)
+             WHERE r.replay = $1 AND r.dead_letter = i.dead_letter
                AND (r.state = 'pending' OR (r.state = 'cancelled' AND i.state <> 'refused'
-                    AND NOT EXISTS (SELECT FROM t_wechat_replay_letter o
-                                     WHERE o.letter = r.letter AND o.replay <> r.replay
+                    AND NOT EXISTS (SELECT FROM t_wechat_replay_dead_letter o
+                                     WHERE o.dead_letter = r.dead_letter AND o.replay <> r.replay
                                        AND o.state IN ('pending', 'published'))))
-            RETURNING r.letter, r.state
-        ), letters AS (
+            RETURNING r.dead_letter, r.state
+        ), dead_letters AS (
             UPDATE t_wechat_dead_letter l
                SET state = CASE c.state WHEN 'refused' THEN 'open' WHEN 'ended' THEN 'replayed' ELSE 'replaying' END
               FROM changed c
-             WHERE l.id = c.letter AND l.state IN ('open', 'replaying')
+             WHERE l.id = c.dead_letter AND l.state IN ('open', 'replaying')
         ), counts AS (
             SELECT count(*) FILTER (WHERE state <> 'refused') AS published,
                    count(*) FILTER (WHERE state = 'refused') AS refused FROM changed
         )
         UPDATE t_wechat_replay p SET published = p.published + c.published, refused = p.refused + c.refused
           FROM counts c WHERE p.id = $1";
-    let letters: Vec<i64> = marks.iter().map(|mark| mark.letter).collect();
+    let dead_letters: Vec<i64> = marks.iter().map(|mark| mark.dead_letter).collect();
     let states: Vec<&str> = marks.iter().map(|mark| state_of(mark.what)).collect();
     let refusals: Vec<Option<&str>> = marks.iter().map(|mark| refusal_of(mark.what)).collect();
     let not_named = |word| marks.iter().map(|mark| (mark.what == Marked::NotNamed).then_some(word)).collect();
     let outcomes: Vec<Option<&str>> = not_named("skipped");
     let reasons: Vec<Option<&str>> = not_named("not_named");
     let values: [&(dyn tokio_postgres::types::ToSql + Sync); 7] =
-        [&replay, &step, &letters, &states, &refusals, &outcomes, &reasons];
+        [&replay, &step, &dead_letters, &states, &refusals, &outcomes, &reasons];
     let mut client = db.durable().await?;
     let transaction = client.transaction().await.map_err(|error| query::failed(BEGIN, &error))?;
-    lock(&transaction, &letters).await?;
+    lock(&transaction, &dead_letters).await?;
     query::count(&transaction, MARK, &values).await?;
     transaction.commit().await.map_err(|error| query::failed(COMMIT, &error))
 }
@@ -135,10 +135,10 @@ const COMMIT: &str = "-- replay::commit";
 
 /// Locks dead letters, in the order of their ids, as everybody does who brings them into a replay or out of one. A later
 /// statement of the transaction sees what the holder before us has committed; the one that waits would not.
-async fn lock(client: &Transaction<'_>, letters: &[i64]) -> Result<(), Error> {
+async fn lock(client: &Transaction<'_>, dead_letters: &[i64]) -> Result<(), Error> {
     const LOCK: &str = "-- replay::lock
         SELECT id FROM t_wechat_dead_letter WHERE id = ANY ($1) ORDER BY id FOR UPDATE";
-    query::count(client, LOCK, &[&letters]).await?;
+    query::count(client, LOCK, &[&dead_letters]).await?;
     Ok(())
 }
 
@@ -157,13 +157,13 @@ const fn refusal_of(what: Marked) -> Option<&'static str> {
     }
 }
 
-/// What the letters of one step have come to by now.
+/// What the dead letters of one step have come to by now.
 pub async fn tally(db: &Database, replay: i64, step: i32) -> Result<Tally, Error> {
     const TALLY: &str = "-- replay::tally
         SELECT count(*) FILTER (WHERE outcome = 'sent') AS sent, count(*) FILTER (WHERE outcome = 'skipped') AS skipped,
                count(*) FILTER (WHERE outcome = 'dead') AS dead,
                count(*) FILTER (WHERE outcome = 'in_progress') AS in_progress
-          FROM v_wechat_replay_letter WHERE replay = $1 AND step = $2";
+          FROM v_wechat_replay_dead_letter WHERE replay = $1 AND step = $2";
     let row = query::one(&db.durable().await?, TALLY, &[&replay, &step]).await?;
     Ok(Tally {
         sent: row.read("sent")?,
@@ -182,7 +182,7 @@ pub async fn pass_step(db: &Database, replay: i64, step: i32) -> Result<(), Erro
 }
 
 /// Moves a replay to another state. False where its own state does not allow it: a finished one stays finished, and what
-/// was cancelled is not paused. A cancelled replay's letters that had not gone out are open again.
+/// was cancelled is not paused. A cancelled replay's dead letters that had not gone out are open again.
 pub async fn move_on(db: &Database, replay: i64, to: State, because: Option<&str>) -> Result<bool, Error> {
     const MOVE: &str = "-- replay::move_on
         UPDATE t_wechat_replay
@@ -207,20 +207,20 @@ pub async fn move_on(db: &Database, replay: i64, to: State, because: Option<&str
 
 async fn not_gone_out(client: &Transaction<'_>, replay: i64) -> Result<Vec<i64>, Error> {
     const PENDING: &str = "-- replay::not_gone_out
-        SELECT letter FROM t_wechat_replay_letter WHERE replay = $1 AND state = 'pending'";
-    query::rows(client, PENDING, &[&replay]).await?.iter().map(|row| row.read("letter")).collect()
+        SELECT dead_letter FROM t_wechat_replay_dead_letter WHERE replay = $1 AND state = 'pending'";
+    query::rows(client, PENDING, &[&replay]).await?.iter().map(|row| row.read("dead_letter")).collect()
 }
 
-/// What is still pending now that its letters are locked.
+/// What is still pending now that its dead letters are locked.
 async fn open_again(client: &Transaction<'_>, replay: i64) -> Result<(), Error> {
     const OPEN: &str = "-- replay::open_again
         WITH cancelled AS (
-            UPDATE t_wechat_replay_letter r SET state = 'cancelled', ended_at = clock_timestamp()
+            UPDATE t_wechat_replay_dead_letter r SET state = 'cancelled', ended_at = clock_timestamp()
              WHERE r.replay = $1 AND r.state = 'pending'
-            RETURNING r.letter
+            RETURNING r.dead_letter
         )
         UPDATE t_wechat_dead_letter l SET state = 'open' FROM cancelled
-         WHERE l.id = cancelled.letter AND l.state = 'replaying'";
+         WHERE l.id = cancelled.dead_letter AND l.state = 'replaying'";
     query::count(client, OPEN, &[&replay]).await?;
     Ok(())
 }

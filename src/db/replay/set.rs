@@ -6,13 +6,13 @@ use tokio_postgres::Row;
 use tokio_postgres::types::ToSql;
 
 use super::candidate::recipient;
-use crate::db::letters::Filter;
-use crate::db::letters::filter::matching;
+use crate::db::dead_letters::Filter;
+use crate::db::dead_letters::filter::matching;
 use crate::db::row::Read;
 use crate::db::{Database, Error, query};
 use crate::domain::replay::Canary;
 
-/// Fifty thousand letters take a few seconds; whatever takes longer than this holds up everybody who writes letters.
+/// Fifty thousand dead letters take a few seconds; whatever takes longer than this holds up everybody who writes dead letters.
 const FIX_TIMEOUT: Duration = Duration::from_secs(120);
 
 /// What an operator asks for.
@@ -21,7 +21,7 @@ pub struct Order {
     pub operator: String,
     pub why: Option<String>,
     pub filter: Filter,
-    /// No letter beyond this one: what arrived after the operator looked is not taken along.
+    /// No dead letter beyond this one: what arrived after the operator looked is not taken along.
     pub cut_off: i64,
     pub rate_per_second: i32,
     pub canary: Canary,
@@ -34,7 +34,7 @@ pub struct Order {
     pub mended: Option<Mended>,
 }
 
-/// The body of the one letter that is replayed mended, and the event in it.
+/// The body of the one dead letter that is replayed mended, and the event in it.
 #[derive(Debug, Clone)]
 pub struct Mended {
     pub body: Vec<u8>,
@@ -48,17 +48,17 @@ pub struct Mended {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Fixed {
     pub id: i64,
-    pub letters: i64,
+    pub dead_letters: i64,
 }
 
-/// The newest letter there is.
+/// The newest dead letter there is.
 pub async fn cut_off(db: &Database) -> Result<i64, Error> {
     const SQL: &str = "-- replay::cut_off
         SELECT coalesce(max(id), 0) FROM t_wechat_dead_letter";
     query::one(&db.durable().await?, SQL, &[]).await?.read(0)
 }
 
-/// What a letter is about, for whoever mends its body.
+/// What a dead letter is about, for whoever mends its body.
 #[derive(Debug)]
 pub struct Mendable {
     /// One delivery, whose key must stay; else a whole event, which may become another.
@@ -69,7 +69,7 @@ pub struct Mendable {
     pub event_id: Option<String>,
 }
 
-/// The letters that match: two at most, since a mended body is for one.
+/// The dead letters that match: two at most, since a mended body is for one.
 pub async fn mendable(db: &Database, filter: &Filter) -> Result<Vec<Mendable>, Error> {
     const SQL: &str = concat!(
         "-- replay::mendable
@@ -96,7 +96,7 @@ fn mendable_of(row: &Row) -> Result<Mendable, Error> {
     })
 }
 
-/// Takes every open letter that matches: each in one unfinished replay at most. Whoever comes second waits for a moment
+/// Takes every open dead letter that matches: each in one unfinished replay at most. Whoever comes second waits for a moment
 /// and gets what is left; `None` where that is nothing, and then there is no replay.
 pub async fn fix_set(db: &Database, order: &Order) -> Result<Option<Fixed>, Error> {
     const BEGIN: &str = "-- replay::fix_begin";
@@ -104,19 +104,19 @@ pub async fn fix_set(db: &Database, order: &Order) -> Result<Option<Fixed>, Erro
     const TIMEOUT: &str = "-- replay::fix_timeout
         SELECT set_config('statement_timeout', $1, true)";
     const COUNT: &str = "-- replay::fix_count
-        UPDATE t_wechat_replay SET letters = $2 WHERE id = $1";
+        UPDATE t_wechat_replay SET dead_letters = $2 WHERE id = $1";
     let mut client = db.durable().await?;
     let transaction = client.transaction().await.map_err(|error| query::failed(BEGIN, &error))?;
     query::rows(&transaction, TIMEOUT, &[&FIX_TIMEOUT.as_millis().to_string()]).await?;
     let id = open(&transaction, order).await?;
-    let letters = i64::try_from(take(&transaction, id, order).await?).unwrap_or(i64::MAX);
-    if letters == 0 {
+    let dead_letters = i64::try_from(take(&transaction, id, order).await?).unwrap_or(i64::MAX);
+    if dead_letters == 0 {
         // The end of the transaction takes the replay back.
         return Ok(None);
     }
-    query::count(&transaction, COUNT, &[&id, &letters]).await?;
+    query::count(&transaction, COUNT, &[&id, &dead_letters]).await?;
     transaction.commit().await.map_err(|error| query::failed(COMMIT, &error))?;
-    Ok(Some(Fixed { id, letters }))
+    Ok(Some(Fixed { id, dead_letters }))
 }
 
 async fn open(client: &deadpool_postgres::Transaction<'_>, order: &Order) -> Result<i64, Error> {
@@ -143,7 +143,7 @@ async fn open(client: &deadpool_postgres::Transaction<'_>, order: &Order) -> Res
     query::one(client, OPEN, &values).await?.read("id")
 }
 
-/// Letters first, in the order of their ids, so that two operators cannot block each other.
+/// Dead letters first, in the order of their ids, so that two operators cannot block each other.
 async fn take(client: &deadpool_postgres::Transaction<'_>, id: i64, order: &Order) -> Result<u64, Error> {
     const TAKE: &str = concat!(
         "-- replay::take
@@ -153,22 +153,22 @@ async fn take(client: &deadpool_postgres::Transaction<'_>, id: i64, order: &Orde
         matching!(),
         "
                AND l.state = 'open' AND l.id <= $15
-               AND NOT EXISTS (SELECT FROM t_wechat_replay_letter o
-                                WHERE o.letter = l.id AND o.state IN ('pending', 'published'))
+               AND NOT EXISTS (SELECT FROM t_wechat_replay_dead_letter o
+                                WHERE o.dead_letter = l.id AND o.state IN ('pending', 'published'))
              ORDER BY l.id
                FOR UPDATE
         ), taken AS (
             UPDATE t_wechat_dead_letter l SET state = 'replaying' FROM picked WHERE l.id = picked.id
-            RETURNING l.id, l.turn, coalesce($18, l.company_no) AS company_no, coalesce($19, l.app_id) AS app_id,
+            RETURNING l.id, l.epoch, coalesce($18, l.company_no) AS company_no, coalesce($19, l.app_id) AS app_id,
                       coalesce($20, l.template_id) AS template_id, coalesce($21, l.event_id) AS event_id,
                       ",
         recipient!(),
         " AS recipient
         )
-        INSERT INTO t_wechat_replay_letter
-               (replay, letter, company_no, app_id, template_id, event_id, recipient, turn, had_rows, body)
+        INSERT INTO t_wechat_replay_dead_letter
+               (replay, dead_letter, company_no, app_id, template_id, event_id, recipient, epoch, had_rows, body)
         SELECT $16, t.id, t.company_no, t.app_id, t.template_id, t.event_id, t.recipient,
-               CASE WHEN t.recipient IS NOT NULL THEN coalesce(d.turn, t.turn, 0) + 1 END,
+               CASE WHEN t.recipient IS NOT NULL THEN coalesce(d.epoch, t.epoch, 0) + 1 END,
                t.recipient IS NULL AND EXISTS (
                    SELECT FROM t_wechat_delivery e
                     WHERE e.event_id = t.event_id AND e.template_id = t.template_id AND e.app_id = t.app_id

@@ -19,7 +19,7 @@ pub struct Facts {
 }
 
 impl Facts {
-    /// Reads an event, or a carrier with an event inside; an unreadable body tells nothing.
+    /// Reads an event, or a delivery message with an event inside; an unreadable body tells nothing.
     pub fn of_body(body: &[u8], message_id: Option<&str>) -> Self {
         let body = String::from_utf8_lossy(body);
         let outer: Wire<'_> = serde_json::from_str(&body).unwrap_or_default();
@@ -50,7 +50,7 @@ impl Facts {
     }
 }
 
-/// The fields of an event and of a carrier that interest here. Raw, because one that is damaged must not hide the others,
+/// The fields of an event and of a delivery message that interest here. Raw, because one that is damaged must not hide the others,
 /// and because skipping over a value takes no recursion, however deep it is.
 #[derive(Default, Deserialize)]
 #[serde(default)]

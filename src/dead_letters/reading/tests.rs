@@ -5,7 +5,7 @@ use super::*;
 const EVENT: &str =
     r#"{"event_id":"pay-1","company_no":"C001","app_id":"wx1","template_id":"T1","data":{"thing1":"x"}}"#;
 
-fn carrier() -> String {
+fn delivery_message() -> String {
     format!(
         r#"{{"recipient":{{"openid":"oA","sys_user_id":"zhangsan"}},"event_id":"pay-1","event":{EVENT}}}"#
     )
@@ -18,36 +18,39 @@ fn arrived(body: impl AsRef<[u8]>, headers: Value) -> Arrived {
 
 fn x_death(reason: &str) -> Value {
     json!({ "x-death": [{ "reason": reason, "queue": "wechat.deliveries", "time": 1_795_000_000, "count": 1 }],
-            "x-wn-turn": 3 })
+            "x-wn-epoch": 3 })
 }
 
 #[test]
-fn our_letter_tells_everything_by_its_headers_and_body() {
-    let letter = read(arrived(
-        carrier(),
-        json!({ "x-wn-letter": "abc", "x-wn-reason": "content", "x-wn-errcode": 47003, "x-wn-turn": 2,
+fn our_dead_letter_tells_everything_by_its_headers_and_body() {
+    let dead_letter = read(arrived(
+        delivery_message(),
+        json!({ "x-wn-dead-letter": "abc", "x-wn-reason": "content", "x-wn-errcode": 47003, "x-wn-epoch": 2,
                 "x-wn-errmsg": "argument invalid! data.thing1.value", "x-wn-field": "thing1", "x-wn-attempts": "3",
                 "x-wn-died-at": 1_795_000_000_123_i64, "x-wn-first-failed": 1_794_000_000_000_i64,
                 "x-wn-class": "content", "x-wn-token-generation": 7, "x-wn-rid": "r-1",
                 "traceparent": "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01" }),
     ));
-    assert_eq!((letter.letter.as_str(), letter.reason), ("abc", DeadReason::Content));
+    assert_eq!((dead_letter.identity.as_str(), dead_letter.reason), ("abc", DeadReason::Content));
     assert_eq!(
-        (letter.errcode, letter.field.as_deref(), letter.turn, letter.attempts),
+        (dead_letter.errcode, dead_letter.field.as_deref(), dead_letter.epoch, dead_letter.attempts),
         (Some(47003), Some("thing1"), Some(2), 3)
     );
-    assert_eq!(letter.event_id.as_deref(), Some("pay-1"));
-    assert_eq!((letter.recipient.as_deref(), letter.sys_user_id.as_deref()), (Some("oA"), Some("zhangsan")));
-    assert_eq!(letter.trace_id.as_deref(), Some("0af7651916cd43dd8448eb211c80319c"));
-    assert_eq!(letter.last_failed_at.map(|at| at.as_millisecond()), Some(1_795_000_000_123));
-    assert_eq!(letter.first_failed_at.map(|at| at.as_millisecond()), Some(1_794_000_000_000));
-    assert_eq!((letter.class.as_deref(), letter.token_generation), (Some("content"), Some(7)));
-    assert_eq!(letter.rid.as_deref(), Some("r-1"));
+    assert_eq!(dead_letter.event_id.as_deref(), Some("pay-1"));
+    assert_eq!(
+        (dead_letter.recipient.as_deref(), dead_letter.sys_user_id.as_deref()),
+        (Some("oA"), Some("zhangsan"))
+    );
+    assert_eq!(dead_letter.trace_id.as_deref(), Some("0af7651916cd43dd8448eb211c80319c"));
+    assert_eq!(dead_letter.last_failed_at.map(|at| at.as_millisecond()), Some(1_795_000_000_123));
+    assert_eq!(dead_letter.first_failed_at.map(|at| at.as_millisecond()), Some(1_794_000_000_000));
+    assert_eq!((dead_letter.class.as_deref(), dead_letter.token_generation), (Some("content"), Some(7)));
+    assert_eq!(dead_letter.rid.as_deref(), Some("r-1"));
 }
 
 #[test]
-fn what_the_broker_gave_up_on_gets_the_letter_we_would_have_written() {
-    let letter = read(arrived(carrier(), x_death("delivery_limit")));
+fn what_the_broker_gave_up_on_gets_the_dead_letter_we_would_have_written() {
+    let dead_letter = read(arrived(delivery_message(), x_death("delivery_limit")));
     let key = DeliveryKey {
         company_no: "C001",
         app_id: "wx1",
@@ -55,26 +58,26 @@ fn what_the_broker_gave_up_on_gets_the_letter_we_would_have_written() {
         event_id: "pay-1",
         recipient: "oA",
     };
-    assert_eq!(letter.letter, letter::identity(&key, 3));
-    assert_eq!(letter.reason, DeadReason::DeliveryLimit);
+    assert_eq!(dead_letter.identity, dead_letter::identity(&key, 3));
+    assert_eq!(dead_letter.reason, DeadReason::DeliveryLimit);
     assert_eq!(
-        letter.errmsg.as_deref(),
+        dead_letter.errmsg.as_deref(),
         Some("the broker gave up: delivery_limit in queue wechat.deliveries")
     );
 }
 
 #[test]
 fn an_event_as_a_whole_has_no_recipient() {
-    let letter = read(arrived(EVENT, x_death("expired")));
-    assert_eq!((letter.event_id.as_deref(), letter.recipient), (Some("pay-1"), None));
-    assert!(letter.errmsg.unwrap().contains("expired"));
+    let dead_letter = read(arrived(EVENT, x_death("expired")));
+    assert_eq!((dead_letter.event_id.as_deref(), dead_letter.recipient), (Some("pay-1"), None));
+    assert!(dead_letter.errmsg.unwrap().contains("expired"));
 }
 
 #[test]
-fn a_business_header_cannot_pass_for_our_letter() {
+fn a_business_header_cannot_pass_for_our_dead_letter() {
     let mut headers = x_death("delivery_limit");
-    headers["x-wn-letter"] = json!("forged");
-    assert_ne!(read(arrived(EVENT, headers)).letter, "forged");
+    headers["x-wn-dead-letter"] = json!("forged");
+    assert_ne!(read(arrived(EVENT, headers)).identity, "forged");
 }
 
 #[test]
@@ -83,17 +86,20 @@ fn a_foreign_message_is_malformed_and_known_by_its_bytes() {
     assert_eq!(one.reason, DeadReason::Malformed);
     assert_eq!(one.headers, json!({ "tenant": "ab" }));
     let again = read(arrived(b"\xff\0not json", json!({ "tenant": "a\0b", "x-delivery-count": 2 })));
-    assert_eq!(one.letter, again.letter, "a redelivery is the same letter");
-    assert_ne!(one.letter, read(arrived(b"other", json!({}))).letter);
+    assert_eq!(one.identity, again.identity, "a redelivery is the same dead letter");
+    assert_ne!(one.identity, read(arrived(b"other", json!({}))).identity);
 }
 
 #[test]
 fn one_damaged_field_does_not_hide_the_others() {
-    let letter = read(arrived(
+    let dead_letter = read(arrived(
         r#"{"event_id":17,"company_no":"C\u0000001","app_id":null,"template_id":["T1"]}"#,
-        json!({ "x-wn-letter": "l", "x-wn-reason": "malformed", "x-wn-field": "event_id" }),
+        json!({ "x-wn-dead-letter": "l", "x-wn-reason": "malformed", "x-wn-field": "event_id" }),
     ));
-    assert_eq!((letter.event_id, letter.company_no.as_deref(), letter.app_id), (None, Some("C001"), None));
+    assert_eq!(
+        (dead_letter.event_id, dead_letter.company_no.as_deref(), dead_letter.app_id),
+        (None, Some("C001"), None)
+    );
 }
 
 #[test]

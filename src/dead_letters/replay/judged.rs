@@ -1,4 +1,4 @@
-//! A letter, read and judged.
+//! A dead letter, read and judged.
 
 use std::time::Duration;
 
@@ -8,7 +8,7 @@ use super::contents::Contents;
 use crate::db::replay::{Candidate, Pauses};
 use crate::domain::replay::{Refusal, Standing, Subject, Verdict, judge};
 
-/// The daemon's limits, which a letter would meet again.
+/// The daemon's limits, which a dead letter would meet again.
 #[derive(Debug, Clone, Copy)]
 pub struct Terms {
     /// How long an event that names no end stays worth sending.
@@ -17,7 +17,7 @@ pub struct Terms {
     pub max_body_bytes: usize,
 }
 
-/// How one replay looks at its letters.
+/// How one replay looks at its dead letters.
 pub(super) struct View<'a> {
     pub(super) terms: &'a Terms,
     pub(super) even_expired: bool,
@@ -26,28 +26,32 @@ pub(super) struct View<'a> {
     pub(super) pauses: &'a Pauses,
 }
 
-/// What to do with a letter.
+/// What to do with a dead letter.
 pub(super) enum Judged {
     Publish(Contents),
     IsOut,
     Refuse(Refusal),
 }
 
-/// Judges a letter by what it holds and by what ledger and registry say of it.
-pub(super) fn judged(letter: &Candidate, view: &View<'_>, now: Timestamp) -> Judged {
-    let Some(contents) = Contents::of(letter, view.terms.default_ttl) else {
+/// Judges a dead letter by what it holds and by what ledger and registry say of it.
+pub(super) fn judged(dead_letter: &Candidate, view: &View<'_>, now: Timestamp) -> Judged {
+    let Some(contents) = Contents::of(dead_letter, view.terms.default_ttl) else {
         return Judged::Refuse(Refusal::NeedsBody);
     };
-    let subject = match letter.turn {
-        Some(turn) => Subject::Delivery { turn, row: letter.row, letter_turn: letter.letter_turn },
+    let subject = match dead_letter.epoch {
+        Some(epoch) => Subject::Delivery {
+            epoch,
+            row: dead_letter.row,
+            dead_letter_epoch: dead_letter.dead_letter_epoch,
+        },
         None => Subject::Event {
-            had_rows: letter.had_rows,
-            has_rows: letter.has_rows,
+            had_rows: dead_letter.had_rows,
+            has_rows: dead_letter.has_rows,
             re_resolve: view.re_resolve,
         },
     };
     let expired = contents.is_expired(now) && !view.even_expired;
-    match judge(&Standing { subject, app_known: letter.app_known, expired }) {
+    match judge(&Standing { subject, app_known: dead_letter.app_known, expired }) {
         Verdict::Publish if view.is_paused(&contents) => Judged::Refuse(Refusal::Paused),
         Verdict::Publish => Judged::Publish(contents),
         Verdict::IsOut => Judged::IsOut,

@@ -1,4 +1,4 @@
-//! A batch of letters: judged, published, confirmed, marked.
+//! A batch of dead letters: judged, published, confirmed, marked.
 
 use std::time::Duration;
 
@@ -10,7 +10,7 @@ use super::judged::{Judged, View, judged};
 use super::{Fault, Replayer};
 use crate::amqp::{Message, PublishError, Route};
 use crate::clock;
-use crate::db::plan;
+use crate::db::ledger::plan;
 use crate::db::replay::{self, Candidate, Mark, Marked};
 use crate::domain::plan::{Spread, spread};
 use crate::failpoint::crash_point;
@@ -19,7 +19,7 @@ use crate::failpoint::crash_point;
 const BROKER_PATIENCE: Duration = Duration::from_secs(60);
 
 impl Replayer {
-    /// Brings the next letters on their way, at most so many. False when none was left.
+    /// Brings the next dead letters on their way, at most so many. False when none was left.
     pub(super) async fn publish_some(
         &self,
         trip: &Trip,
@@ -28,11 +28,12 @@ impl Replayer {
         at_most: i64,
     ) -> Result<bool, Fault> {
         let id = trip.replay;
-        let letters = replay::pending(&self.db, id, at_most, self.terms.max_body_bytes).await?;
-        if letters.is_empty() {
+        let dead_letters = replay::pending(&self.db, id, at_most, self.terms.max_body_bytes).await?;
+        if dead_letters.is_empty() {
             return Ok(false);
         }
-        let brought = join_all(letters.iter().map(|letter| self.bring(letter, trip, view))).await;
+        let brought =
+            join_all(dead_letters.iter().map(|dead_letter| self.bring(dead_letter, trip, view))).await;
         crash_point("replay_published");
         let (marks, faults): (Vec<_>, Vec<_>) = brought.into_iter().partition(Result::is_ok);
         let marks: Vec<Mark> = marks.into_iter().flatten().collect();
@@ -42,29 +43,29 @@ impl Replayer {
         faults.into_iter().find_map(Result::err).map_or(Ok(true), Err)
     }
 
-    async fn bring(&self, letter: &Candidate, trip: &Trip, view: &View<'_>) -> Result<Mark, Fault> {
-        let what = match judged(letter, view, clock::now()) {
+    async fn bring(&self, dead_letter: &Candidate, trip: &Trip, view: &View<'_>) -> Result<Mark, Fault> {
+        let what = match judged(dead_letter, view, clock::now()) {
             Judged::Refuse(refusal) => Marked::Refused(refusal),
             Judged::IsOut => Marked::Published,
             Judged::Publish(contents) if view.re_resolve => {
-                self.publish_by_rules(&contents, letter, trip).await?
+                self.publish_by_rules(&contents, dead_letter, trip).await?
             }
-            Judged::Publish(contents) => self.publish_as_recorded(&contents, letter, trip).await?,
+            Judged::Publish(contents) => self.publish_as_recorded(&contents, dead_letter, trip).await?,
         };
-        crash_point("replay_letter_published");
-        Ok(Mark { letter: letter.letter, what })
+        crash_point("replay_dead_letter_published");
+        Ok(Mark { dead_letter: dead_letter.dead_letter, what })
     }
 
     /// To the recorded recipient; a whole event has none, so its rules are asked.
     async fn publish_as_recorded(
         &self,
         contents: &Contents,
-        letter: &Candidate,
+        dead_letter: &Candidate,
         trip: &Trip,
     ) -> Result<Marked, Fault> {
         let message = match &contents.to {
-            Some(to) => contents.delivery(to, letter, trip),
-            None => contents.whole(letter, trip),
+            Some(to) => contents.delivery(to, dead_letter, trip),
+            None => contents.whole(dead_letter, trip),
         };
         self.publish(contents, message).await?;
         Ok(Marked::Published)
@@ -75,10 +76,10 @@ impl Replayer {
     async fn publish_by_rules(
         &self,
         contents: &Contents,
-        letter: &Candidate,
+        dead_letter: &Candidate,
         trip: &Trip,
     ) -> Result<Marked, Fault> {
-        self.publish(contents, contents.whole(letter, trip)).await?;
+        self.publish(contents, contents.whole(dead_letter, trip)).await?;
         let Some(to) = &contents.to else { return Ok(Marked::Published) };
         let findings =
             plan::look_up(&self.db, std::slice::from_ref(&contents.event)).await?.pop().unwrap_or_default();
@@ -92,7 +93,7 @@ impl Replayer {
         if !is_named {
             return Ok(Marked::NotNamed);
         }
-        self.publish(contents, contents.delivery(to, letter, trip)).await?;
+        self.publish(contents, contents.delivery(to, dead_letter, trip)).await?;
         Ok(Marked::Published)
     }
 

@@ -10,16 +10,16 @@ use crate::db::replay::{self, Candidate, Order};
 use crate::db::{Database, Error};
 use crate::domain::replay::Refusal;
 
-/// What would go out, what would be refused and why; by group of letters of the same trouble.
+/// What would go out, what would be refused and why; by group of dead letters of the same trouble.
 #[derive(Debug, Default, Serialize)]
 pub struct Survey {
-    /// Open letters that may go out.
+    /// Open dead letters that may go out.
     pub going: i64,
     pub refused: BTreeMap<&'static str, i64>,
     pub groups: Vec<Group>,
 }
 
-/// Letters of the same trouble.
+/// Dead letters of the same trouble.
 #[derive(Debug, Serialize)]
 pub struct Group {
     pub group: String,
@@ -32,7 +32,7 @@ pub struct Group {
     pub refused: BTreeMap<&'static str, i64>,
 }
 
-/// Looks at every letter up to the order's cut-off, a page at a time.
+/// Looks at every dead letter up to the order's cut-off, a page at a time.
 pub async fn survey(db: &Database, order: &Order, terms: &Terms) -> Result<Survey, Error> {
     let pauses = &replay::pauses(db).await?;
     let Order { even_expired, re_resolve, .. } = *order;
@@ -43,20 +43,20 @@ pub async fn survey(db: &Database, order: &Order, terms: &Terms) -> Result<Surve
     loop {
         let page = replay::survey(db, &order.filter, order.cut_off, after, terms.max_body_bytes).await?;
         let Some(last) = page.last() else { return Ok(survey) };
-        after = last.letter;
-        for mut letter in page {
-            letter.mended = mended.cloned();
-            let refusal = refusal(&letter, &view);
-            survey.add(letter, refusal);
+        after = last.dead_letter;
+        for mut dead_letter in page {
+            dead_letter.mended = mended.cloned();
+            let refusal = refusal(&dead_letter, &view);
+            survey.add(dead_letter, refusal);
         }
     }
 }
 
-fn refusal(letter: &Candidate, view: &View<'_>) -> Option<Refusal> {
-    if let Some(refusal) = Refusal::of_state(letter.letter_state) {
+fn refusal(dead_letter: &Candidate, view: &View<'_>) -> Option<Refusal> {
+    if let Some(refusal) = Refusal::of_state(dead_letter.dead_letter_state) {
         return Some(refusal);
     }
-    match judged(letter, view, clock::now()) {
+    match judged(dead_letter, view, clock::now()) {
         Judged::Publish(_) => None,
         // Nothing of this replay is out yet.
         Judged::IsOut => Some(Refusal::InProgress),
@@ -65,8 +65,8 @@ fn refusal(letter: &Candidate, view: &View<'_>) -> Option<Refusal> {
 }
 
 impl Survey {
-    fn add(&mut self, letter: Candidate, refusal: Option<Refusal>) {
-        let group = self.group_of(letter);
+    fn add(&mut self, dead_letter: Candidate, refusal: Option<Refusal>) {
+        let group = self.group_of(dead_letter);
         match refusal {
             None => {
                 group.going += 1;
@@ -80,16 +80,16 @@ impl Survey {
     }
 
     /// There are dozens of groups, not millions: a search is quick enough.
-    fn group_of(&mut self, letter: Candidate) -> &mut Group {
-        let known = self.groups.iter().position(|group| group.group == letter.fingerprint);
+    fn group_of(&mut self, dead_letter: Candidate) -> &mut Group {
+        let known = self.groups.iter().position(|group| group.group == dead_letter.fingerprint);
         let at = known.unwrap_or_else(|| {
             self.groups.push(Group {
-                group: letter.fingerprint,
-                reason: letter.reason,
-                errcode: letter.errcode,
-                field: letter.field,
-                app_id: letter.app_id,
-                template_id: letter.template_id,
+                group: dead_letter.fingerprint,
+                reason: dead_letter.reason,
+                errcode: dead_letter.errcode,
+                field: dead_letter.field,
+                app_id: dead_letter.app_id,
+                template_id: dead_letter.template_id,
                 going: 0,
                 refused: BTreeMap::new(),
             });

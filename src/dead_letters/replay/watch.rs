@@ -11,10 +11,10 @@ use crate::metrics::Metrics;
 
 /// Between two looks: an operator who waits for an outcome sees it soon, and an idle database hardly notices.
 const LOOK_EVERY: Duration = Duration::from_secs(2);
-/// Between two pages of one look, so that fifty thousand letters under way do not keep the database busy.
+/// Between two pages of one look, so that fifty thousand dead letters under way do not keep the database busy.
 const BETWEEN_PAGES: Duration = Duration::from_millis(50);
 
-/// Follows all replays: letters that came to their end are written down, each once however many daemons look.
+/// Follows all replays: dead letters that came to their end are written down, each once however many daemons look.
 pub struct Watch {
     pub db: Database,
     pub metrics: Arc<Metrics>,
@@ -43,7 +43,7 @@ impl Watch {
             beat.beat();
             let page = replay::settle_page(&self.db, after).await?;
             for ended in &page.ended {
-                self.metrics.letter_replayed(&ended.outcome);
+                self.metrics.dead_letter_replayed(&ended.outcome);
             }
             // The command fills lanes behind our back; without a word it could take a while until we look.
             for app_id in page.apps.iter().filter_map(|app_id| AppId::parse(app_id).ok()) {

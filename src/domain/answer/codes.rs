@@ -133,8 +133,8 @@ pub const ERROR_CODES: &[ErrorCode] = &[
         "the text hits a list of sensitive words",
         "change the text and publish a new event",
     ),
-    code(47001, Class::Content, "the body is not JSON to WeChat", "report it with the letter's body"),
-    code(47002, Class::Content, "the body holds escaped text", "report it with the letter's body"),
+    code(47001, Class::Content, "the body is not JSON to WeChat", "report it with the dead letter's body"),
+    code(47002, Class::Content, "the body holds escaped text", "report it with the dead letter's body"),
     code(
         47003,
         Class::Content,

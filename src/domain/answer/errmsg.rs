@@ -39,8 +39,8 @@ pub fn field_of(errmsg: &str) -> Option<String> {
 /// `[A-Za-z_]+[0-9]*` before `.value`.
 fn parameter(text: &str) -> Option<&str> {
     let (name, _) = text.split_once(".value")?;
-    let letters = name.trim_end_matches(|c: char| c.is_ascii_digit());
-    let valid = !letters.is_empty() && letters.bytes().all(|byte| byte.is_ascii_alphabetic() || byte == b'_');
+    let stem = name.trim_end_matches(|c: char| c.is_ascii_digit());
+    let valid = !stem.is_empty() && stem.bytes().all(|byte| byte.is_ascii_alphabetic() || byte == b'_');
     valid.then_some(name)
 }
 

@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 use std::fmt;
 
-/// Longest path shown. A publisher chooses the keys; a letter's reason must stay one line.
+/// Longest path shown. A publisher chooses the keys; a dead letter's reason must stay one line.
 const MAX_FIELD_CHARS: usize = 64;
 
 /// What is wrong with a message, and where. Names fields, never quotes values: they are somebody's business.

@@ -31,7 +31,7 @@ fn holds(scope: Scope) {
 }
 
 #[test]
-fn holds_with_any_three_faults_and_a_letter_replayed_twice() {
+fn holds_with_any_three_faults_and_a_dead_letter_replayed_twice() {
     holds(Scope { faults: 3, replays: 2, ..FAULTS });
 }
 
@@ -47,7 +47,7 @@ fn holds_when_the_event_is_published_twice() {
 
 #[test]
 fn holds_along_the_ladder() {
-    holds(Scope { faults: 2, replays: 2, last_turn: 1, ..FAULTS });
+    holds(Scope { faults: 2, replays: 2, last_epoch: 1, ..FAULTS });
 }
 
 #[test]
@@ -63,7 +63,7 @@ fn holds_when_postgresql_forgets_a_fresh_claim() {
 
 #[test]
 #[ignore = "two minutes and 2 GB; run it when the protocol changes: cargo test --lib protocol -- --ignored"]
-fn holds_with_any_four_faults_and_a_letter_replayed_twice() {
+fn holds_with_any_four_faults_and_a_dead_letter_replayed_twice() {
     holds(Scope { faults: 4, replays: 2, ..FAULTS });
 }
 
@@ -71,17 +71,18 @@ fn holds_with_any_four_faults_and_a_letter_replayed_twice() {
 fn the_bounds_of_resending_are_kept() {
     let row = |take_overs| Row {
         status: Status::Attempting,
-        turn: 0,
+        epoch: 0,
         claim: Some(Uuid::from_u128(1)),
         leased: false,
         timeouts: 0,
         take_overs,
     };
-    let taker = Carrier { turn: 0, replay: false, claim: Uuid::from_u128(2), on_unknown: OnUnknown::Resend };
+    let taker =
+        DeliveryMessage { epoch: 0, replay: false, claim: Uuid::from_u128(2), on_unknown: OnUnknown::Resend };
     assert_eq!(meet(Some(&row(OnUnknown::MAX_TAKE_OVERS - 1)), &taker), Meeting::TakeOver);
     assert_eq!(meet(Some(&row(OnUnknown::MAX_TAKE_OVERS)), &taker), Meeting::TakeOverAndGiveUp);
 
-    let owner = Carrier { claim: Uuid::from_u128(1), ..taker };
+    let owner = DeliveryMessage { claim: Uuid::from_u128(1), ..taker };
     assert_eq!(meet(Some(&row(OnUnknown::MAX_TAKE_OVERS)), &owner), Meeting::Ours);
     assert_eq!(meet(Some(&row(OnUnknown::MAX_TAKE_OVERS + 1)), &owner), Meeting::GiveUp);
 

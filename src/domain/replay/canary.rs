@@ -1,8 +1,8 @@
-//! A canary: the first few letters go alone, in steps, and the rest only if they fare well.
+//! A canary: the first few dead letters go alone, in steps, and the rest only if they fare well.
 
 use std::str::FromStr;
 
-/// The steps' sizes, e.g. `1,5,50`: one letter, then five more, then fifty more, then the rest. Empty: all at once.
+/// The steps' sizes, e.g. `1,5,50`: one dead letter, then five more, then fifty more, then the rest. Empty: all at once.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Canary(Vec<i32>);
 
@@ -14,7 +14,7 @@ const MAX_STEPS: usize = 20;
 pub enum Place {
     /// This step is out: its outcomes decide.
     Check { step: i32 },
-    /// Letters of this step may go out; `at_most` so many before the next check.
+    /// DeadLetters of this step may go out; `at_most` so many before the next check.
     Go { step: i32, at_most: Option<i64> },
 }
 
@@ -58,7 +58,7 @@ impl FromStr for Canary {
     }
 }
 
-/// How many letters came to what.
+/// How many dead letters came to what.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Tally {
     pub sent: i64,

@@ -1,8 +1,8 @@
-//! Why a letter is not replayed; a closed list with one spelling.
+//! Why a dead letter is not replayed; a closed list with one spelling.
 
-use crate::domain::letter;
+use crate::domain::dead_letter;
 
-/// Why a letter does not go out.
+/// Why a dead letter does not go out.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Refusal {
     AlreadySent,
@@ -60,30 +60,32 @@ impl Refusal {
     /// What it means and what to do, for an operator.
     pub const fn advice(self) -> &'static str {
         match self {
-            Self::AlreadySent => "the user has the message; `dlq resolve` closes the letter",
+            Self::AlreadySent => "the user has the message; `dlq resolve` closes the dead letter",
             Self::Skipped => "the delivery ended as skipped; `deliveries why` says why",
             Self::InProgress => "the delivery is under way without our help",
-            Self::Superseded => "the delivery has a later letter: replay that one",
+            Self::Superseded => "the delivery has a later dead letter: replay that one",
             Self::BeingReplayed => "in another replay that is not finished: `dlq history`",
-            Self::Replayed => "replayed before; where it died again, its later letter is open",
+            Self::Replayed => "replayed before; where it died again, its later dead letter is open",
             Self::Resolved => "closed by an operator",
             Self::Purged => "its body is gone",
             Self::Expired => "too old to be of use; --even-expired sends it nevertheless",
             Self::UnknownApp => "its app is not registered: `app add` first",
             Self::Paused => "its app or template is paused: `app list` says why",
             Self::NeedsBody => "as it is, it would die again: replay it alone, mended, with --body FILE",
-            Self::HasRows => "the event's deliveries have letters of their own; --re-resolve plans it again",
+            Self::HasRows => {
+                "the event's deliveries have dead letters of their own; --re-resolve plans it again"
+            }
         }
     }
 
-    /// Why a letter in this state is not for a replay; `None`: it is open.
-    pub const fn of_state(state: letter::State) -> Option<Self> {
+    /// Why a dead letter in this state is not for a replay; `None`: it is open.
+    pub const fn of_state(state: dead_letter::State) -> Option<Self> {
         match state {
-            letter::State::Open => None,
-            letter::State::Replaying => Some(Self::BeingReplayed),
-            letter::State::Replayed => Some(Self::Replayed),
-            letter::State::Resolved => Some(Self::Resolved),
-            letter::State::Purged => Some(Self::Purged),
+            dead_letter::State::Open => None,
+            dead_letter::State::Replaying => Some(Self::BeingReplayed),
+            dead_letter::State::Replayed => Some(Self::Replayed),
+            dead_letter::State::Resolved => Some(Self::Resolved),
+            dead_letter::State::Purged => Some(Self::Purged),
         }
     }
 }

@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use super::terminal::Terminal;
 
-/// Clears the screen, rings, forges a line, colours by C1, turns the direction, and takes no room.
+/// Clears the screen, rings, forges a line, colours by C1, epochs the direction, and takes no room.
 const ODD: &str = "\u{1b}[2J\u{7}\r\nforged: line\u{9b}1m\u{202e}\u{200b}x";
 
 impl Terminal {
@@ -25,12 +25,12 @@ impl Terminal {
             "INSERT INTO t_wechat_delivery (company_no, app_id, template_id, event_id, recipient, openid, sys_user_id,
                                             status, reason, errcode, errmsg, rid, receipt, content_hash, trace_id)
              VALUES ($1, $1, $1, 'pay-1', $1, $1, $1, 'dead', $1, 47003, $1, $1, $1, '', $1)",
-            "INSERT INTO t_wechat_dead_letter (letter, reason, class, errcode, errmsg, field, app_id, template_id,
+            "INSERT INTO t_wechat_dead_letter (identity, reason, class, errcode, errmsg, field, app_id, template_id,
                                                company_no, event_id, recipient, openid, sys_user_id, fingerprint, rid,
                                                trace_id, body, headers)
              VALUES ($1, 'content', $1, 1, $1, $1, $1, $1, $1, 'pay-1', $1, $1, $1, $1, $1, $1,
                      convert_to($1, 'UTF8'), jsonb_build_object($1::text, $1::text))",
-            "INSERT INTO t_wechat_dead_letter (letter, reason, errmsg, app_id, event_id, fingerprint, body)
+            "INSERT INTO t_wechat_dead_letter (identity, reason, errmsg, app_id, event_id, fingerprint, body)
              VALUES ('two', $1, $1, $1, $1, 'f', convert_to(json_build_object($1::text, $1::text)::text, 'UTF8'))",
         ] {
             client.execute(statement, &[&ODD]).await.unwrap();

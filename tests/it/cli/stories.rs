@@ -4,7 +4,7 @@ use serde_json::json;
 
 use super::terminal::Terminal;
 
-/// Event `pay-1` with a row for each fate, and a letter for the dead one.
+/// Event `pay-1` with a row for each fate, and a dead letter for the dead one.
 async fn terminal_with_a_story() -> Terminal {
     let terminal = Terminal::new().await;
     let client = terminal.scratch.client().await;
@@ -24,10 +24,10 @@ async fn terminal_with_a_story() -> Terminal {
                     ('C001', 'wx1', 'T1', 'pay-2', 'oZHANGSAN1', 'oZHANGSAN1', 'zhangsan', 'sent', NULL, 0,
                      NULL, 1, 0, NULL, '', now() - interval '2 h', now());
              INSERT INTO t_wechat_dead_letter
-                    (letter, reason, errcode, field, app_id, template_id, company_no, event_id, recipient, openid,
+                    (identity, reason, errcode, field, app_id, template_id, company_no, event_id, recipient, openid,
                      fingerprint, body, headers)
              VALUES ('l1', 'content', 47003, 'thing2', 'wx1', 'T1', 'C001', 'pay-1', 'oWANGWU123', 'oWANGWU123',
-                     'f1', '{\"openid\":\"oWANGWU123\"}', '{\"x-wn-turn\": 0}'),
+                     'f1', '{\"openid\":\"oWANGWU123\"}', '{\"x-wn-epoch\": 0}'),
                     ('l2', 'malformed', NULL, 'app_id', NULL, NULL, NULL, 'pay-9', NULL, NULL, 'f2', 'x', '{}')",
         )
         .await
@@ -75,7 +75,7 @@ async fn why_tells_every_recipient_s_story() {
         "lisi: skipped",
         "not_bound",
         "WeChat said 47003",
-        "letter 1 (open)",
+        "dead letter 1 (open)",
         "waits for its next attempt, due 2026-01-02 03:04:05Z, after 2 attempts",
     ] {
         assert!(told.contains(expected), "`{expected}` is missing in:\n{told}");
@@ -106,11 +106,16 @@ async fn why_tells_why_somebody_has_no_delivery() {
 }
 
 #[tokio::test]
-async fn a_letter_is_found_by_its_facts_and_shown_without_naming_people() {
+async fn a_dead_letter_is_found_by_its_facts_and_shown_without_naming_people() {
     let terminal = terminal_with_a_story().await;
     let ids = |line: &str| {
-        let letters = terminal.json(line);
-        letters.as_array().unwrap().iter().map(|letter| letter["id"].as_i64().unwrap()).collect::<Vec<_>>()
+        let dead_letters = terminal.json(line);
+        dead_letters
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|dead_letter| dead_letter["id"].as_i64().unwrap())
+            .collect::<Vec<_>>()
     };
     assert_eq!(ids("dlq list"), [2, 1]);
     assert_eq!(ids("dlq list --reason content --app wx1 --template T1 --event pay-1 --errcode 47003"), [1]);
@@ -120,7 +125,7 @@ async fn a_letter_is_found_by_its_facts_and_shown_without_naming_people() {
     assert!(!terminal.ok("dlq show 1").contains("oWANGWU123"));
     let shown = terminal.json("dlq show 1 --full");
     assert_eq!(
-        (&shown["body"], &shown["headers"]["x-wn-turn"]),
+        (&shown["body"], &shown["headers"]["x-wn-epoch"]),
         (&json!("{\"openid\":\"oWANGWU123\"}"), &json!(0))
     );
     assert_eq!(terminal.run("dlq show 99").code, 3);

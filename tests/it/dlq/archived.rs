@@ -1,4 +1,4 @@
-//! What reaches the archive, by whichever way: our own letters, the broker's, and foreign messages.
+//! What reaches the archive, by whichever way: our own dead letters, the broker's, and foreign messages.
 
 use lapin::BasicProperties;
 use lapin::types::{AMQPValue, FieldTable};
@@ -9,7 +9,7 @@ use crate::support::{APP, World, event, eventually};
 const TRACE: &str = "4bf92f3577b34da6a3ce929d0e0e4736";
 
 #[tokio::test]
-async fn a_letter_tells_its_delivery_s_whole_life() {
+async fn a_dead_letter_tells_its_delivery_s_whole_life() {
     let world = World::new().await;
     world.user("zhangsan", "o-zhang").await;
     // Quick retries and one step of the ladder go by before WeChat says what is wrong.
@@ -26,10 +26,10 @@ async fn a_letter_tells_its_delivery_s_whole_life() {
     let body = event("pay-1").to(&["zhangsan"]).0.to_string();
     let properties = BasicProperties::default().with_headers(headers);
     world.publish_to(&format!("{}.events", world.name), "k", body.as_bytes(), properties).await;
-    world.letters_when(1).await;
+    world.dead_letters_when(1).await;
 
-    let letter = &shown(&world, "1").await;
-    let of = |field: &str| letter[field].to_string().replace('"', "");
+    let dead_letter = &shown(&world, "1").await;
+    let of = |field: &str| dead_letter[field].to_string().replace('"', "");
     for (field, expected) in [
         ("reason", "content"),
         ("class", "content"),
@@ -41,21 +41,23 @@ async fn a_letter_tells_its_delivery_s_whole_life() {
         ("trace_id", TRACE),
         ("token_generation", "1"),
     ] {
-        assert_eq!(of(field), expected, "{field} of {letter}");
+        assert_eq!(of(field), expected, "{field} of {dead_letter}");
     }
     assert!(
-        of("turn").parse::<i64>().unwrap() >= 1 && of("attempts").parse::<i64>().unwrap() >= 2,
-        "{letter}"
+        of("epoch").parse::<i64>().unwrap() >= 1 && of("attempts").parse::<i64>().unwrap() >= 2,
+        "{dead_letter}"
     );
-    assert!(of("first_failed_at") < of("last_failed_at"), "{letter}");
+    assert!(of("first_failed_at") < of("last_failed_at"), "{dead_letter}");
     let counted = format!(r#"wechat_notifier_dead_letters_total{{app_id="{APP}",reason="content"}}"#);
-    eventually("the letter to be counted", async || (daemon.metric(&counted).await == 1.0).then_some(()))
-        .await;
+    eventually("the dead letter to be counted", async || {
+        (daemon.metric(&counted).await == 1.0).then_some(())
+    })
+    .await;
     world.conserved(["pay-1".to_owned()]).await;
 }
 
 #[tokio::test]
-async fn fifteen_undecodable_messages_with_one_message_id_are_fifteen_letters() {
+async fn fifteen_undecodable_messages_with_one_message_id_are_fifteen_dead_letters() {
     let world = World::new().await;
     let _daemon = world.daemon().await;
     let properties = || BasicProperties::default().with_message_id("the-same".into());
@@ -63,7 +65,7 @@ async fn fifteen_undecodable_messages_with_one_message_id_are_fifteen_letters() 
         let body = format!("no event {number}");
         world.publish_to(&format!("{}.{exchange}", world.name), "k", body.as_bytes(), properties()).await;
     }
-    assert_eq!(world.letters_when(15).await, ["malformed"; 15]);
+    assert_eq!(world.dead_letters_when(15).await, ["malformed"; 15]);
     let bodies = world.db.query("SELECT DISTINCT body FROM t_wechat_dead_letter", &[]).await.unwrap();
     assert_eq!(bodies.len(), 15, "each is kept as it came");
 }
@@ -84,7 +86,7 @@ async fn what_the_broker_dropped_and_what_somebody_put_there_is_kept_with_its_re
     eventually("the broker to drop it", async || (world.depth("dead").await == Some(2)).then_some(())).await;
 
     let _daemon = world.daemon().await;
-    assert_eq!(world.letters_when(2).await, ["delivery_limit", "malformed"]);
+    assert_eq!(world.dead_letters_when(2).await, ["delivery_limit", "malformed"]);
     let rows = world
         .db
         .query(
@@ -101,7 +103,7 @@ async fn what_the_broker_dropped_and_what_somebody_put_there_is_kept_with_its_re
 }
 
 #[tokio::test]
-async fn while_postgresql_does_not_answer_letters_wait_and_a_metric_says_for_how_long() {
+async fn while_postgresql_does_not_answer_dead_letters_wait_and_a_metric_says_for_how_long() {
     const OLDEST: &str = "wechat_notifier_dead_queue_oldest_seconds";
     let mut world = World::new().await;
     let daemon = world.daemon().await;
@@ -111,10 +113,11 @@ async fn while_postgresql_does_not_answer_letters_wait_and_a_metric_says_for_how
 
     let publisher = format!("{}.events", world.name);
     publish(&world.amqp_url, &publisher, b"no event").await;
-    eventually("the letter to grow old", async || (daemon.metric(OLDEST).await >= 2.0).then_some(())).await;
+    eventually("the dead letter to grow old", async || (daemon.metric(OLDEST).await >= 2.0).then_some(()))
+        .await;
     lock.rollback().await.unwrap();
 
-    eventually("the letter to be archived", async || {
+    eventually("the dead letter to be archived", async || {
         let count = another.query_one("SELECT count(*) FROM t_wechat_dead_letter", &[]).await.unwrap();
         (count.get::<_, i64>(0) == 1 && daemon.metric(OLDEST).await == 0.0).then_some(())
     })

@@ -4,23 +4,23 @@ use serde_json::{Value, json};
 
 use crate::cli::terminal::Terminal;
 
-/// Four letters: two of one trouble, the second of them resolved and of a delivery that died twice; a timeout; and bytes.
-pub async fn terminal_with_letters() -> Terminal {
+/// Four dead letters: two of one trouble, the second of them resolved and of a delivery that died twice; a timeout; and bytes.
+pub async fn terminal_with_dead_letters() -> Terminal {
     let terminal = Terminal::new().await;
     let client = terminal.scratch.client().await;
     client
         .simple_query(
             "INSERT INTO t_wechat_delivery
                     (company_no, app_id, template_id, event_id, recipient, openid, sys_user_id, status, reason, errcode,
-                     attempts, turn, content_hash, settled_at)
+                     attempts, epoch, content_hash, settled_at)
              VALUES ('C001', 'wx1', 'T1', 'pay-1', 'oWANGWU123', 'oWANGWU123', 'wangwu', 'dead', 'content', 47003,
                      2, 1, '', now());
              INSERT INTO t_wechat_dead_letter
-                    (letter, reason, class, errcode, field, app_id, template_id, company_no, event_id, recipient, openid,
-                     sys_user_id, turn, fingerprint, body, headers, state, archived_at)
+                    (identity, reason, class, errcode, field, app_id, template_id, company_no, event_id, recipient, openid,
+                     sys_user_id, epoch, fingerprint, body, headers, state, archived_at)
              VALUES ('l1', 'content', 'content', 47003, 'thing2', 'wx1', 'T1', 'C001', 'pay-1', 'oWANGWU123', 'oWANGWU123',
                      'wangwu', 0, 'aa11', '{\"data\": {\"thing2\": {\"value\": \"for Wang Wu\"}}, \"openids\": [\"oWANGWU123\"]}',
-                     '{\"x-wn-turn\": 0}', 'resolved', now() - interval '3 d'),
+                     '{\"x-wn-epoch\": 0}', 'resolved', now() - interval '3 d'),
                     ('l2', 'content', 'content', 47003, 'thing2', 'wx1', 'T1', 'C001', 'pay-1', 'oWANGWU123', 'oWANGWU123',
                      'wangwu', 1, 'aa11', '{}', '{}', 'open', now() - interval '2 d'),
                     ('l3', 'unknown_outcome', 'unknown', NULL, NULL, 'wx2', 'T2', 'C002', 'pay-2', 'oLISI12345', 'oLISI12345',
@@ -34,13 +34,13 @@ pub async fn terminal_with_letters() -> Terminal {
 }
 
 pub fn ids(terminal: &Terminal, line: &str) -> Vec<i64> {
-    let letters = terminal.json(line);
-    letters.as_array().unwrap().iter().map(|letter| letter["id"].as_i64().unwrap()).collect()
+    let dead_letters = terminal.json(line);
+    dead_letters.as_array().unwrap().iter().map(|dead_letter| dead_letter["id"].as_i64().unwrap()).collect()
 }
 
 #[tokio::test]
 async fn every_part_of_the_filter_narrows() {
-    let terminal = terminal_with_letters().await;
+    let terminal = terminal_with_dead_letters().await;
     for (filter, expected) in [
         ("", vec![4, 3, 2, 1]),
         ("--id 1 --id 3", vec![3, 1]),
@@ -69,7 +69,7 @@ async fn every_part_of_the_filter_narrows() {
 
 #[tokio::test]
 async fn pages_meet_without_a_gap() {
-    let terminal = terminal_with_letters().await;
+    let terminal = terminal_with_dead_letters().await;
     assert_eq!(ids(&terminal, "dlq list --limit 3"), [4, 3, 2]);
     assert_eq!(ids(&terminal, "dlq list --limit 3 --after 2"), [1]);
     assert!(terminal.run("dlq list --limit 3").stderr.contains("--after 2"));
@@ -77,7 +77,7 @@ async fn pages_meet_without_a_gap() {
 
 #[tokio::test]
 async fn groups_put_one_trouble_together_and_say_what_to_do() {
-    let terminal = terminal_with_letters().await;
+    let terminal = terminal_with_dead_letters().await;
     let client = terminal.scratch.client().await;
     // The open one is the older.
     let swap =
@@ -87,9 +87,13 @@ async fn groups_put_one_trouble_together_and_say_what_to_do() {
     let names: Vec<_> = groups.as_array().unwrap().iter().map(|group| &group["fingerprint"]).collect();
     assert_eq!(names, ["cc33", "bb22", "aa11"], "as many open ones: the newest first");
     let content = &groups[2];
-    assert_eq!((&content["letters"], &content["example"]), (&json!(2), &json!(1)), "the example is open");
+    assert_eq!(
+        (&content["dead_letters"], &content["example"]),
+        (&json!(2), &json!(1)),
+        "the example is open"
+    );
     assert_eq!(content["states"], json!({ "open": 1, "resolved": 1 }));
-    assert_eq!(content["playbook"]["see"], "docs/OPERATING.md#reason-content");
+    assert_eq!(content["runbook"]["see"], "docs/OPERATING.md#reason-content");
     assert!(content["first_seen"].as_str() < content["last_seen"].as_str());
 
     let told = terminal.ok("dlq groups --state open");
@@ -106,13 +110,13 @@ async fn groups_put_one_trouble_together_and_say_what_to_do() {
 }
 
 #[tokio::test]
-async fn show_tells_the_letter_s_story_without_naming_people() {
-    let terminal = terminal_with_letters().await;
+async fn show_tells_the_dead_letter_s_story_without_naming_people() {
+    let terminal = terminal_with_dead_letters().await;
     terminal.ok("dlq resolve --id 2 --why nobody-asks");
     let told = terminal.ok("dlq show 2");
     for expected in [
         "wangwu (oWANGW…): dead at",
-        "Letter 1 (resolved)",
+        "DeadLetter 1 (resolved)",
         "resolved by",
         "nobody-asks",
         "have it mended there",
@@ -127,11 +131,11 @@ async fn show_tells_the_letter_s_story_without_naming_people() {
         "{told}"
     );
     let told = terminal.ok("dlq show 1 --full");
-    assert!(told.contains("\"value\": \"for Wang Wu\"") && told.contains("x-wn-turn"), "{told}");
+    assert!(told.contains("\"value\": \"for Wang Wu\"") && told.contains("x-wn-epoch"), "{told}");
 
     let shown = terminal.json("dlq show 2 --full");
     assert_eq!(
-        (&shown["delivery"]["recipient"], &shown["other_letters"][0]["id"]),
+        (&shown["delivery"]["recipient"], &shown["other_dead_letters"][0]["id"]),
         (&json!("oWANGWU123"), &json!(1))
     );
     assert_eq!(shown["actions"][0]["action"], "resolved");
@@ -140,15 +144,15 @@ async fn show_tells_the_letter_s_story_without_naming_people() {
 }
 
 #[tokio::test]
-async fn export_writes_a_line_a_letter_and_never_over_a_file() {
-    let terminal = terminal_with_letters().await;
+async fn export_writes_a_line_a_dead_letter_and_never_over_a_file() {
+    let terminal = terminal_with_dead_letters().await;
     let lines: Vec<Value> =
         terminal.ok("dlq export --full").lines().map(|line| serde_json::from_str(line).unwrap()).collect();
     assert_eq!(lines.iter().map(|line| line["id"].as_i64().unwrap()).collect::<Vec<_>>(), [1, 2, 3, 4]);
     assert_eq!((&lines[1]["body"], &lines[3]["body_base64"]), (&json!("{}"), &json!("/wA=")));
     assert!(!terminal.ok("dlq export").contains("oWANGWU123"));
 
-    let file = std::env::temp_dir().join(format!("letters-{}.jsonl", std::process::id()));
+    let file = std::env::temp_dir().join(format!("dead_letters-{}.jsonl", std::process::id()));
     let line = format!("dlq export --reason content --output {}", file.display());
     terminal.ok(&line);
     let again = terminal.run(&line);

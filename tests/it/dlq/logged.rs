@@ -25,7 +25,7 @@ async fn a_flood_of_dead_letters_is_a_line_a_second_for_each_kind() {
     let unregistered =
         (0..100).map(|n| event(&format!("lost-{n}")).with("app_id", format!("wx-nowhere-{n}")));
     world.publish_all(malformed.chain(unregistered)).await;
-    world.letters_when(400).await;
+    world.dead_letters_when(400).await;
     daemon.terminate();
     assert_eq!(daemon.exit().await, Some(0));
     let seconds = begun.elapsed().div_duration_f64(Duration::from_secs(1)).ceil();

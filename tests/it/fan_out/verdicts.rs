@@ -5,8 +5,9 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 use tokio::time::Instant;
-use wechat_notifier::db::fan_out::{Done, Limits, Written};
-use wechat_notifier::db::{fan_out, migrate, plan};
+use wechat_notifier::db::ledger::fan_out::{Done, Limits, Written};
+use wechat_notifier::db::ledger::{fan_out, plan};
+use wechat_notifier::db::migrate;
 use wechat_notifier::domain::event::{Arrival, Event};
 use wechat_notifier::domain::plan::{Spread, spread};
 use wechat_notifier::domain::recipient::Recipient;

@@ -41,16 +41,16 @@ crash_points! {
 }
 
 #[tokio::test]
-async fn handed_on() {
+async fn deferred() {
     let away = json!({"http_status": 503, "headers": {"Retry-After": "0"}});
-    crash("handed_on", Under::Way, &[json!({"match": {"openid": "openid-300"}, "times": 1, "action": away})])
+    crash("deferred", Under::Way, &[json!({"match": {"openid": "openid-300"}, "times": 1, "action": away})])
         .await;
 }
 
 #[tokio::test]
-async fn letter_published() {
+async fn dead_letter_published() {
     let bad = json!({"match": {"openid": "openid-300"}, "action": {"errcode": 47003}});
-    crash("letter_published", Under::Way, &[bad]).await;
+    crash("dead_letter_published", Under::Way, &[bad]).await;
 }
 
 /// Lets one daemon die at the arrow and another go on, and holds the books against what was under way.
@@ -76,8 +76,8 @@ async fn crash(arrow: &str, under: Under, faults: &[Value]) {
         Under::Way => CONCURRENCY,
     };
     assert!(unknowns <= most, "{unknowns} outcomes unknown at {arrow}");
-    let dead = world.letters().await.len();
-    let retried = i64::from(arrow == "handed_on");
+    let dead = world.dead_letters().await.len();
+    let retried = i64::from(arrow == "deferred");
     assert_eq!(world.ends().await["sent"], i64::from(USERS) - i64::try_from(dead).unwrap());
     let requests = world.wechat.send_requests().await;
     assert!(requests <= i64::from(USERS) + unknowns + retried, "{requests} requests: it started over");

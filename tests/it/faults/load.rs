@@ -131,7 +131,7 @@ impl Load {
 
     async fn is_at_work(&self, kind: Kind) -> bool {
         match kind {
-            Kind::Retried => self.count("event_id LIKE 'retried-%' AND turn > 0").await > 0,
+            Kind::Retried => self.count("event_id LIKE 'retried-%' AND epoch > 0").await > 0,
             Kind::Fresh | Kind::Page => self.ended(kind).await > 0,
         }
     }

@@ -104,7 +104,7 @@ impl Outage {
         let charged: Vec<_> =
             ledger.iter().filter(|row| (row.end().as_str(), row.attempts) != ("sent", 1)).collect();
         assert!(charged.is_empty(), "charged for the outage: {charged:#?}");
-        assert_eq!(self.world.letters().await, [""; 0]);
+        assert_eq!(self.world.dead_letters().await, [""; 0]);
         assert_eq!(self.world.depth("dead").await, Some(0));
         self.world.conserved([]).await
     }

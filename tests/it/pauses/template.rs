@@ -65,8 +65,8 @@ async fn a_probe_of_a_template_that_stays_broken_costs_one_delivery() {
     world.ended("first").await;
     world.publish_all((1..=20).map(|n| of_broken(&format!("waits-{n}")))).await;
 
-    let letters = world.letters_when(2).await;
-    assert_eq!(letters, ["template", "template"]);
+    let dead_letters = world.dead_letters_when(2).await;
+    assert_eq!(dead_letters, ["template", "template"]);
     eventually("the others to wait", async || {
         let waiting = world.ledger().await.iter().filter(|row| row.status == "planned").count();
         (waiting == 19).then_some(())

@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use serde_json::json;
 use tokio_postgres::Client;
 use uuid::Uuid;
-use wechat_notifier::db::claim::Lease;
+use wechat_notifier::db::ledger::claim::Lease;
 use wechat_notifier::db::{Database, migrate};
 use wechat_notifier::domain::event::{Arrival, Event};
 use wechat_notifier::domain::protocol::{OnUnknown, Row, Status};
@@ -39,7 +39,7 @@ pub struct Before {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct After {
     pub status: Status,
-    pub turn: i32,
+    pub epoch: i32,
     pub claim: Option<Uuid>,
     pub lease: LeaseLeft,
     pub unknowns: i32,
@@ -70,7 +70,7 @@ impl Before {
     pub fn untouched(&self) -> After {
         After {
             status: self.row.status,
-            turn: self.row.turn,
+            epoch: self.row.epoch,
             claim: self.row.claim,
             lease: if self.row.leased { LeaseLeft::Hour } else { LeaseLeft::Over },
             unknowns: self.unknowns,
@@ -98,13 +98,13 @@ impl Book {
     /// Writes rows for the events `e0`, `e1`, … where there is one.
     pub async fn prepare(&self, rows: &[Option<Before>]) {
         const PREPARE: &str = "
-            INSERT INTO t_wechat_delivery (company_no, app_id, template_id, event_id, recipient, openid, status, turn,
+            INSERT INTO t_wechat_delivery (company_no, app_id, template_id, event_id, recipient, openid, status, epoch,
                 claim, claimed_at, claimed_until, take_overs, timeouts, unknowns, attempts, reason, due_at, content_hash)
-            SELECT 'C001', 'wx1', 'T1', 'e' || number, 'o' || number, 'o' || number, status, turn,
+            SELECT 'C001', 'wx1', 'T1', 'e' || number, 'o' || number, 'o' || number, status, epoch,
                    claim, now() - interval '2 h', now() + CASE WHEN leased THEN interval '1 h' ELSE interval '-1 h' END,
                    take_overs, timeouts, unknowns, $9, $10, now(), $11
               FROM unnest($1::int[], $2::text[], $3::int[], $4::uuid[], $5::bool[], $6::int[], $7::int[], $8::int[])
-                AS i (number, status, turn, claim, leased, take_overs, timeouts, unknowns)";
+                AS i (number, status, epoch, claim, leased, take_overs, timeouts, unknowns)";
         let there: Vec<(i32, Before)> = (0..).zip(rows).filter_map(|(n, row)| Some((n, (*row)?))).collect();
         let column =
             |of: fn(&Before) -> i32| there.iter().map(|(_, before)| of(before)).collect::<Vec<i32>>();
@@ -112,7 +112,7 @@ impl Book {
         let status: Vec<&str> = there.iter().map(|(_, before)| before.row.status.as_str()).collect();
         let claims: Vec<Option<Uuid>> = there.iter().map(|(_, before)| before.row.claim).collect();
         let leased: Vec<bool> = there.iter().map(|(_, before)| before.row.leased).collect();
-        let (turns, take_overs) = (column(|b| b.row.turn), column(|b| b.row.take_overs));
+        let (epochs, take_overs) = (column(|b| b.row.epoch), column(|b| b.row.take_overs));
         let (timeouts, unknowns) = (column(|b| b.row.timeouts), column(|b| b.unknowns));
         let hash = event(0, None).content_hash.to_vec();
         self.client
@@ -121,7 +121,7 @@ impl Book {
                 &[
                     &numbers,
                     &status,
-                    &turns,
+                    &epochs,
                     &claims,
                     &leased,
                     &take_overs,
@@ -139,14 +139,14 @@ impl Book {
     /// The rows of the events `e0` to `e<count - 1>`, in that order.
     pub async fn rows(&self, count: usize) -> Vec<Option<After>> {
         const ROWS: &str = "
-            SELECT substr(event_id, 2)::int AS number, status, turn, claim, unknowns, take_overs, timeouts, attempts, reason,
+            SELECT substr(event_id, 2)::int AS number, status, epoch, claim, unknowns, take_overs, timeouts, attempts, reason,
                    extract(epoch FROM claimed_until - now())::float8 AS lease_s
               FROM t_wechat_delivery";
         let mut rows = vec![None; count];
         for row in self.client.query(ROWS, &[]).await.unwrap() {
             rows[usize::try_from(row.get::<_, i32>("number")).unwrap()] = Some(After {
                 status: Status::parse(row.get("status")).unwrap(),
-                turn: row.get("turn"),
+                epoch: row.get("epoch"),
                 claim: row.get("claim"),
                 lease: lease_left(row.get("lease_s")),
                 unknowns: row.get("unknowns"),
@@ -212,7 +212,7 @@ pub enum Holder {
 pub fn every_row() -> Vec<(Before, Uuid)> {
     let mut rows = Vec::new();
     for &status in Status::ALL {
-        for turn in 0..3 {
+        for epoch in 0..3 {
             for holder in [Holder::Nobody, Holder::Us, Holder::Another] {
                 for leased in [true, false] {
                     for (take_overs, timeouts) in [(0, 0), (0, 1), (1, 0), (1, 1), (10, 0), (10, 1)] {
@@ -222,7 +222,7 @@ pub fn every_row() -> Vec<(Before, Uuid)> {
                             Holder::Us => Some(ours),
                             Holder::Another => Some(Uuid::new_v4()),
                         };
-                        let row = Row { status, turn, claim, leased, timeouts, take_overs };
+                        let row = Row { status, epoch, claim, leased, timeouts, take_overs };
                         // One unknown of an earlier life, before a replay started the other two counts anew.
                         rows.push((Before { row, unknowns: timeouts + take_overs + 1 }, ours));
                     }

@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use uuid::Uuid;
-use wechat_notifier::db::claim::{self, Answer, Lease, Request};
-use wechat_notifier::domain::protocol::{self, Carrier, Meeting, OnUnknown, Row, Status};
+use wechat_notifier::db::ledger::claim::{self, Answer, Lease, Request};
+use wechat_notifier::domain::protocol::{self, DeliveryMessage, Meeting, OnUnknown, Row, Status};
 
 use super::book::{After, BATCH, Before, Book, LEASE, LeaseLeft, POLICIES, event, every_row, recipient};
 
@@ -12,18 +12,23 @@ use super::book::{After, BATCH, Before, Book, LEASE, LeaseLeft, POLICIES, event,
 #[derive(Debug)]
 struct Case {
     before: Option<Before>,
-    carrier: Carrier,
+    delivery_message: DeliveryMessage,
 }
 
 fn every_case() -> Vec<Case> {
     let mut cases = Vec::new();
-    for turn in 0..4 {
+    for epoch in 0..4 {
         for replay in [false, true] {
             for on_unknown in POLICIES {
-                let carrier = |claim| Carrier { turn, replay, claim, on_unknown };
-                cases.push(Case { before: None, carrier: carrier(Uuid::new_v4()) });
+                let delivery_message = |claim| DeliveryMessage { epoch, replay, claim, on_unknown };
+                cases.push(Case { before: None, delivery_message: delivery_message(Uuid::new_v4()) });
                 let rows = every_row().into_iter();
-                cases.extend(rows.map(|(row, ours)| Case { before: Some(row), carrier: carrier(ours) }));
+                cases.extend(
+                    rows.map(|(row, ours)| Case {
+                        before: Some(row),
+                        delivery_message: delivery_message(ours),
+                    }),
+                );
             }
         }
     }
@@ -38,15 +43,16 @@ async fn a_claim_says_that_its_user_is_switched_off() {
     for (openid, status) in [("o0", 0_i16), ("o1", 1)] {
         book.client.execute(user, &[&openid, &status]).await.unwrap();
     }
-    let carrier = |number: u128| Carrier {
-        turn: 0,
+    let delivery_message = |number: u128| DeliveryMessage {
+        epoch: 0,
         replay: false,
         claim: Uuid::from_u128(number),
         on_unknown: OnUnknown::Resend,
     };
     // Once when the row is new, once when it is met.
     for _ in 0..2 {
-        let requests: Vec<Request> = (0..3).map(|number| request(number, carrier(number as u128))).collect();
+        let requests: Vec<Request> =
+            (0..3).map(|number| request(number, delivery_message(number as u128))).collect();
         let answers = claim::claim(&book.db, LEASE, &requests).await.unwrap();
         let claims: Vec<_> = answers.into_iter().map(|answer| answer.claim.unwrap()).collect();
         let told: Vec<_> = claims.iter().map(|claim| (claim.is_disabled, claim.consent.is_some())).collect();
@@ -54,13 +60,13 @@ async fn a_claim_says_that_its_user_is_switched_off() {
     }
 }
 
-fn request(number: usize, carrier: Carrier) -> Request {
-    Request { event: event(number, None), recipient: recipient(number), carrier, trace_id: None }
+fn request(number: usize, delivery_message: DeliveryMessage) -> Request {
+    Request { event: event(number, None), recipient: recipient(number), delivery_message, trace_id: None }
 }
 
 async fn claim_all(book: &Book, lease: Lease, cases: &[Case]) -> Vec<Answer> {
     let requests: Vec<Request> =
-        cases.iter().enumerate().map(|(number, case)| request(number, case.carrier)).collect();
+        cases.iter().enumerate().map(|(number, case)| request(number, case.delivery_message)).collect();
     let mut answers = Vec::new();
     for batch in requests.chunks(BATCH) {
         answers.extend(claim::claim(&book.db, lease, batch).await.unwrap());
@@ -70,14 +76,14 @@ async fn claim_all(book: &Book, lease: Lease, cases: &[Case]) -> Vec<Answer> {
 
 /// What the row must say, given what the table says.
 fn row_after(case: &Case, meeting: Meeting) -> After {
-    let Some(before) = case.before else { return claimed(case.carrier, None) };
+    let Some(before) = case.before else { return claimed(case.delivery_message, None) };
     match meeting {
-        Meeting::Claim => claimed(case.carrier, Some(before)),
+        Meeting::Claim => claimed(case.delivery_message, Some(before)),
         Meeting::TakeOver | Meeting::TakeOverAndGiveUp => After {
             unknowns: before.unknowns + 1,
             take_overs: before.row.take_overs + 1,
             timeouts: before.row.timeouts,
-            ..claimed(case.carrier, Some(before))
+            ..claimed(case.delivery_message, Some(before))
         },
         Meeting::Ours | Meeting::GiveUp | Meeting::Busy | Meeting::Echo | Meeting::Finished(_) => {
             before.untouched()
@@ -86,16 +92,16 @@ fn row_after(case: &Case, meeting: Meeting) -> After {
 }
 
 /// A granted row. A replay starts the two counts of unknowns anew; what was ever unknown stays on record.
-fn claimed(carrier: Carrier, before: Option<Before>) -> After {
+fn claimed(delivery_message: DeliveryMessage, before: Option<Before>) -> After {
     let kept = |count: fn(&Before) -> i32| before.as_ref().map_or(0, count);
     After {
         status: Status::Attempting,
-        turn: carrier.turn,
-        claim: Some(carrier.claim),
+        epoch: delivery_message.epoch,
+        claim: Some(delivery_message.claim),
         lease: LeaseLeft::Fresh,
         unknowns: kept(|before| before.unknowns),
-        take_overs: if carrier.replay { 0 } else { kept(|before| before.row.take_overs) },
-        timeouts: if carrier.replay { 0 } else { kept(|before| before.row.timeouts) },
+        take_overs: if delivery_message.replay { 0 } else { kept(|before| before.row.take_overs) },
+        timeouts: if delivery_message.replay { 0 } else { kept(|before| before.row.timeouts) },
         attempts: kept(|_| Before::ATTEMPTS),
         reason: None,
     }
@@ -116,13 +122,13 @@ async fn every_message_meets_every_row_as_the_table_says() {
     for ((case, answer), row) in cases.iter().zip(&answers).zip(rows) {
         let row = row.unwrap_or_else(|| panic!("no row after {case:?}"));
         let ledger_row = case.before.map(|before| before.row);
-        let meeting = protocol::meet(ledger_row.as_ref(), &case.carrier);
+        let meeting = protocol::meet(ledger_row.as_ref(), &case.delivery_message);
         assert_eq!(answer.meeting, meeting, "{case:?}");
         assert_eq!(row, row_after(case, meeting), "{case:?}, {meeting:?}");
         assert!(!answer.reused, "{case:?}");
         assert_eq!(answer.claim.is_some(), leaves_it_ours(meeting), "{case:?}, {meeting:?}");
         let Some(granted) = &answer.claim else { continue };
-        assert_eq!(granted.claim, case.carrier.claim);
+        assert_eq!(granted.claim, case.delivery_message.claim);
         assert_eq!((granted.attempts, granted.unknowns), (row.attempts, row.unknowns), "{case:?}");
         assert_eq!(granted.timeouts, row.timeouts, "{case:?}, {meeting:?}");
     }
@@ -144,7 +150,7 @@ async fn a_claim_asked_for_twice_is_granted_once_and_counts_once() {
             Meeting::TakeOverAndGiveUp => Meeting::GiveUp,
             other => other,
         };
-        // Rather never than twice: what was ever taken over is given up by a carrier that parks, or one too many.
+        // Rather never than twice: what was ever taken over is given up by a delivery message that parks, or one too many.
         let was_taken_over = again.claim.is_some() && row_take_overs(case) > 0;
         let gives_up = was_taken_over && again.meeting == Meeting::GiveUp;
         assert!(
@@ -166,7 +172,7 @@ async fn after_postgresqls_own_start_nobody_takes_over() {
     let book = Book::new().await;
     let held = Row {
         status: Status::Attempting,
-        turn: 0,
+        epoch: 0,
         claim: Some(Uuid::from_u128(1)),
         leased: false,
         timeouts: 0,
@@ -174,7 +180,8 @@ async fn after_postgresqls_own_start_nobody_takes_over() {
     };
     let before = Before { row: held, unknowns: 0 };
     book.prepare(&[Some(before)]).await;
-    let message = Carrier { turn: 0, replay: false, claim: Uuid::new_v4(), on_unknown: OnUnknown::Resend };
+    let message =
+        DeliveryMessage { epoch: 0, replay: false, claim: Uuid::new_v4(), on_unknown: OnUnknown::Resend };
 
     // Longer than the test's PostgreSQL can have been up.
     let a_year = Lease { grace: Duration::from_secs(365 * 24 * 3600), ..LEASE };
@@ -192,9 +199,9 @@ async fn an_event_id_with_other_content_is_told_and_its_row_left_alone() {
     let rows: Vec<_> = every_row().into_iter().map(|(row, _)| Some(row)).collect();
     book.prepare(&rows).await;
     let other_content = |number: usize| {
-        let carrier =
-            Carrier { turn: 3, replay: false, claim: Uuid::new_v4(), on_unknown: OnUnknown::Resend };
-        Request { event: event(number, Some("something else")), ..request(number, carrier) }
+        let delivery_message =
+            DeliveryMessage { epoch: 3, replay: false, claim: Uuid::new_v4(), on_unknown: OnUnknown::Resend };
+        Request { event: event(number, Some("something else")), ..request(number, delivery_message) }
     };
 
     let requests: Vec<Request> = (0..rows.len()).map(other_content).collect();
@@ -210,11 +217,12 @@ async fn an_event_id_with_other_content_is_told_and_its_row_left_alone() {
 #[tokio::test]
 async fn an_operator_may_mend_what_he_replays_and_its_next_message_is_no_reuse() {
     let book = Book::new().await;
-    let row = Row { status: Status::Dead, turn: 0, claim: None, leased: false, timeouts: 0, take_overs: 0 };
+    let row = Row { status: Status::Dead, epoch: 0, claim: None, leased: false, timeouts: 0, take_overs: 0 };
     book.prepare(&[Some(Before { row, unknowns: 0 })]).await;
-    let mended = async |turn, replay| {
-        let carrier = Carrier { turn, replay, claim: Uuid::new_v4(), on_unknown: OnUnknown::Resend };
-        let request = Request { event: event(0, Some("mended")), ..request(0, carrier) };
+    let mended = async |epoch, replay| {
+        let delivery_message =
+            DeliveryMessage { epoch, replay, claim: Uuid::new_v4(), on_unknown: OnUnknown::Resend };
+        let request = Request { event: event(0, Some("mended")), ..request(0, delivery_message) };
         let answers = claim::claim(&book.db, LEASE, &[request]).await.unwrap();
         (answers[0].meeting, answers[0].reused)
     };

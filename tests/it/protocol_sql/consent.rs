@@ -2,11 +2,11 @@
 
 use serde_json::{Value, json};
 use uuid::Uuid;
-use wechat_notifier::db::claim;
-use wechat_notifier::db::settle::{self, ConsentChange, Ending, Request};
+use wechat_notifier::db::ledger::claim;
+use wechat_notifier::db::ledger::settle::{self, ConsentChange, Ending, Request};
 use wechat_notifier::domain::consent::Closing;
 use wechat_notifier::domain::outcome::{AnswerFacts, DeadReason, SkipReason};
-use wechat_notifier::domain::protocol::{Carrier, OnUnknown, Settling};
+use wechat_notifier::domain::protocol::{DeliveryMessage, OnUnknown, Settling};
 
 use super::book::{Book, LEASE, event, recipient};
 
@@ -34,12 +34,12 @@ impl Book {
 
     /// Claims event `e<number>` for its user and prepares the settlement.
     async fn attempted(&self, number: usize, ending: Ending, consent: ConsentChange) -> Request {
-        let carrier =
-            Carrier { turn: 0, replay: false, claim: Uuid::new_v4(), on_unknown: OnUnknown::Resend };
+        let delivery_message =
+            DeliveryMessage { epoch: 0, replay: false, claim: Uuid::new_v4(), on_unknown: OnUnknown::Resend };
         let request = claim::Request {
             event: event(number, None),
             recipient: recipient(number),
-            carrier,
+            delivery_message,
             trace_id: None,
         };
         let answers = claim::claim(&self.db, LEASE, &[request]).await.unwrap();
@@ -58,7 +58,7 @@ impl Book {
             user_id: granted.user_id,
             token_generation: None,
             trace_id: None,
-            turn: 0,
+            epoch: 0,
         }
     }
 
@@ -188,7 +188,7 @@ async fn a_dropped_outcome_changes_no_consent() {
         let user = book.user(number, &record).await;
         let late = book.attempted(number, ending, REFUSAL).await;
         book.sql("UPDATE t_wechat_delivery SET claim = gen_random_uuid()").await;
-        assert_eq!(book.settle(&late).await, Settling::DropAndHandOn);
+        assert_eq!(book.settle(&late).await, Settling::DropAndDefer);
         assert_eq!(book.consent(user).await, record);
     }
 }

@@ -5,9 +5,9 @@ use std::sync::Arc;
 
 use uuid::Uuid;
 use wechat_notifier::db::batch::Batcher;
-use wechat_notifier::db::claim::{self, Answer, Request};
+use wechat_notifier::db::ledger::claim::{self, Answer, Request};
 use wechat_notifier::db::{Database, Error};
-use wechat_notifier::domain::protocol::{Carrier, Meeting, OnUnknown, Row, Status};
+use wechat_notifier::domain::protocol::{DeliveryMessage, Meeting, OnUnknown, Row, Status};
 use wechat_notifier::lifecycle::{Task, Tasks};
 
 use super::book::{BATCH, Before, Book, LEASE, event, recipient};
@@ -16,8 +16,9 @@ use super::book::{BATCH, Before, Book, LEASE, event, recipient};
 const PROCESSES: usize = 8;
 
 fn request(number: usize) -> Request {
-    let carrier = Carrier { turn: 1, replay: false, claim: Uuid::new_v4(), on_unknown: OnUnknown::Resend };
-    Request { event: event(number, None), recipient: recipient(number), carrier, trace_id: None }
+    let delivery_message =
+        DeliveryMessage { epoch: 1, replay: false, claim: Uuid::new_v4(), on_unknown: OnUnknown::Resend };
+    Request { event: event(number, None), recipient: recipient(number), delivery_message, trace_id: None }
 }
 
 /// Asks until PostgreSQL gives an answer, as the daemon does: a deadlock's victim is one that asks again.
@@ -30,11 +31,11 @@ async fn claim_patiently(db: Database, batch: Vec<Request>) -> Vec<Answer> {
     }
 }
 
-/// Nothing there yet, a carrier under way, and a lease that ran out, in turn.
+/// Nothing there yet, a delivery message under way, and a lease that ran out, in turn.
 fn rows_to_race_for(count: usize) -> Vec<Option<Before>> {
     let row = |status, leased| Row {
         status,
-        turn: 1,
+        epoch: 1,
         claim: Some(Uuid::from_u128(1)),
         leased,
         timeouts: 0,

@@ -2,16 +2,16 @@
 
 use jiff::Timestamp;
 use uuid::Uuid;
-use wechat_notifier::db::settle::{self, ConsentChange, Ending, Request};
+use wechat_notifier::db::ledger::settle::{self, ConsentChange, Ending, Request};
 use wechat_notifier::domain::outcome::{AnswerFacts, DeadReason, SkipReason};
 use wechat_notifier::domain::protocol::{self, Settlement, Settling, Status};
 
 use super::book::{After, BATCH, Before, Book, LeaseLeft, event, every_row, recipient};
 
-/// The turn that a delivery is handed on as.
-const NEXT_TURN: i32 = 7;
-/// The turn of the message whose outcome is settled.
-const OWN_TURN: i32 = 5;
+/// The epoch that a delivery is deferred as.
+const NEXT_EPOCH: i32 = 7;
+/// The epoch of the message whose outcome is settled.
+const OWN_EPOCH: i32 = 5;
 
 /// An outcome, and the row it finds.
 #[derive(Debug)]
@@ -26,8 +26,8 @@ fn every_case() -> Vec<Case> {
     let endings = [
         (Ending::Sent { msgid: Some(u64::MAX) }, false),
         (Ending::Skipped(SkipReason::Rejected), false),
-        (Ending::Retrying { turn: NEXT_TURN, due_at: Timestamp::UNIX_EPOCH }, false),
-        (Ending::Retrying { turn: NEXT_TURN, due_at: Timestamp::UNIX_EPOCH }, true),
+        (Ending::Retrying { epoch: NEXT_EPOCH, due_at: Timestamp::UNIX_EPOCH }, false),
+        (Ending::Retrying { epoch: NEXT_EPOCH, due_at: Timestamp::UNIX_EPOCH }, true),
         (Ending::Dead(DeadReason::UnknownOutcome), true),
         (Ending::Dead(DeadReason::Exhausted), false),
     ];
@@ -55,7 +55,7 @@ fn request(number: usize, row_id: i64, case: &Case) -> Request {
         user_id: None,
         token_generation: Some(4),
         trace_id: None,
-        turn: OWN_TURN,
+        epoch: OWN_EPOCH,
     }
 }
 
@@ -98,7 +98,7 @@ fn recorded(case: &Case, before: Before) -> After {
     After {
         status,
         reason: reason.map(str::to_owned),
-        turn: if status == Status::Retrying { NEXT_TURN } else { before.row.turn },
+        epoch: if status == Status::Retrying { NEXT_EPOCH } else { before.row.epoch },
         claim: None,
         lease: LeaseLeft::None,
         attempts: Before::ATTEMPTS + 2,
@@ -113,7 +113,7 @@ fn written_whole() -> After {
     After {
         status: Status::Sent,
         reason: None,
-        turn: OWN_TURN,
+        epoch: OWN_EPOCH,
         claim: None,
         lease: LeaseLeft::None,
         attempts: 2,
@@ -156,7 +156,7 @@ async fn an_outcome_settled_twice_is_recorded_once() {
         let expected = match wish(case.ending) {
             Settlement::Sent => Settling::AlreadySent,
             Settlement::Retrying => Settling::Drop,
-            Settlement::Skipped | Settlement::Dead => Settling::DropAndHandOn,
+            Settlement::Skipped | Settlement::Dead => Settling::DropAndDefer,
         };
         assert_eq!(verdict, expected, "{case:?}");
     }

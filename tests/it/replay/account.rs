@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use super::{ALL, replay, settled, states_when, world_with_letters};
+use super::{ALL, replay, settled, states_when, world_with_dead_letters};
 use crate::support::{World, event};
 
 #[tokio::test]
@@ -12,7 +12,7 @@ async fn what_wechat_refused_goes_out_when_the_trouble_is_over() {
     world.wechat.fault(json!({"match": {"path": "send"}, "action": {"errcode": 47003}})).await;
     let daemon = world.daemon().await;
     world.publish_all((1..=3).map(|n| event(&format!("pay-{n}")).to(&[&format!("user-{n}")]))).await;
-    world.letters_when(3).await;
+    world.dead_letters_when(3).await;
     world.wechat.heal().await;
 
     let (code, account) = replay(&world, &format!("--reason content {ALL}")).await;
@@ -24,7 +24,7 @@ async fn what_wechat_refused_goes_out_when_the_trouble_is_over() {
 
     let (code, _) = replay(&world, ALL).await;
     assert_eq!(code, 3, "nothing is left to replay");
-    assert_eq!(daemon.metric(r#"wechat_notifier_replayed_letters_total{outcome="sent"}"#).await, 3.0);
+    assert_eq!(daemon.metric(r#"wechat_notifier_replayed_dead_letters_total{outcome="sent"}"#).await, 3.0);
     let ended = r#"wechat_notifier_replays_total{result="finished"}"#;
     crate::support::eventually("the replay to be counted", async || {
         (daemon.metric(ended).await == 1.0).then_some(())
@@ -35,8 +35,8 @@ async fn what_wechat_refused_goes_out_when_the_trouble_is_over() {
 }
 
 #[tokio::test]
-async fn what_dies_again_is_linked_to_its_later_letter() {
-    let world = world_with_letters(2).await;
+async fn what_dies_again_is_linked_to_its_later_dead_letter() {
+    let world = world_with_dead_letters(2).await;
     let _daemon = world.daemon().await;
     world.wechat.fault(json!({"match": {"path": "send"}, "action": {"errcode": 47003}})).await;
     let (_, account) = replay(&world, ALL).await;
@@ -48,20 +48,20 @@ async fn what_dies_again_is_linked_to_its_later_letter() {
         serde_json::from_str(&world.cli(&["dlq", "history", "--id", "1", "--json"]).await).unwrap();
     let fates = history["fates"].as_array().unwrap();
     assert_eq!(
-        (&fates[0]["letter"], &fates[0]["outcome"], &fates[0]["reason"]),
+        (&fates[0]["dead_letter"], &fates[0]["outcome"], &fates[0]["reason"]),
         (&json!(1), &json!("dead"), &json!("content"))
     );
-    assert!(fates.iter().all(|fate| fate["later_letter"].as_i64().unwrap() > 2), "{fates:?}");
+    assert!(fates.iter().all(|fate| fate["later_dead_letter"].as_i64().unwrap() > 2), "{fates:?}");
 
     world.wechat.heal().await;
     let (_, account) = replay(&world, ALL).await;
-    assert_eq!(account["letters"], 2, "the later letters, and not the first ones again");
+    assert_eq!(account["dead_letters"], 2, "the later dead letters, and not the first ones again");
     assert_eq!(settled(&world, 2).await["outcomes"], json!({"sent": 2}));
 }
 
 #[tokio::test]
 async fn the_history_says_who_when_why_and_what() {
-    let world = world_with_letters(2).await;
+    let world = world_with_dead_letters(2).await;
     replay(&world, "--event pay-1").await;
     replay(&world, "--user user-2 --why INC-17").await;
     let history: Value = serde_json::from_str(&world.cli(&["dlq", "history", "--json"]).await).unwrap();
@@ -75,7 +75,7 @@ async fn the_history_says_who_when_why_and_what() {
 
 #[tokio::test]
 async fn a_skip_comes_back_as_a_skip() {
-    let world = world_with_letters(1).await;
+    let world = world_with_dead_letters(1).await;
     world.sql("UPDATE t_wechat_user SET subscribe_template = '{}'").await;
     let _daemon = world.daemon().await;
     replay(&world, ALL).await;

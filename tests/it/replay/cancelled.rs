@@ -1,34 +1,34 @@
-//! Replays that are cancelled at any moment, and taken up by the next operator at once: every letter tells the truth.
+//! Replays that are cancelled at any moment, and taken up by the next operator at once: every dead letter tells the truth.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use super::{ALL, letters, words};
+use super::{ALL, dead_letters, words};
 use crate::support::{World, eventually};
 
 /// Enough to meet each of the races; `WN_TEST_ROUNDS` asks for more.
 const ROUNDS: i32 = 12;
 /// In a round.
-const LETTERS: i32 = 40;
+const DEAD_LETTERS: i32 = 40;
 
 #[tokio::test]
-async fn whatever_moment_a_replay_is_cancelled_at_each_letter_is_replayed_or_open_truthfully() {
+async fn whatever_moment_a_replay_is_cancelled_at_each_dead_letter_is_replayed_or_open_truthfully() {
     let rounds = std::env::var("WN_TEST_ROUNDS").map_or(ROUNDS, |rounds| rounds.parse().unwrap());
     let world = World::new().await;
-    world.crowd(rounds * LETTERS).await;
+    world.crowd(rounds * DEAD_LETTERS).await;
     let daemon = world.daemon().await;
     let seed = fastrand::u64(..);
     println!("seed {seed}");
     let mut chance = fastrand::Rng::with_seed(seed);
     for round in 0..rounds {
-        letters(&world, round * LETTERS + 1, (round + 1) * LETTERS).await;
+        dead_letters(&world, round * DEAD_LETTERS + 1, (round + 1) * DEAD_LETTERS).await;
         begun_and_cancelled(&world, &mut chance).await;
         truthful(&world).await;
     }
     let last = world.command(&words(&format!("dlq replay {ALL}"))).await;
     assert!(last.status.success() || last.status.code() == Some(3));
     truthful(&world).await;
-    assert_eq!(world.wechat.got_by_all().await, i64::from(rounds * LETTERS));
+    assert_eq!(world.wechat.got_by_all().await, i64::from(rounds * DEAD_LETTERS));
     assert_eq!(world.wechat.doubles().await, 0);
     world.finish(daemon).await;
 }
@@ -57,12 +57,12 @@ async fn newest(world: &World) -> i64 {
     world.db.query_one("SELECT coalesce(max(id), 0) FROM t_wechat_replay", &[]).await.unwrap().get(0)
 }
 
-/// Once nothing is on its way: a delivery that was sent has a replayed letter, and one that was not has an open one.
+/// Once nothing is on its way: a delivery that was sent has a replayed dead letter, and one that was not has an open one.
 async fn truthful(world: &World) {
     const STATES: &str = "
         SELECT d.status || ' and ' || l.state, count(*)
           FROM t_wechat_dead_letter l JOIN t_wechat_delivery d USING (event_id, recipient) GROUP BY 1";
-    eventually("nothing to be on its way, and the letters to tell the truth", async || {
+    eventually("nothing to be on its way, and the dead letters to tell the truth", async || {
         let rows = world.db.query(STATES, &[]).await.unwrap();
         let states: BTreeMap<String, i64> = rows.iter().map(|row| (row.get(0), row.get(1))).collect();
         let true_ones = ["sent and replayed", "dead and open"];

@@ -1,13 +1,14 @@
-//! The command dies, anywhere; somebody resumes it; each letter is replayed once.
+//! The command dies, anywhere; somebody resumes it; each dead letter is replayed once.
 
 use serde_json::json;
 
 use super::{
-    ALL, everybody_has_his_message, letters, replay, settled, states_when, words, world_with_letters,
+    ALL, dead_letters, everybody_has_his_message, replay, settled, states_when, words,
+    world_with_dead_letters,
 };
 use crate::support::{APP, World, eventually};
 
-const LETTERS: i32 = 7;
+const DEAD_LETTERS: i32 = 7;
 
 macro_rules! crash_points {
     ($($name:ident at $arrow:literal,)+) => { $(
@@ -20,8 +21,8 @@ macro_rules! crash_points {
 
 crash_points! {
     crash_with_the_set_fixed at "replay_set_fixed",
-    crash_with_the_first_letter_out at "replay_letter_published",
-    crash_with_the_third_letter_out at "replay_letter_published:3",
+    crash_with_the_first_dead_letter_out at "replay_dead_letter_published",
+    crash_with_the_third_dead_letter_out at "replay_dead_letter_published:3",
     crash_with_a_batch_out_and_unmarked at "replay_published",
     crash_with_a_later_batch_out_and_unmarked at "replay_published:2",
     crash_with_a_batch_marked at "replay_marked",
@@ -31,7 +32,7 @@ crash_points! {
 
 /// The daemon works all the while: what was published before the crash may be sent before the resume.
 async fn crash_and_resume(arrow: &str) {
-    let world = world_with_letters(LETTERS).await;
+    let world = world_with_dead_letters(DEAD_LETTERS).await;
     let daemon = world.daemon().await;
     // A step of two, and then batches of three.
     let line = "dlq replay --canary 2 --why mended --yes --rate 30";
@@ -39,22 +40,28 @@ async fn crash_and_resume(arrow: &str) {
     assert_eq!(crashed.status.code(), None, "it did not abort: {}", String::from_utf8_lossy(&crashed.stderr));
 
     let (code, account) = replay(&world, "--resume 1").await;
-    assert_eq!((code, &account["state"], &account["published"]), (0, &json!("finished"), &json!(LETTERS)));
-    all_is_well(&world, LETTERS).await;
+    assert_eq!(
+        (code, &account["state"], &account["published"]),
+        (0, &json!("finished"), &json!(DEAD_LETTERS))
+    );
+    all_is_well(&world, DEAD_LETTERS).await;
     world.finish(daemon).await;
-    world.conserved((1..=LETTERS).map(|n| format!("pay-{n}"))).await;
+    world.conserved((1..=DEAD_LETTERS).map(|n| format!("pay-{n}"))).await;
 }
 
 async fn all_is_well(world: &World, count: i32) {
     assert_eq!(settled(world, 1).await["outcomes"], json!({"sent": count}));
     everybody_has_his_message(world, count.into()).await;
     states_when(world, &format!("replayed: {count}")).await;
-    let turns = world.ledger().await;
-    assert!(turns.iter().all(|row| row.turn == 1 && row.attempts == 2), "one send per letter: {turns:?}");
+    let epochs = world.ledger().await;
+    assert!(
+        epochs.iter().all(|row| row.epoch == 1 && row.attempts == 2),
+        "one send per dead letter: {epochs:?}"
+    );
 }
 
 #[tokio::test]
-async fn twenty_kills_replay_each_letter_once() {
+async fn twenty_kills_replay_each_dead_letter_once() {
     /// Far more than twenty lives publish: at most two batches of ten beyond each mark.
     const COUNT: i32 = 1_000;
     const KILLS: u32 = 20;
@@ -62,7 +69,7 @@ async fn twenty_kills_replay_each_letter_once() {
         std::env::var("WN_TEST_SEED").map_or_else(|_| fastrand::u64(..), |seed| seed.parse().unwrap());
     println!("WN_TEST_SEED={seed}");
     let mut chance = fastrand::Rng::with_seed(seed);
-    let world = world_with_letters(COUNT).await;
+    let world = world_with_dead_letters(COUNT).await;
     let daemon = world.daemon().await;
 
     let mut command = world.start(&words("dlq replay --why mended --yes --rate 100"));
@@ -98,7 +105,7 @@ async fn is_fixed(world: &World) -> bool {
 #[tokio::test]
 async fn a_daemon_that_dies_in_the_middle_loses_none_of_a_replay() {
     const COUNT: i32 = 300;
-    let world = world_with_letters(COUNT).await;
+    let world = world_with_dead_letters(COUNT).await;
     world.wechat.tell("latency", json!({"ms": 20, "appid": APP})).await;
     let mut daemon = world.daemon_with(&[("DELIVERY__CONCURRENCY", "8")]).await;
     let mut command = world.start(&words("dlq replay --why mended --yes --rate 200"));
@@ -115,24 +122,24 @@ async fn a_daemon_that_dies_in_the_middle_loses_none_of_a_replay() {
 
 #[tokio::test]
 async fn what_arrives_during_a_replay_is_not_taken_along() {
-    let world = world_with_letters(3).await;
+    let world = world_with_dead_letters(3).await;
     let _daemon = world.daemon().await;
     let line = format!("dlq replay {ALL}");
     world.command_with(&words(&line), &[("FAILPOINT", "replay_set_fixed")]).await;
     world
         .sql("INSERT INTO t_wechat_user (app_id, openid, sys_user_id) SELECT app_id, 'openid-4', 'user-4' FROM t_wechat_app")
         .await;
-    letters(&world, 4, 4).await;
+    dead_letters(&world, 4, 4).await;
 
     replay(&world, "--resume 1").await;
-    assert_eq!(settled(&world, 1).await["letters"], 3);
+    assert_eq!(settled(&world, 1).await["dead_letters"], 3);
     states_when(&world, "open: 1, replayed: 3").await;
     assert_eq!(world.wechat.got("openid-4").await, 0);
 }
 
 #[tokio::test]
 async fn what_was_sent_meanwhile_is_not_sent_again() {
-    let world = world_with_letters(2).await;
+    let world = world_with_dead_letters(2).await;
     let _daemon = world.daemon().await;
     let line = format!("dlq replay {ALL}");
     world.command_with(&words(&line), &[("FAILPOINT", "replay_set_fixed")]).await;

@@ -1,19 +1,19 @@
-//! Many letters: bounded memory, and fresh events in front.
+//! Many dead letters: bounded memory, and fresh events in front.
 
 use std::time::Duration;
 
 use serde_json::json;
 
-use super::{ALL, letters, settled, words, world_with_letters};
+use super::{ALL, dead_letters, settled, words, world_with_dead_letters};
 use crate::support::{APP, event};
 
 /// What the command may hold at most, in KiB; a debug build with its connections takes some 40 MiB.
 const MAX_MEMORY_KIB: u64 = 96 * 1024;
 
 #[tokio::test]
-async fn thousands_of_letters_are_replayed_in_bounded_memory() {
-    let count: i32 = std::env::var("WN_TEST_LETTERS").map_or(5_000, |count| count.parse().unwrap());
-    let world = world_with_letters(count).await;
+async fn thousands_of_dead_letters_are_replayed_in_bounded_memory() {
+    let count: i32 = std::env::var("WN_TEST_DEAD_LETTERS").map_or(5_000, |count| count.parse().unwrap());
+    let world = world_with_dead_letters(count).await;
     let daemon = world.daemon().await;
     let started = std::time::Instant::now();
     let mut command = world.start(&words("dlq replay --why mended --yes --rate 10000"));
@@ -22,7 +22,7 @@ async fn thousands_of_letters_are_replayed_in_bounded_memory() {
         peak_kib = peak_kib.max(peak_memory_kib(command.id()));
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
-    println!("{count} letters published in {:?}, {peak_kib} KiB at most", started.elapsed());
+    println!("{count} dead letters published in {:?}, {peak_kib} KiB at most", started.elapsed());
     assert!((1..MAX_MEMORY_KIB).contains(&peak_kib), "{peak_kib} KiB");
     assert_eq!(settled(&world, 1).await["outcomes"], json!({"sent": count}));
     println!("all outcomes known after {:?}", started.elapsed());
@@ -39,7 +39,7 @@ fn peak_memory_kib(process: Option<u32>) -> u64 {
 
 #[tokio::test]
 async fn fresh_events_do_not_wait_behind_a_large_replay() {
-    let world = world_with_letters(2_000).await;
+    let world = world_with_dead_letters(2_000).await;
     world.wechat.tell("latency", json!({"ms": 50, "appid": APP})).await;
     let daemon = world.daemon_with(&[("DELIVERY__CONCURRENCY", "8")]).await;
     world.user("zhangsan", "o-zhang").await;
@@ -49,18 +49,18 @@ async fn fresh_events_do_not_wait_behind_a_large_replay() {
     world.publish(event("fresh").to(&["zhangsan"])).await;
     assert_eq!(world.ended("fresh").await.end(), "sent");
     let sent = world.ends().await["sent"];
-    assert!(sent < 1_000, "{sent} letters went first");
+    assert!(sent < 1_000, "{sent} dead letters went first");
     drop(daemon);
 }
 
-/// Beyond a page, with other letters in between: every page goes on where the one before ended.
+/// Beyond a page, with other dead letters in between: every page goes on where the one before ended.
 #[tokio::test]
 async fn a_set_of_several_pages_is_whole() {
-    let world = world_with_letters(150).await;
+    let world = world_with_dead_letters(150).await;
     world.sql("UPDATE t_wechat_dead_letter SET state = 'resolved' WHERE id % 3 = 0").await;
-    letters(&world, 151, 300).await;
+    dead_letters(&world, 151, 300).await;
     let (code, survey) = super::replay(&world, "--dry-run").await;
     assert_eq!((code, &survey["going"], &survey["refused"]), (0, &json!(250), &json!({"resolved": 50})));
     let (_, account) = super::replay(&world, ALL).await;
-    assert_eq!((&account["letters"], &account["published"]), (&json!(250), &json!(250)));
+    assert_eq!((&account["dead_letters"], &account["published"]), (&json!(250), &json!(250)));
 }

@@ -1,10 +1,10 @@
-//! Letters that cannot go out as they are.
+//! Dead letters that cannot go out as they are.
 
 use std::path::PathBuf;
 
 use serde_json::json;
 
-use super::{ALL, replay, settled, states_when, world_with_letters};
+use super::{ALL, replay, settled, states_when, world_with_dead_letters};
 use crate::support::{EventBody, World, event};
 
 /// The mended body in a file of its own.
@@ -14,10 +14,18 @@ fn file(world: &World, body: &EventBody) -> PathBuf {
     path
 }
 
-async fn replay_mended(world: &World, letter: i64, body: &EventBody) -> std::process::Output {
+async fn replay_mended(world: &World, dead_letter: i64, body: &EventBody) -> std::process::Output {
     let path = file(world, body);
     let output = world
-        .command(&["dlq", "replay", "--id", &letter.to_string(), "--body", path.to_str().unwrap(), "--json"])
+        .command(&[
+            "dlq",
+            "replay",
+            "--id",
+            &dead_letter.to_string(),
+            "--body",
+            path.to_str().unwrap(),
+            "--json",
+        ])
         .await;
     std::fs::remove_file(path).unwrap();
     output
@@ -25,7 +33,7 @@ async fn replay_mended(world: &World, letter: i64, body: &EventBody) -> std::pro
 
 #[tokio::test]
 async fn a_content_is_mended_and_the_archive_keeps_the_original() {
-    let world = world_with_letters(1).await;
+    let world = world_with_dead_letters(1).await;
     let daemon = world.daemon().await;
     let output = replay_mended(
         &world,
@@ -45,7 +53,7 @@ async fn a_content_is_mended_and_the_archive_keeps_the_original() {
 
 #[tokio::test]
 async fn a_mended_body_stays_the_delivery_it_was_and_must_be_an_event() {
-    let world = world_with_letters(1).await;
+    let world = world_with_dead_letters(1).await;
     let said = async |body| String::from_utf8(replay_mended(&world, 1, &body).await.stderr).unwrap();
     let refused = said(event("pay-2")).await;
     assert!(refused.contains("field `event_id`: must stay pay-1"), "{refused}");
@@ -60,7 +68,7 @@ async fn a_malformed_message_goes_out_as_the_event_it_should_have_been() {
     world.crowd(1).await;
     let daemon = world.daemon().await;
     world.publish(event("pay-1").with("data", 17)).await;
-    world.letters_when(1).await;
+    world.dead_letters_when(1).await;
     let (code, survey) = replay(&world, "--dry-run").await;
     assert_eq!((code, &survey["refused"]), (3, &json!({"needs_body": 1})));
 
@@ -78,7 +86,7 @@ async fn an_event_of_an_unknown_app_goes_out_once_the_app_is_there() {
     let world = World::new().await;
     let daemon = world.daemon().await;
     world.publish(event("pay-1").with("app_id", "wx-other").to(&["zhangsan"])).await;
-    world.letters_when(1).await;
+    world.dead_letters_when(1).await;
     let (code, survey) = replay(&world, "--dry-run").await;
     assert_eq!((code, &survey["refused"]), (3, &json!({"unknown_app": 1})));
 
@@ -92,15 +100,15 @@ async fn an_event_of_an_unknown_app_goes_out_once_the_app_is_there() {
 }
 
 #[tokio::test]
-async fn an_event_that_is_refused_once_more_is_another_letter() {
+async fn an_event_that_is_refused_once_more_is_another_dead_letter() {
     let world = World::new().await;
     world.sql("UPDATE t_wechat_app SET company_no = 'C009'").await;
     let _daemon = world.daemon().await;
     world.publish(event("pay-1")).await;
-    assert_eq!(world.letters_when(1).await, ["wrong_company"]);
+    assert_eq!(world.dead_letters_when(1).await, ["wrong_company"]);
     for round in 1..=2_usize {
         replay(&world, ALL).await;
-        world.letters_when(round + 1).await;
+        world.dead_letters_when(round + 1).await;
         let account = settled(&world, i64::try_from(round).unwrap()).await;
         assert_eq!(account["outcomes"], json!({"dead": 1}));
         states_when(&world, &format!("open: 1, replayed: {round}")).await;
@@ -109,8 +117,8 @@ async fn an_event_that_is_refused_once_more_is_another_letter() {
 
 /// The archiver readdresses an event that the broker gave up to each of its rows: only columns say to whom.
 #[tokio::test]
-async fn a_letter_whose_recipient_stands_in_columns_reaches_him() {
-    let world = world_with_letters(2).await;
+async fn a_dead_letter_whose_recipient_stands_in_columns_reaches_him() {
+    let world = world_with_dead_letters(2).await;
     world
         .sql(
             "UPDATE t_wechat_dead_letter
@@ -134,7 +142,7 @@ async fn rules_asked_again_find_whom_they_name_by_now() {
     world.wechat.fault(json!({"match": {"path": "send"}, "action": {"errcode": 47003}})).await;
     let daemon = world.daemon().await;
     world.publish(event("pay-1")).await;
-    world.letters_when(2).await;
+    world.dead_letters_when(2).await;
     world.wechat.heal().await;
     world.sql("UPDATE t_wechat_user SET openid = 'openid-new' WHERE sys_user_id = 'user-1'").await;
     world.sql("UPDATE t_wechat_message_user SET sys_user_ids = '{user-1,user-2,user-3}'").await;

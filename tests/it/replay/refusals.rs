@@ -3,7 +3,7 @@
 use serde_json::json;
 use wechat_notifier::domain::replay::Refusal;
 
-use super::{ALL, replay, settled, states, world_with_letters};
+use super::{ALL, replay, settled, states, world_with_dead_letters};
 
 const EXPIRED: &str = "
     UPDATE t_wechat_dead_letter
@@ -13,14 +13,14 @@ const EXPIRED: &str = "
 
 #[tokio::test]
 async fn a_dry_run_tells_by_group_and_does_nothing() {
-    let world = world_with_letters(9).await;
+    let world = world_with_dead_letters(9).await;
     world.sql(EXPIRED).await;
     for statement in [
         "UPDATE t_wechat_delivery SET status = 'sent', reason = NULL WHERE event_id = 'pay-2'",
         "UPDATE t_wechat_dead_letter SET state = 'resolved' WHERE event_id = 'pay-3'",
         "UPDATE t_wechat_dead_letter SET state = 'replayed' WHERE event_id = 'pay-4'",
         "UPDATE t_wechat_delivery SET status = 'retrying', reason = NULL WHERE event_id = 'pay-5'",
-        "UPDATE t_wechat_delivery SET turn = 3 WHERE event_id = 'pay-6'",
+        "UPDATE t_wechat_delivery SET epoch = 3 WHERE event_id = 'pay-6'",
         "UPDATE t_wechat_dead_letter SET body = 'no event', reason = 'malformed', fingerprint = 'def' WHERE event_id = 'pay-7'",
     ] {
         world.sql(statement).await;
@@ -44,7 +44,7 @@ async fn a_dry_run_tells_by_group_and_does_nothing() {
 
 #[tokio::test]
 async fn what_is_refused_is_open_again_and_said_to_be_so() {
-    let world = world_with_letters(2).await;
+    let world = world_with_dead_letters(2).await;
     world.sql(EXPIRED).await;
     let daemon = world.daemon().await;
     replay(&world, ALL).await;
@@ -63,7 +63,7 @@ async fn what_is_refused_is_open_again_and_said_to_be_so() {
 
 #[tokio::test]
 async fn a_paused_app_is_refused_and_one_paused_long_ago_is_not() {
-    let world = world_with_letters(1).await;
+    let world = world_with_dead_letters(1).await;
     let pause = format!(
         "INSERT INTO t_wechat_pause (app_id, template_id, process, reason) VALUES ('{}', '', 'host:1', 'quota')",
         crate::support::APP

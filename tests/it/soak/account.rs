@@ -18,13 +18,13 @@ pub struct Account {
     messages: u64,
     events: usize,
     rows: BTreeMap<String, i64>,
-    letters: BTreeMap<String, i64>,
+    dead_letters: BTreeMap<String, i64>,
     requests: i64,
     got: i64,
     doubled: i64,
     unknowns: i64,
     conservation: i64,
-    /// Events with neither a row nor a letter.
+    /// Events with neither a row nor a dead letter.
     lost: i64,
     /// From the last fault to the last row; nothing: not in time.
     settled_after: Option<Duration>,
@@ -48,7 +48,7 @@ impl Account {
             messages: published.messages,
             events: published.events.len(),
             rows: world.ends().await,
-            letters: counted(world.letters().await),
+            dead_letters: counted(world.dead_letters().await),
             requests: world.wechat.send_requests().await,
             got: world.wechat.got_by_all().await,
             doubled: world.wechat.doubles().await,
@@ -70,7 +70,7 @@ impl Account {
         };
         expect(self.settled_after.is_some(), "not everything ended".to_owned());
         expect(self.conservation == 0, format!("{} rows of the conservation view", self.conservation));
-        expect(self.lost == 0, format!("{} events have neither a row nor a letter", self.lost));
+        expect(self.lost == 0, format!("{} events have neither a row nor a dead letter", self.lost));
         expect(self.doubled <= self.unknowns, format!("{} doubled, {} unknown", self.doubled, self.unknowns));
         let sent = self.rows.get("sent").copied().unwrap_or_default();
         expect(self.got >= sent, format!("{sent} rows say sent, and users got {}", self.got));
@@ -80,7 +80,7 @@ impl Account {
     fn as_json(&self) -> Value {
         json!({
             "seed": self.seed, "minutes": self.minutes, "processes": self.processes,
-            "published": self.messages, "events": self.events, "rows": self.rows, "letters": self.letters,
+            "published": self.messages, "events": self.events, "rows": self.rows, "dead_letters": self.dead_letters,
             "requests": self.requests, "got": self.got, "doubled": self.doubled, "unknowns": self.unknowns,
             "conservation": self.conservation, "lost": self.lost,
             "settled_after_s": self.settled_after.map(|took| took.as_secs_f64()), "faults": self.faults,
@@ -113,8 +113,8 @@ impl fmt::Display for Account {
         for (end, count) in &self.rows {
             line(&format!("  rows {end}"), count)?;
         }
-        for (reason, count) in &self.letters {
-            line(&format!("  letters {reason}"), count)?;
+        for (reason, count) in &self.dead_letters {
+            line(&format!("  dead letters {reason}"), count)?;
         }
         line("requests to send", &self.requests)?;
         line("messages users got", &self.got)?;

@@ -1,4 +1,4 @@
-//! Deliveries in the middle of their life: rows and carriers as an earlier process may have left them.
+//! Deliveries in the middle of their life: rows and delivery messages as an earlier process may have left them.
 
 use std::time::Duration;
 
@@ -13,22 +13,22 @@ use wechat_notifier::domain::event::{Arrival, Event};
 use super::{APP, COMPANY, Daemon, EventBody, TEMPLATE, World, eventually};
 
 /// A waiting delivery's message in the making.
-pub struct CarrierMessage {
+pub struct DeliveryMessage {
     event: EventBody,
     openid: String,
-    turn: i64,
+    epoch: i64,
     replay: bool,
 }
 
 /// The message that carries this event to one user.
-pub fn carrier(event: EventBody, openid: &str) -> CarrierMessage {
-    CarrierMessage { event, openid: openid.to_owned(), turn: 0, replay: false }
+pub fn delivery_message(event: EventBody, openid: &str) -> DeliveryMessage {
+    DeliveryMessage { event, openid: openid.to_owned(), epoch: 0, replay: false }
 }
 
-impl CarrierMessage {
-    /// As handed on for the `turn`th time.
-    pub fn turn(self, turn: i64) -> Self {
-        Self { turn, ..self }
+impl DeliveryMessage {
+    /// As deferred for the `epoch`th time.
+    pub fn epoch(self, epoch: i64) -> Self {
+        Self { epoch, ..self }
     }
 
     /// As an operator brings it back.
@@ -38,19 +38,19 @@ impl CarrierMessage {
 
     fn body(&self) -> Vec<u8> {
         let tomorrow = clock::now() + SignedDuration::from_hours(24);
-        let carrier = json!({
+        let delivery_message = json!({
             "recipient": { "openid": self.openid, "sys_user_id": null },
             "event_id": self.event.0["event_id"],
             "expires_at": tomorrow.to_string(),
             "event": self.event.0,
         });
-        carrier.to_string().into_bytes()
+        delivery_message.to_string().into_bytes()
     }
 
     fn headers(&self) -> FieldTable {
         let mut headers = FieldTable::default();
         headers.insert("x-wn-version".into(), AMQPValue::LongLongInt(1));
-        headers.insert("x-wn-turn".into(), AMQPValue::LongLongInt(self.turn));
+        headers.insert("x-wn-epoch".into(), AMQPValue::LongLongInt(self.epoch));
         headers.insert("x-wn-step".into(), AMQPValue::LongLongInt(0));
         if self.replay {
             headers.insert("x-wn-replay".into(), AMQPValue::Boolean(true));
@@ -60,11 +60,11 @@ impl CarrierMessage {
 }
 
 impl World {
-    /// Publishes a carrier to where deliveries come back from the ladder.
-    pub async fn carry(&self, carrier: CarrierMessage) {
-        let properties = BasicProperties::default().with_headers(carrier.headers());
+    /// Publishes a delivery message to where deliveries come back from the ladder.
+    pub async fn carry(&self, delivery_message: DeliveryMessage) {
+        let properties = BasicProperties::default().with_headers(delivery_message.headers());
         let queue = format!("{}.deliveries", self.name);
-        self.publish_to("", &queue, &carrier.body(), properties).await;
+        self.publish_to("", &queue, &delivery_message.body(), properties).await;
     }
 
     /// Publishes one message as it is, and waits for its confirm.
@@ -81,15 +81,15 @@ impl World {
 
     /// Writes a delivery's row as it stands after some earlier life. `lease` is when its claim, somebody else's, ends: an
     /// interval from now.
-    pub async fn row(&self, event: &EventBody, openid: &str, status: &str, turn: i32, lease: &str) {
+    pub async fn row(&self, event: &EventBody, openid: &str, status: &str, epoch: i32, lease: &str) {
         const ROW: &str = "
-            INSERT INTO t_wechat_delivery (company_no, app_id, template_id, event_id, recipient, openid, status, turn, claim,
+            INSERT INTO t_wechat_delivery (company_no, app_id, template_id, event_id, recipient, openid, status, epoch, claim,
                                            claimed_at, claimed_until, content_hash)
             VALUES ($1, $2, $3, $4, $5, $5, $6, $7, gen_random_uuid(), now(), now() + $8::text::interval, $9)";
         let event_id = event.0["event_id"].as_str().unwrap();
         let hash = content_hash(event);
         self.db
-            .execute(ROW, &[&COMPANY, &APP, &TEMPLATE, &event_id, &openid, &status, &turn, &lease, &hash])
+            .execute(ROW, &[&COMPANY, &APP, &TEMPLATE, &event_id, &openid, &status, &epoch, &lease, &hash])
             .await
             .unwrap();
     }

@@ -13,7 +13,7 @@ pub struct Row {
     pub reason: Option<String>,
     pub attempts: i32,
     pub unknowns: i32,
-    pub turn: i32,
+    pub epoch: i32,
     pub errcode: Option<i64>,
 }
 
@@ -30,7 +30,7 @@ impl World {
         let rows = self
             .db
             .query(
-                "SELECT event_id, recipient, status, reason, attempts, unknowns, turn, errcode
+                "SELECT event_id, recipient, status, reason, attempts, unknowns, epoch, errcode
                    FROM t_wechat_delivery ORDER BY event_id, recipient",
                 &[],
             )
@@ -44,7 +44,7 @@ impl World {
                 reason: row.get(3),
                 attempts: row.get(4),
                 unknowns: row.get(5),
-                turn: row.get(6),
+                epoch: row.get(6),
                 errcode: row.get(7),
             })
             .collect()
@@ -98,23 +98,23 @@ impl World {
         .await;
     }
 
-    /// Reasons of the archived letters, sorted.
-    pub async fn letters(&self) -> Vec<String> {
+    /// Reasons of the archived dead letters, sorted.
+    pub async fn dead_letters(&self) -> Vec<String> {
         let rows =
             self.db.query("SELECT reason FROM t_wechat_dead_letter ORDER BY reason, id", &[]).await.unwrap();
         rows.iter().map(|row| row.get(0)).collect()
     }
 
-    /// Waits for this many letters in the archive.
-    pub async fn letters_when(&self, count: usize) -> Vec<String> {
-        eventually(&format!("{count} letters in the archive"), async || {
-            Some(self.letters().await).filter(|letters| letters.len() >= count)
+    /// Waits for this many dead letters in the archive.
+    pub async fn dead_letters_when(&self, count: usize) -> Vec<String> {
+        eventually(&format!("{count} dead letters in the archive"), async || {
+            Some(self.dead_letters().await).filter(|dead_letters| dead_letters.len() >= count)
         })
         .await
     }
 
     /// Waits until every queue is empty, then checks promise 1: the conservation view is empty, and every event id has a
-    /// row or a letter; and promise 2: no more doubles than unknowns. Answers the unknowns.
+    /// row or a dead letter; and promise 2: no more doubles than unknowns. Answers the unknowns.
     pub async fn conserved(&self, event_ids: impl IntoIterator<Item = String>) -> i64 {
         self.queues_empty().await;
         eventually("the conservation view to be empty", async || {

@@ -10,7 +10,7 @@ mod servers;
 mod wechat;
 mod world;
 
-pub use carrying::carrier;
+pub use carrying::delivery_message;
 pub use daemon::Daemon;
 pub use ledger::Row;
 pub use proxy::{Proxy, Roads};

@@ -18,7 +18,7 @@ pub const KNOWN: &[&[&str]] = &[
     &["db/settle"],
     &["deliver/attempt", "deliver/claim"],
     &["deliver/fan_out", "deliver/plan"],
-    &["deliver/gates/notices", "deliver/gates/templates"],
+    &["deliver/breakers/notices", "deliver/breakers/templates"],
     &["deliver/limits", "deliver/ready"],
     &["deliver/mod"],
     &["domain/answer"],
@@ -91,7 +91,7 @@ impl<'a> Tree<'a> {
     fn needs_of(&self, module: &Module, code: &str) -> BTreeSet<Module> {
         let mut needs: BTreeSet<Module> =
             paths_upward(module, code).into_iter().map(|(base, names)| self.home_of(base, &names)).collect();
-        let own = self.paths_to_children(module, code).into_iter().filter(|path| !path.is_handed_on);
+        let own = self.paths_to_children(module, code).into_iter().filter(|path| !path.is_deferred);
         needs.extend(own.map(|path| self.home_of(module.clone(), &path.names)));
         needs.remove(module);
         needs
@@ -123,9 +123,9 @@ impl<'a> Tree<'a> {
             for at in words(code, child).filter(begins) {
                 let line = code[code[..at].rfind('\n').map_or(0, |end| end + 1)..at].trim();
                 let is_import = line.ends_with("use") || line.ends_with("use self::");
-                let is_handed_on = is_import && line.starts_with("pub");
+                let is_deferred = is_import && line.starts_with("pub");
                 let names = paths(&code[at..]).into_iter();
-                found.extend(names.map(|names| ToChild { names, is_import, is_handed_on }));
+                found.extend(names.map(|names| ToChild { names, is_import, is_deferred }));
             }
         }
         found
@@ -149,7 +149,7 @@ struct ToChild {
     names: Vec<String>,
     is_import: bool,
     /// `pub use`: for others, not for this file.
-    is_handed_on: bool,
+    is_deferred: bool,
 }
 
 fn module_of(path: &str) -> Module {

@@ -69,7 +69,7 @@ fn layer_of(module: &str) -> Option<usize> {
     LAYERS.iter().position(|layer| layer.modules.contains(&module))
 }
 
-/// `src/db/settle/lost.rs` is `db::settle::lost`; the crate's roots are nothing.
+/// `src/db/settle/lost.rs` is `db::ledger::settle::lost`; the crate's roots are nothing.
 fn module_path(path: &str) -> Vec<&str> {
     let inside = path.trim_start_matches("src/").trim_end_matches(".rs");
     inside.trim_end_matches("/mod").split('/').filter(|part| !matches!(*part, "lib" | "main")).collect()

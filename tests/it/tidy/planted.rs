@@ -44,7 +44,7 @@ fn files_that_know_each_other_are_found_by_whatever_way_round() {
         (("src/a/up.rs", "use super::down::Down;"), ("src/a/down.rs", "use crate::a::{up::{self, Up}};"));
     let both = circle(&["src/a/down.rs", "src/a/up.rs"]);
     assert_eq!(found(&[("src/a/mod.rs", "mod down; mod up;"), up, down]), both);
-    // By a name that the parent hands on, and by a third file.
+    // By a name that the parent defers, and by a third file.
     let hands_on = ("src/a/mod.rs", "mod down;\nmod up;\npub use up::Up;");
     assert_eq!(found(&[hands_on, up, ("src/a/down.rs", "fn f() { super::Up::new() }")]), both);
     let (b, c) = (("src/a/down.rs", "use super::c;"), ("src/a/c.rs", "fn f() { super::up::f() }"));
@@ -58,7 +58,7 @@ fn files_that_know_each_other_are_found_by_whatever_way_round() {
     assert_eq!(found(&[parent, child]), circle(&["src/a.rs"]));
     assert_eq!(found(&[parent, ("src/a/child.rs", "use crate::b::Other;"), ("src/b.rs", "")]), []);
 
-    // Handing on is no need, a word in a comment or a test is none, and one way is no circle.
+    // Deferring is no need, a word in a comment or a test is none, and one way is no circle.
     assert_eq!(found(&[("src/a.rs", "mod child;\npub use child::Thing;"), child]), []);
     let quiet = "// super::up::f\n#[cfg(test)]\nmod tests { use super::super::up; }";
     assert_eq!(found(&[("src/a/mod.rs", ""), up, ("src/a/down.rs", quiet)]), []);
@@ -85,16 +85,16 @@ fn sql_in_a_string_is_found_and_in_a_comment_is_not() {
     assert_eq!(sql("src/cli/app.rs", "const Q: &str = r#\"SELECT \"a\" FROM t\"#;"), 1);
     assert_eq!(sql("src/cli/app.rs", "const Q: &str = \"-- app: new\n INSERT INTO t VALUES (1)\";"), 1);
     assert_eq!(sql("src/cli/app.rs", "// SELECT nothing\nfn f() {}"), 0);
-    assert_eq!(sql("src/db/apps.rs", "const Q: &str = \"SELECT 1\";"), 0);
+    assert_eq!(sql("src/db/registry/live_apps.rs", "const Q: &str = \"SELECT 1\";"), 0);
 }
 
 #[test]
 fn a_read_of_a_column_that_can_panic_is_found() {
     let reads = |path, text| found(panicking_reads, path, text);
-    assert_eq!(reads("src/db/story.rs", "let id = row.get(\"id\");"), 1);
-    assert_eq!(reads("src/db/story.rs", "rows.iter().map(|it| it.get::<_, i64>(0))"), 1);
-    assert_eq!(reads("src/db/story.rs", "let many = query::rows(client).await?[0].get(0);"), 1);
-    assert_eq!(reads("src/db/story.rs", "let id = row.read(\"id\")?; let app = apps.get(&id);"), 0);
+    assert_eq!(reads("src/db/ledger/story.rs", "let id = row.get(\"id\");"), 1);
+    assert_eq!(reads("src/db/ledger/story.rs", "rows.iter().map(|it| it.get::<_, i64>(0))"), 1);
+    assert_eq!(reads("src/db/ledger/story.rs", "let many = query::rows(client).await?[0].get(0);"), 1);
+    assert_eq!(reads("src/db/ledger/story.rs", "let id = row.read(\"id\")?; let app = apps.get(&id);"), 0);
     assert_eq!(reads("src/cli/user.rs", "let cell = row.get(0);"), 0);
 }
 

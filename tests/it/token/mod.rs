@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 use uuid::Uuid;
-use wechat_notifier::db::tokens;
+use wechat_notifier::db::registry::tokens;
 use wechat_notifier::domain::ids::AppId;
 use wechat_notifier::token::{FaultReason, Lookup, RefreshResult, Timing, TokenState};
 
@@ -311,7 +311,7 @@ async fn a_switched_off_app_has_no_token_and_a_deleted_one_no_page() {
     world.sql.execute("DELETE FROM t_wechat_app", &[]).await.unwrap();
 
     let book = &process.book;
-    eventually("the page to close", async || matches!(book.app(&app()).await, Ok(Lookup::Unknown))).await;
+    eventually("the tracked to close", async || matches!(book.app(&app()).await, Ok(Lookup::Unknown))).await;
 }
 
 /// A row can hold any number, and the refresher serves all apps.

@@ -19,7 +19,7 @@ use wechat_notifier::db::listen::Listener;
 use wechat_notifier::domain::ids::AppId;
 use wechat_notifier::lifecycle::Tasks;
 use wechat_notifier::token::{
-    AppState, Lookup, RefreshResult, Refresher, Surroundings, Timing, TokenBook, TokenState,
+    AppState, Lookup, RefreshResult, Refresher, Surroundings, Timing, TokenCache, TokenState,
 };
 use wechat_notifier::wechat::Client;
 
@@ -61,7 +61,7 @@ pub struct World {
 
 /// One daemon's refresher.
 pub struct Process {
-    pub book: TokenBook,
+    pub book: TokenCache,
     pub results: Arc<Mutex<Vec<RefreshResult>>>,
     stop: CancellationToken,
     task: JoinHandle<()>,
@@ -152,8 +152,8 @@ impl Process {
     pub async fn sees(&self, what: &str, is: impl Fn(&AppState) -> bool) -> AppState {
         let deadline = Instant::now() + PATIENCE;
         loop {
-            if let Ok(Lookup::Known(page)) = self.book.app(&app()).await {
-                let state = page.borrow().clone();
+            if let Ok(Lookup::Known(tracked)) = self.book.app(&app()).await {
+                let state = tracked.borrow().clone();
                 if is(&state) {
                     return state;
                 }

@@ -13,7 +13,7 @@ use crate::cli::operator::operator;
 use crate::cli::output::{aside, note};
 use crate::cli::{Exit, span};
 use crate::db::Database;
-use crate::db::letters::Filter;
+use crate::db::dead_letters::Filter;
 use crate::db::replay::{self, Mended, Order};
 use crate::dead_letters::replay::{Survey, Terms, mended};
 use crate::domain::replay::{Canary, DEFAULT_RATE_PER_SECOND};
@@ -21,14 +21,14 @@ use crate::domain::replay::{Canary, DEFAULT_RATE_PER_SECOND};
 /// Faster, and the broker is the bound.
 const MAX_RATE_PER_SECOND: i64 = 10_000;
 
-/// How letters are to be replayed.
+/// How dead letters are to be replayed.
 #[derive(Debug, Args)]
 pub struct Asked {
-    /// Letters a second
+    /// Dead letters a second
     #[arg(long, value_name = "N", conflicts_with = "control", default_value_t = DEFAULT_RATE_PER_SECOND,
           value_parser = clap::value_parser!(i32).range(1..=MAX_RATE_PER_SECOND))]
     rate: i32,
-    /// First steps that go alone, e.g. 1,5,50: one letter, five more, fifty more, then the rest
+    /// First steps that go alone, e.g. 1,5,50: one dead letter, five more, fifty more, then the rest
     #[arg(long, value_name = "SIZES", conflicts_with = "control")]
     canary: Option<Canary>,
     /// Stop when more of a canary's step die again
@@ -43,10 +43,10 @@ pub struct Asked {
     /// Also what is too old to be of use
     #[arg(long, conflicts_with = "control")]
     even_expired: bool,
-    /// The mended event for the one letter that is named; the archive keeps the original
+    /// The mended event for the one dead letter that is named; the archive keeps the original
     #[arg(long, value_name = "FILE", conflicts_with = "control")]
     body: Option<PathBuf>,
-    /// The reason, for the account; required above one letter
+    /// The reason, for the account; required above one dead letter
     #[arg(long, value_name = "TEXT", conflicts_with = "control")]
     why: Option<String>,
 }
@@ -82,13 +82,13 @@ fn read_mended(path: &Path, terms: &Terms) -> Result<Mended> {
     mended(body, terms).with_context(|| format!("{} is no event", path.display()))
 }
 
-/// A mended body is for one letter; and where that is about one delivery, it must stay that delivery's event.
+/// A mended body is for one dead letter; and where that is about one delivery, it must stay that delivery's event.
 pub async fn check_mended(db: &Database, order: &Order) -> Result<()> {
     let Some(mended) = &order.mended else { return Ok(()) };
     let whose = replay::mendable(db, &order.filter).await?;
     let [key] = whose.as_slice() else {
         bail!(
-            "--body is for one letter, and this names {}: use --id",
+            "--body is for one dead letter, and this names {}: use --id",
             if whose.is_empty() { "none" } else { "more" }
         );
     };
@@ -110,17 +110,17 @@ pub async fn check_mended(db: &Database, order: &Order) -> Result<()> {
     Ok(())
 }
 
-/// `None`: go on. Above one letter there must be a reason, and a yes.
+/// `None`: go on. Above one dead letter there must be a reason, and a yes.
 pub fn confirmed(survey: &Survey, order: &Order, confirming: Confirming) -> Result<Option<Exit>> {
     if survey.going == 1 {
         return Ok(None);
     }
     if order.why.is_none() {
-        note!("{} letters would go: say --why (it is kept in the account)", survey.going);
+        note!("{} dead letters would go: say --why (it is kept in the account)", survey.going);
         return Ok(Some(Exit::Usage));
     }
     aside(telling::survey(survey));
-    if confirming.confirm(&format!("Replay {} letters?", survey.going))? {
+    if confirming.confirm(&format!("Replay {} dead letters?", survey.going))? {
         return Ok(None);
     }
     note!("left as they are");

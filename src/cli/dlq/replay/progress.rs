@@ -28,18 +28,21 @@ impl Progress {
         let every = if self.is_terminal { DRAW_EVERY } else { LINE_EVERY };
         let done = standing.published + standing.refused;
         let is_time = self.told.is_none_or(|told| told.elapsed() >= every);
-        if !is_time && done < standing.letters {
+        if !is_time && done < standing.dead_letters {
             return;
         }
-        let Standing { letters, published, refused, .. } = standing;
-        let words = format!("{published} of {letters} published, {refused} refused");
+        let Standing { dead_letters, published, refused, .. } = standing;
+        let words = format!("{published} of {dead_letters} published, {refused} refused");
         if words == self.shown {
             return;
         }
         self.told = Some(Instant::now());
         if self.is_terminal {
-            let full =
-                if *letters == 0 { BAR_CHARS } else { (done * BAR_CHARS / letters).clamp(0, BAR_CHARS) };
+            let full = if *dead_letters == 0 {
+                BAR_CHARS
+            } else {
+                (done * BAR_CHARS / dead_letters).clamp(0, BAR_CHARS)
+            };
             let bar: String = (0..BAR_CHARS).map(|at| if at < full { '█' } else { '░' }).collect();
             unfinished_line("\r", &format!("{bar} {words} "));
         } else {

@@ -10,7 +10,7 @@ use crate::domain::replay::Refusal;
 /// What would go and what not, by group, and what to do about the latter; in lines.
 pub fn survey(survey: &Survey) -> Vec<String> {
     if survey.groups.is_empty() {
-        return vec!["no letter matches".to_owned()];
+        return vec!["no dead letter matches".to_owned()];
     }
     let mut lines = vec![format!("{} would go", survey.going)];
     for group in &survey.groups {
@@ -47,8 +47,8 @@ pub fn account(account: &Account) -> Vec<String> {
         lines.push(format!("stopped: {because}; --resume {} goes on past it", account.replay));
     }
     lines.push(format!(
-        "{} letters: {} published, {} refused, {} not gone out",
-        account.letters, account.published, account.refused, account.pending,
+        "{} dead letters: {} published, {} refused, {} not gone out",
+        account.dead_letters, account.published, account.refused, account.pending,
     ));
     let counted = [counts("outcomes: ", &account.outcomes), counts("refused: ", &account.refusals)];
     lines.extend(counted.into_iter().filter(|line| !line.is_empty()));

@@ -1,7 +1,7 @@
 //! The table without one of its rules, and the promise that breaks for want of it.
 //!
-//! Only one rule is missing here: a `retrying` that finds its claim lost is dropped without handing on. Handing on would
-//! be safe there too, merely for nothing, since the next turn is already published.
+//! Only one rule is missing here: a `retrying` that finds its claim lost is dropped without deferring. Deferring would
+//! be safe there too, merely for nothing, since the next epoch is already published.
 
 use super::super::*;
 use super::explore::explore;
@@ -24,7 +24,7 @@ const FORGETFUL: Scope = Scope { faults: 1, forgotten: 1, ..Scope::CALM };
 
 const fn meeting(
     rule: &'static str,
-    meet: fn(Option<&Row>, &Carrier) -> Meeting,
+    meet: fn(Option<&Row>, &DeliveryMessage) -> Meeting,
     scope: Scope,
     promise: &'static str,
 ) -> Broken {
@@ -52,97 +52,111 @@ fn is(row: Option<&Row>, status: Status) -> bool {
 const MEETING: &[Broken] = &[
     meeting(
         "a message without a row claims",
-        |row, carrier| if row.is_none() { Meeting::Echo } else { meet(row, carrier) },
+        |row, delivery_message| if row.is_none() { Meeting::Echo } else { meet(row, delivery_message) },
         TWO_FAULTS,
-        "every unfinished row has a carrier",
+        "every unfinished row has a delivery message",
     ),
     meeting(
         "a planned or retrying row is claimed",
-        |row, carrier| if is(row, Status::Retrying) { Meeting::Echo } else { meet(row, carrier) },
+        |row, delivery_message| {
+            if is(row, Status::Retrying) { Meeting::Echo } else { meet(row, delivery_message) }
+        },
         TWO_FAULTS,
-        "every unfinished row has a carrier",
+        "every unfinished row has a delivery message",
     ),
     meeting(
         "sent is finished",
-        |row, carrier| if is(row, Status::Sent) { Meeting::Claim } else { meet(row, carrier) },
+        |row, delivery_message| {
+            if is(row, Status::Sent) { Meeting::Claim } else { meet(row, delivery_message) }
+        },
         TWO_FAULTS,
         "sent stays sent",
     ),
     meeting(
         "skipped is finished",
-        |row, carrier| if is(row, Status::Skipped) { Meeting::Claim } else { meet(row, carrier) },
+        |row, delivery_message| {
+            if is(row, Status::Skipped) { Meeting::Claim } else { meet(row, delivery_message) }
+        },
         TWO_FAULTS,
         "skipped stays skipped",
     ),
     meeting(
         "dead is finished",
-        |row, carrier| if is(row, Status::Dead) { Meeting::Claim } else { meet(row, carrier) },
+        |row, delivery_message| {
+            if is(row, Status::Dead) { Meeting::Claim } else { meet(row, delivery_message) }
+        },
         TWO_FAULTS,
-        "a dead row is opened by a later turn only",
+        "a dead row is opened by a later epoch only",
     ),
     meeting(
         "a replay opens a dead row",
-        |row, carrier| meet(row, &Carrier { replay: false, ..*carrier }),
+        |row, delivery_message| meet(row, &DeliveryMessage { replay: false, ..*delivery_message }),
         TWO_FAULTS,
         "a replay is attempted",
     ),
     meeting(
-        "a replay opens the dead row of the turn before, no later one",
-        |row, carrier| match row {
-            Some(row) if row.status == Status::Dead && carrier.replay => Meeting::Claim,
-            _ => meet(row, carrier),
+        "a replay opens the dead row of the epoch before, no later one",
+        |row, delivery_message| match row {
+            Some(row) if row.status == Status::Dead && delivery_message.replay => Meeting::Claim,
+            _ => meet(row, delivery_message),
         },
         TWO_FAULTS,
-        "a dead row is opened by a later turn only",
+        "a dead row is opened by a later epoch only",
     ),
     meeting(
         "an echo is acked",
-        |row, carrier| match meet(row, carrier) {
-            Meeting::Echo => meet(row, &Carrier { turn: row.map_or(0, |row| row.turn), ..*carrier }),
+        |row, delivery_message| match meet(row, delivery_message) {
+            Meeting::Echo => {
+                meet(row, &DeliveryMessage { epoch: row.map_or(0, |row| row.epoch), ..*delivery_message })
+            }
             said => said,
         },
         TWO_FAULTS,
-        "a row's turn never falls",
+        "a row's epoch never falls",
     ),
     meeting(
         "a claim whose answer was lost is ours",
-        |row, carrier| meet(row, &Carrier { claim: Uuid::max(), ..*carrier }),
+        |row, delivery_message| meet(row, &DeliveryMessage { claim: Uuid::max(), ..*delivery_message }),
         TWO_FAULTS,
         "an unknown is counted only where nobody can know",
     ),
     meeting(
         "a claim taken over to give up stays so when its answer was lost",
-        |row, carrier| except(meet(row, carrier), Meeting::GiveUp, Meeting::Ours),
+        |row, delivery_message| except(meet(row, delivery_message), Meeting::GiveUp, Meeting::Ours),
         PARK,
         "park never sends twice by itself",
     ),
     meeting(
-        "a busy row is handed on, not acked",
-        |row, carrier| except(meet(row, carrier), Meeting::Busy, Meeting::Finished(Status::Sent)),
+        "a busy row is deferred, not acked",
+        |row, delivery_message| {
+            except(meet(row, delivery_message), Meeting::Busy, Meeting::Finished(Status::Sent))
+        },
         TWO_FAULTS,
-        "every unfinished row has a carrier",
+        "every unfinished row has a delivery message",
     ),
     meeting(
         "a running lease is respected",
-        |row, carrier| except(meet(row, carrier), Meeting::Busy, Meeting::Claim),
+        |row, delivery_message| except(meet(row, delivery_message), Meeting::Busy, Meeting::Claim),
         TWO_FAULTS,
         "doubled ≤ unknowns",
     ),
     meeting(
         "a lease that is over is taken over",
-        |row, carrier| except(meet(row, carrier), Meeting::TakeOver, Meeting::Busy),
+        |row, delivery_message| except(meet(row, delivery_message), Meeting::TakeOver, Meeting::Busy),
         TWO_FAULTS,
         "left alone, everything ends",
     ),
     meeting(
         "a take-over is counted",
-        |row, carrier| except(meet(row, carrier), Meeting::TakeOver, Meeting::Claim),
+        |row, delivery_message| except(meet(row, delivery_message), Meeting::TakeOver, Meeting::Claim),
         TWO_FAULTS,
         "doubled ≤ unknowns",
     ),
     meeting(
         "park gives up what it takes over",
-        |row, carrier| except(meet(row, carrier), Meeting::TakeOverAndGiveUp, Meeting::TakeOver),
+        |row, delivery_message| {
+            except(meet(row, delivery_message), Meeting::TakeOverAndGiveUp, Meeting::TakeOver)
+        },
         PARK,
         "park never sends twice by itself",
     ),
@@ -194,13 +208,13 @@ const SETTLING: &[Broken] = &[
         "an unknown is counted only where nobody can know",
     ),
     settling(
-        "a lost claim hands its message on",
+        "a lost claim defers its message",
         |row, claim, settlement| match settle(row, claim, settlement) {
-            Settling::DropAndHandOn => Settling::Drop,
+            Settling::DropAndDefer => Settling::Drop,
             said => said,
         },
         TWO_FAULTS,
-        "every unfinished row has a carrier",
+        "every unfinished row has a delivery message",
     ),
 ];
 

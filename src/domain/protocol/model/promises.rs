@@ -17,12 +17,12 @@ pub(super) fn broken_by(before: &World, after: &World) -> Option<&'static str> {
     let was = |status| old.status == Some(status);
     let forgotten = after.happened.forgotten > before.happened.forgotten;
     first_broken(&[
-        ("a row's turn never falls", new.turn >= old.turn || forgotten),
+        ("a row's epoch never falls", new.epoch >= old.epoch || forgotten),
         ("sent stays sent", !was(Status::Sent) || sent_after_all),
         ("skipped stays skipped", !was(Status::Skipped) || new.status == old.status || sent_after_all),
         (
-            "a dead row is opened by a later turn only",
-            !was(Status::Dead) || new.status == old.status || sent_after_all || new.turn > old.turn,
+            "a dead row is opened by a later epoch only",
+            !was(Status::Dead) || new.status == old.status || sent_after_all || new.epoch > old.epoch,
         ),
     ])
 }
@@ -37,15 +37,15 @@ fn always(world: &World, scope: &Scope) -> [Promise; 7] {
         ("an unknown is counted only where nobody can know", row.unknowns <= nobody_can_know),
         ("park never sends twice by itself", !parks || world.received <= 1 + world.reopened),
         (
-            "every unfinished row has a carrier",
-            row.is_finished() || world.carriers().any(|turn| turn >= row.turn),
+            "every unfinished row has a delivery message",
+            row.is_finished() || world.delivery_messages().any(|epoch| epoch >= row.epoch),
         ),
         ("once told yes, the row says sent", !world.yes_settled || is(Status::Sent)),
         (
             "sent is written once, and only if it was",
             world.sent_written <= 1 && (!is(Status::Sent) || world.received > 0),
         ),
-        ("a dead row has a letter of its turn", !is(Status::Dead) || world.has_letter(row.turn)),
+        ("a dead row has a dead letter of its epoch", !is(Status::Dead) || world.has_dead_letter(row.epoch)),
     ]
 }
 
@@ -53,7 +53,7 @@ fn when_quiet(world: &World) -> [Promise; 3] {
     let row = &world.row;
     let busy = !world.is_quiet();
     let replayed_in_vain =
-        row.status == Some(Status::Dead) && world.replays > 0 && world.replayed >= row.turn;
+        row.status == Some(Status::Dead) && world.replays > 0 && world.replayed >= row.epoch;
     [
         ("when all is quiet, the row is finished", busy || row.is_finished()),
         ("a replay is attempted", busy || !replayed_in_vain),

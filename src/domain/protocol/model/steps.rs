@@ -7,13 +7,13 @@ use std::fmt;
 
 use uuid::Uuid;
 
-use super::super::{Carrier, Meeting, Row, Settlement, Settling, Status};
-use super::world::{At, Faults, LedgerRow, NAMES, Process, Scope, TURNS, World, claim_of};
+use super::super::{DeliveryMessage, Meeting, Row, Settlement, Settling, Status};
+use super::world::{At, EPOCHS, Faults, LedgerRow, NAMES, Process, Scope, World, claim_of};
 
 /// The two functions under test.
 #[derive(Clone, Copy)]
 pub(super) struct Table {
-    pub meet: fn(Option<&Row>, &Carrier) -> Meeting,
+    pub meet: fn(Option<&Row>, &DeliveryMessage) -> Meeting,
     pub settle: fn(Option<&Row>, Uuid, Settlement) -> Settling,
 }
 
@@ -68,43 +68,45 @@ impl World {
             At::SettleSkipped => self.settle(index, Settlement::Skipped, rules, each),
             At::SettleNext => self.settle(index, Settlement::Retrying, rules, each),
             At::SettleDead => self.settle(index, Settlement::Dead, rules, each),
-            At::PublishNext => self.publish("publishes the next turn", index, 1, At::SettleNext, rules, each),
-            At::HandOn => self.publish("hands on unchanged", index, 0, At::Ack, rules, each),
-            At::PublishLetter => {
-                // Archiving is idempotent by turn, so a second letter of the same turn changes nothing.
-                let letters = self.letters | 1 << self.processes[index].turn;
-                each("publishes a letter", Self { letters, ..self.at(index, At::SettleDead) });
+            At::PublishNext => {
+                self.publish("publishes the next epoch", index, 1, At::SettleNext, rules, each)
+            }
+            At::Defer => self.publish("defers unchanged", index, 0, At::Ack, rules, each),
+            At::PublishDeadLetter => {
+                // Archiving is idempotent by epoch, so a second dead letter of the same epoch changes nothing.
+                let dead_letters = self.dead_letters | 1 << self.processes[index].epoch;
+                each("publishes a dead letter", Self { dead_letters, ..self.at(index, At::SettleDead) });
             }
             At::Ack => each("acks", self.without(index)),
         }
     }
 
     fn take(&self, index: usize, each: &mut impl FnMut(&'static str, Self)) {
-        for (turn, replay) in (0..TURNS).flat_map(|turn| [(turn, false), (turn, true)]) {
-            if self.queue.count(turn, replay) > 0 {
-                let mut next = Self { queue: self.queue.without(turn, replay), ..*self };
-                next.processes[index] = Process { at: At::Claim, turn, replay, ..Process::default() };
+        for (epoch, replay) in (0..EPOCHS).flat_map(|epoch| [(epoch, false), (epoch, true)]) {
+            if self.queue.count(epoch, replay) > 0 {
+                let mut next = Self { queue: self.queue.without(epoch, replay), ..*self };
+                next.processes[index] = Process { at: At::Claim, epoch, replay, ..Process::default() };
                 each("takes a message", next);
             }
         }
     }
 
     fn claim(&self, index: usize, rules: Rules<'_>, each: &mut impl FnMut(&'static str, Self)) {
-        let meeting = (rules.table.meet)(self.row.seen().as_ref(), &self.carrier(index, rules));
+        let meeting = (rules.table.meet)(self.row.seen().as_ref(), &self.delivery_message(index, rules));
         let (what, at) = match meeting {
             Meeting::Claim => ("claims", At::Request),
             Meeting::Ours => ("finds its own claim", At::Request),
             Meeting::TakeOver => ("takes over", At::Request),
-            Meeting::TakeOverAndGiveUp => ("takes over to give up", At::PublishLetter),
-            Meeting::GiveUp => ("finds its own claim, taken over to give up", At::PublishLetter),
-            Meeting::Busy => ("meets a busy row", At::HandOn),
+            Meeting::TakeOverAndGiveUp => ("takes over to give up", At::PublishDeadLetter),
+            Meeting::GiveUp => ("finds its own claim, taken over to give up", At::PublishDeadLetter),
+            Meeting::Busy => ("meets a busy row", At::Defer),
             Meeting::Echo => ("finds that it holds an echo", At::Ack),
             Meeting::Finished(_) => ("meets a finished row", At::Ack),
         };
         let written = self.with_meeting(index, meeting);
         each(what, written.at(index, at));
         if meeting == Meeting::Claim {
-            let row = row_after(written.row, Status::Skipped, self.processes[index].turn);
+            let row = row_after(written.row, Status::Skipped, self.processes[index].epoch);
             each("finds consent withdrawn while claiming", Self { row, ..written.at(index, At::Ack) });
         }
         if written != *self && self.may_lose_an_answer(rules) {
@@ -112,10 +114,10 @@ impl World {
         }
     }
 
-    fn carrier(&self, index: usize, rules: Rules<'_>) -> Carrier {
-        let Process { turn, replay, .. } = self.processes[index];
+    fn delivery_message(&self, index: usize, rules: Rules<'_>) -> DeliveryMessage {
+        let Process { epoch, replay, .. } = self.processes[index];
         let claim = claim_of(holder(index));
-        Carrier { turn: i32::from(turn), replay, claim, on_unknown: rules.scope.on_unknown }
+        DeliveryMessage { epoch: i32::from(epoch), replay, claim, on_unknown: rules.scope.on_unknown }
     }
 
     fn with_meeting(&self, index: usize, meeting: Meeting) -> Self {
@@ -134,22 +136,22 @@ impl World {
                 return next;
             }
         }
-        let claimed = row_after(next.row, Status::Attempting, self.processes[index].turn);
+        let claimed = row_after(next.row, Status::Attempting, self.processes[index].epoch);
         next.row = LedgerRow { holder: holder(index), leased: true, ..claimed };
         next
     }
 
     fn request(&self, index: usize, rules: Rules<'_>, each: &mut impl FnMut(&'static str, Self)) {
-        let more = self.processes[index].turn <= rules.scope.last_turn;
-        let later = if more { At::PublishNext } else { At::PublishLetter };
+        let more = self.processes[index].epoch <= rules.scope.last_epoch;
+        let later = if more { At::PublishNext } else { At::PublishDeadLetter };
         let received = |world: Self| Self { received: world.received + 1, ..world };
         each("sends, and is told yes", received(self.at(index, At::SettleSent)));
         each("sends, and is told to come again", self.at(index, later));
         each("sends, and is told that the user refuses", self.at(index, At::SettleSkipped));
-        each("sends, and is told that the content is bad", self.at(index, At::PublishLetter));
+        each("sends, and is told that the content is bad", self.at(index, At::PublishDeadLetter));
         if self.may(rules, |faults| faults.unknown_answers, rules.scope.unknown_answers) {
             let resends = rules.scope.on_unknown.resends_after_timeouts(i32::from(self.row.timeouts) + 1);
-            let mut next = self.at(index, if resends { later } else { At::PublishLetter });
+            let mut next = self.at(index, if resends { later } else { At::PublishDeadLetter });
             next.processes[index].unknown = true;
             next.happened.unknown_answers += 1;
             each("sends, the user gets it, and no answer comes", received(next));
@@ -171,7 +173,7 @@ impl World {
             Settling::Insert => ("settles by writing the row anew", At::Ack),
             Settling::AlreadySent => ("finds it settled as sent", At::Ack),
             Settling::Drop => ("finds its claim lost", At::Ack),
-            Settling::DropAndHandOn => ("finds its claim lost, and must hand on", At::HandOn),
+            Settling::DropAndDefer => ("finds its claim lost, and must defer", At::Defer),
         };
         let writes = matches!(settling, Settling::Record | Settling::Insert);
         let written = if writes { self.with_settlement(index, settlement) } else { *self };
@@ -183,14 +185,14 @@ impl World {
     }
 
     fn with_settlement(&self, index: usize, settlement: Settlement) -> Self {
-        let Process { turn, unknown, .. } = self.processes[index];
+        let Process { epoch, unknown, .. } = self.processes[index];
         let mut next = *self;
         next.row = match settlement {
-            // Whoever was told yes may hold an older turn than the row's.
-            Settlement::Sent => row_after(self.row, Status::Sent, turn.max(self.row.turn)),
-            Settlement::Skipped => row_after(self.row, Status::Skipped, turn),
-            Settlement::Dead => row_after(self.row, Status::Dead, turn),
-            Settlement::Retrying => row_after(self.row, Status::Retrying, turn + 1),
+            // Whoever was told yes may hold an older epoch than the row's.
+            Settlement::Sent => row_after(self.row, Status::Sent, epoch.max(self.row.epoch)),
+            Settlement::Skipped => row_after(self.row, Status::Skipped, epoch),
+            Settlement::Dead => row_after(self.row, Status::Dead, epoch),
+            Settlement::Retrying => row_after(self.row, Status::Retrying, epoch + 1),
         };
         next.row.timeouts = if unknown { self.row.timeouts + 1 } else { 0 };
         next.row.unknowns += u8::from(unknown);
@@ -202,13 +204,13 @@ impl World {
         &self,
         what: &'static str,
         index: usize,
-        turns_on: u8,
+        epochs_on: u8,
         then: At,
         rules: Rules<'_>,
         each: &mut impl FnMut(&'static str, Self),
     ) {
-        let Process { turn, replay, .. } = self.processes[index];
-        let published = self.with_message(turn + turns_on, replay);
+        let Process { epoch, replay, .. } = self.processes[index];
+        let published = self.with_message(epoch + epochs_on, replay);
         each(what, published.at(index, then));
         if self.may_lose_an_answer(rules) {
             each("publishes, and the confirm is lost", published.with_lost_answer());
@@ -220,7 +222,7 @@ impl World {
         if process.at == At::Idle {
             return;
         }
-        let redelivered = if process.cut { *self } else { self.with_message(process.turn, process.replay) };
+        let redelivered = if process.cut { *self } else { self.with_message(process.epoch, process.replay) };
         if self.may(rules, |faults| faults.crashes, rules.scope.crashes) {
             let mut next = redelivered.without(index);
             next.happened.crashes += 1;
@@ -242,7 +244,7 @@ impl World {
             next.happened.slow += 1;
             each(Step("time", "ends the lease of a slow holder"), next);
         }
-        let fresh_claim = self.row.status == Some(Status::Attempting) && self.row.turn == 0;
+        let fresh_claim = self.row.status == Some(Status::Attempting) && self.row.epoch == 0;
         if fresh_claim && self.may(rules, |faults| faults.forgotten, rules.scope.forgotten) {
             let mut next = Self { row: LedgerRow::default(), ..*self };
             next.happened.forgotten += 1;
@@ -254,11 +256,11 @@ impl World {
         if self.replays == rules.scope.replays {
             return;
         }
-        for letter in (0..TURNS - 1).filter(|&letter| self.has_letter(letter)) {
-            if self.replays == 0 || self.replayed == letter {
-                let next = self.with_message(letter + 1, true);
-                let next = Self { replayed: letter, replays: self.replays + 1, ..next };
-                each(Step("operator", "publishes a letter again"), next);
+        for dead_letter in (0..EPOCHS - 1).filter(|&dead_letter| self.has_dead_letter(dead_letter)) {
+            if self.replays == 0 || self.replayed == dead_letter {
+                let next = self.with_message(dead_letter + 1, true);
+                let next = Self { replayed: dead_letter, replays: self.replays + 1, ..next };
+                each(Step("operator", "publishes a dead letter again"), next);
             }
         }
     }
@@ -280,8 +282,8 @@ impl World {
         Self { row: LedgerRow { leased: false, ..self.row }, ..*self }
     }
 
-    fn with_message(&self, turn: u8, replay: bool) -> Self {
-        Self { queue: self.queue.with(turn, replay), ..*self }
+    fn with_message(&self, epoch: u8, replay: bool) -> Self {
+        Self { queue: self.queue.with(epoch, replay), ..*self }
     }
 
     fn at(&self, index: usize, at: At) -> Self {
@@ -305,7 +307,7 @@ fn holder(index: usize) -> u8 {
     if index == 0 { 1 } else { 2 }
 }
 
-/// The row with this status and turn, claimed by nobody.
-fn row_after(row: LedgerRow, status: Status, turn: u8) -> LedgerRow {
-    LedgerRow { status: Some(status), turn, holder: 0, leased: false, ..row }
+/// The row with this status and epoch, claimed by nobody.
+fn row_after(row: LedgerRow, status: Status, epoch: u8) -> LedgerRow {
+    LedgerRow { status: Some(status), epoch, holder: 0, leased: false, ..row }
 }

@@ -17,8 +17,8 @@ pub(super) struct Scope {
     pub copies: u8,
     /// Is the row written ahead, as a fan-out does?
     pub planned: bool,
-    /// Last turn that is handed on from; an attempt of a later one gives up instead.
-    pub last_turn: u8,
+    /// Last epoch that is deferred from; an attempt of a later one gives up instead.
+    pub last_epoch: u8,
     /// How much of the following may happen, all kinds together.
     pub faults: u8,
     /// A process dies, and is back at once with empty hands.
@@ -33,7 +33,7 @@ pub(super) struct Scope {
     pub lost_answers: u8,
     /// Fresh claims that PostgreSQL forgets in a crash of its own.
     pub forgotten: u8,
-    /// Publishes of one letter by the operator; no fault.
+    /// Publishes of one dead letter by the operator; no fault.
     pub replays: u8,
 }
 
@@ -43,7 +43,7 @@ impl Scope {
         on_unknown: OnUnknown::Resend,
         copies: 1,
         planned: false,
-        last_turn: 0,
+        last_epoch: 0,
         faults: 0,
         crashes: 0,
         cuts: 0,
@@ -55,17 +55,17 @@ impl Scope {
     };
 }
 
-/// Turns told apart: two by handing on, one more by a replay.
-pub(super) const TURNS: u8 = 4;
+/// Epochs told apart: two by deferring, one more by a replay.
+pub(super) const EPOCHS: u8 = 4;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(super) struct World {
     pub queue: Queue,
     pub row: LedgerRow,
     pub processes: [Process; 2],
-    /// Turns of which a letter exists, as bits.
-    pub letters: u8,
-    /// Which letter the operator replays, and how often he published it.
+    /// Epochs of which a dead letter exists, as bits.
+    pub dead_letters: u8,
+    /// Which dead letter the operator replays, and how often he published it.
     pub replayed: u8,
     pub replays: u8,
     /// Messages the user got.
@@ -103,21 +103,21 @@ pub(super) struct Queue(u32);
 impl Queue {
     const WIDTH: u8 = 3;
 
-    pub(super) fn with(self, turn: u8, replay: bool) -> Self {
-        assert!(self.count(turn, replay) < 7, "more copies than the model counts");
-        Self(self.0 + (1 << Self::place(turn, replay)))
+    pub(super) fn with(self, epoch: u8, replay: bool) -> Self {
+        assert!(self.count(epoch, replay) < 7, "more copies than the model counts");
+        Self(self.0 + (1 << Self::place(epoch, replay)))
     }
 
-    pub(super) fn without(self, turn: u8, replay: bool) -> Self {
-        Self(self.0 - (1 << Self::place(turn, replay)))
+    pub(super) fn without(self, epoch: u8, replay: bool) -> Self {
+        Self(self.0 - (1 << Self::place(epoch, replay)))
     }
 
-    pub(super) fn count(self, turn: u8, replay: bool) -> u32 {
-        self.0 >> Self::place(turn, replay) & 0b111
+    pub(super) fn count(self, epoch: u8, replay: bool) -> u32 {
+        self.0 >> Self::place(epoch, replay) & 0b111
     }
 
-    fn place(turn: u8, replay: bool) -> u8 {
-        Self::WIDTH * (2 * turn + u8::from(replay))
+    fn place(epoch: u8, replay: bool) -> u8 {
+        Self::WIDTH * (2 * epoch + u8::from(replay))
     }
 }
 
@@ -125,7 +125,7 @@ impl Queue {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(super) struct LedgerRow {
     pub status: Option<Status>,
-    pub turn: u8,
+    pub epoch: u8,
     /// The process whose claim it is: 1 or 2; 0 where whoever claimed it no longer knows.
     pub holder: u8,
     pub leased: bool,
@@ -139,7 +139,7 @@ impl LedgerRow {
     pub(super) fn seen(&self) -> Option<Row> {
         self.status.map(|status| Row {
             status,
-            turn: i32::from(self.turn),
+            epoch: i32::from(self.epoch),
             claim: (status == Status::Attempting).then(|| claim_of(self.holder)),
             leased: self.leased,
             timeouts: i32::from(self.timeouts),
@@ -161,7 +161,7 @@ pub(super) fn claim_of(holder: u8) -> Uuid {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(super) struct Process {
     pub at: At,
-    pub turn: u8,
+    pub epoch: u8,
     pub replay: bool,
     /// The broker has given the message to somebody else: our ack will be void.
     pub cut: bool,
@@ -180,9 +180,9 @@ pub(super) enum At {
     SettleSkipped,
     PublishNext,
     SettleNext,
-    PublishLetter,
+    PublishDeadLetter,
     SettleDead,
-    HandOn,
+    Defer,
     Ack,
 }
 
@@ -199,15 +199,15 @@ impl World {
         self.queue == Queue::default() && self.processes.iter().all(|process| process.at == At::Idle)
     }
 
-    /// The turns of all messages that are ready, or will be should their holder fall.
-    pub(super) fn carriers(&self) -> impl Iterator<Item = u8> + '_ {
-        let ready = |turn: &u8| self.queue.count(*turn, false) + self.queue.count(*turn, true) > 0;
+    /// The epochs of all messages that are ready, or will be should their holder fall.
+    pub(super) fn delivery_messages(&self) -> impl Iterator<Item = u8> + '_ {
+        let ready = |epoch: &u8| self.queue.count(*epoch, false) + self.queue.count(*epoch, true) > 0;
         let held = self.processes.iter().filter(|process| process.at != At::Idle && !process.cut);
-        (0..TURNS).filter(ready).chain(held.map(|process| process.turn))
+        (0..EPOCHS).filter(ready).chain(held.map(|process| process.epoch))
     }
 
-    pub(super) fn has_letter(&self, turn: u8) -> bool {
-        self.letters >> turn & 1 == 1
+    pub(super) fn has_dead_letter(&self, epoch: u8) -> bool {
+        self.dead_letters >> epoch & 1 == 1
     }
 
     /// All of it in one number. Two worlds that differ only in which process is which have the same.
@@ -218,9 +218,9 @@ impl World {
         let mut high = 0;
         lay(&mut low, 3, &[row.status.map_or(0, |status| status as u8 + 1), row.unknowns, self.received]);
         lay(&mut low, 1, &[row.leased.into(), self.yes_settled.into()]);
-        lay(&mut high, 2, &[row.turn, row.timeouts]);
+        lay(&mut high, 2, &[row.epoch, row.timeouts]);
         lay(&mut high, 3, &[row.take_overs]);
-        lay(&mut high, 4, &[self.letters]);
+        lay(&mut high, 4, &[self.dead_letters]);
         lay(&mut high, 2, &[self.replayed, self.replays, self.sent_written, self.reopened]);
         lay(&mut high, 2, &[happened.crashes, happened.cuts, happened.slow]);
         lay(&mut high, 2, &[happened.unknown_answers, happened.lost_answers, happened.forgotten]);
@@ -228,9 +228,9 @@ impl World {
     }
 
     fn process_key(&self, index: u8) -> u64 {
-        let Process { at, turn, replay, cut, unknown } = self.processes[usize::from(index)];
+        let Process { at, epoch, replay, cut, unknown } = self.processes[usize::from(index)];
         let mut key = at as u64;
-        lay(&mut key, 2, &[turn]);
+        lay(&mut key, 2, &[epoch]);
         lay(&mut key, 1, &[replay.into(), cut.into(), unknown.into(), (self.row.holder == index + 1).into()]);
         key
     }
@@ -249,13 +249,13 @@ pub(super) const NAMES: [&str; 2] = ["A", "B"];
 impl fmt::Display for World {
     /// One line: what is queued, the row, what each process is about to do, what the user got.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for turn in 0..TURNS {
-            (0..self.queue.count(turn, false)).try_for_each(|_| write!(f, "[{turn}] "))?;
-            (0..self.queue.count(turn, true)).try_for_each(|_| write!(f, "[{turn} replay] "))?;
+        for epoch in 0..EPOCHS {
+            (0..self.queue.count(epoch, false)).try_for_each(|_| write!(f, "[{epoch}] "))?;
+            (0..self.queue.count(epoch, true)).try_for_each(|_| write!(f, "[{epoch} replay] "))?;
         }
         match self.row.status {
             None => write!(f, "no row")?,
-            Some(status) => write!(f, "{} turn {}", status.as_str(), self.row.turn)?,
+            Some(status) => write!(f, "{} epoch {}", status.as_str(), self.row.epoch)?,
         }
         if self.row.status == Some(Status::Attempting) {
             let holder = self.row.holder.checked_sub(1).map_or("nobody", |index| NAMES[usize::from(index)]);
@@ -265,7 +265,7 @@ impl fmt::Display for World {
         for (name, process) in NAMES.iter().zip(&self.processes).filter(|(_, process)| process.at != At::Idle)
         {
             let cut = if process.cut { ", cut off" } else { "" };
-            write!(f, "; {name} holds [{}]{cut}, next: {:?}", process.turn, process.at)?;
+            write!(f, "; {name} holds [{}]{cut}, next: {:?}", process.epoch, process.at)?;
         }
         Ok(())
     }

@@ -1,0 +1,10 @@
+//! The ledger, `t_wechat_delivery`: rows planned, claimed and settled; what is unfinished; what became of an event.
+
+pub mod claim;
+pub mod fan_out;
+pub mod plan;
+pub mod record;
+pub mod retention;
+pub mod settle;
+pub mod story;
+pub mod unfinished;

@@ -1,0 +1,249 @@
+//! Who is named for an event, and what the ledger already knows of it.
+
+use std::sync::Arc;
+
+use serde::Deserialize;
+use serde_json::value::RawValue;
+use tokio_postgres::Row;
+use tokio_postgres::types::{Json, ToSql};
+
+use crate::db::row::Read;
+use crate::db::{Database, Error, query};
+use crate::domain::consent::{Answer, Consent};
+use crate::domain::event::Event;
+use crate::domain::plan::{self, Known, Named, User};
+use crate::domain::protocol::Status;
+use crate::domain::recipient::Recipient;
+
+/// What a plan is made from.
+#[derive(Debug, Default)]
+pub struct Findings {
+    pub named: Vec<Named>,
+    /// More than a page is named; `named` holds only some of it.
+    pub many: bool,
+    /// Rows of the ledger, one past a page at most.
+    pub known: Vec<Known>,
+}
+
+/// One past a page says that there are more; nobody needs to know how many.
+const ENOUGH: i64 = plan::PAGE as i64 + 1;
+
+/// A batch of events, as columns.
+#[derive(Default)]
+struct Columns<'a> {
+    position: Vec<i32>,
+    company_no: Vec<&'a str>,
+    app_id: Vec<&'a str>,
+    template_id: Vec<&'a str>,
+    event_id: Vec<&'a str>,
+    customer_id: Vec<&'a str>,
+    content_hash: Vec<&'a [u8]>,
+    by_rule: Vec<bool>,
+    /// A list in a line: identifiers hold no control characters, so a line feed can stand between them.
+    sys_user_ids: Vec<String>,
+    openids: Vec<String>,
+}
+
+/// Looks up a batch of events: two statements, sent together. Reads one past a page of each event's people and rows at
+/// most, so that a rule that names a hundred thousand costs no more than one that names five hundred.
+pub async fn look_up(db: &Database, batch: &[Arc<Event>]) -> Result<Vec<Findings>, Error> {
+    let columns = columns_of(batch);
+    let client = db.durable().await?;
+    let (named, known) = tokio::try_join!(named(&client, &columns), known(&client, &columns))?;
+
+    let mut findings: Vec<Findings> = batch.iter().map(|_| Findings::default()).collect();
+    let mut counts = vec![0; batch.len()];
+    for row in &named {
+        let at = position(row)?;
+        findings[at].named.extend(named_of(row)?);
+        // Rows count, not people: a name that is no identifier names nobody, but has taken its place below the limit.
+        counts[at] += 1;
+        findings[at].many = counts[at] > plan::PAGE;
+    }
+    for row in &known {
+        findings[position(row)?].known.push(known_of(row)?);
+    }
+    Ok(findings)
+}
+
+fn columns_of(batch: &[Arc<Event>]) -> Columns<'_> {
+    let mut columns = Columns::default();
+    for (position, event) in (0..).zip(batch) {
+        columns.position.push(position);
+        columns.company_no.push(event.company_no.as_str());
+        columns.app_id.push(event.app_id.as_str());
+        columns.template_id.push(event.template_id.as_str());
+        columns.event_id.push(event.event_id.as_str());
+        columns.customer_id.push(event.customer_id.as_ref().map_or("", |id| id.as_str()));
+        columns.content_hash.push(&event.content_hash);
+        columns.by_rule.push(event.audience.is_by_rule());
+        columns.sys_user_ids.push(lines(event.audience.sys_user_ids().iter().map(|id| id.as_str())));
+        columns.openids.push(lines(event.audience.openids().iter().map(|id| id.as_str())));
+    }
+    columns
+}
+
+fn lines<'a>(ids: impl Iterator<Item = &'a str>) -> String {
+    ids.take(plan::PAGE + 1).collect::<Vec<_>>().join("\n")
+}
+
+async fn named(client: &deadpool_postgres::Object, columns: &Columns<'_>) -> Result<Vec<Row>, Error> {
+    const NAMED: &str = "-- plan: who is named, by rule or by the event itself, and what he said
+        SELECT e.position, w.*
+          FROM unnest($1::int[], $2::text[], $3::text[], $4::text[], $5::text[], $6::bool[], $7::text[], $8::text[])
+                AS e (position, company_no, app_id, template_id, customer_id, by_rule, sys_user_ids, openids)
+         CROSS JOIN LATERAL (
+                SELECT n.sys_user_id AS named_user, n.openid AS named_openid, u.sys_user_id AS bound_user, u.openid,
+                       u.status, u.subscribe_template -> e.template_id AS consent
+                  FROM (SELECT p.sys_user_id, p.openid
+                          FROM t_wechat_message_user r
+                         CROSS JOIN LATERAL (
+                                SELECT unnest(r.sys_user_ids), NULL UNION ALL SELECT NULL, unnest(r.openids))
+                            AS p (sys_user_id, openid)
+                         WHERE e.by_rule AND r.company_no = e.company_no AND r.app_id = e.app_id
+                           AND r.template_id = e.template_id AND r.status = 1
+                           AND coalesce(r.customer_id, '') = ANY (ARRAY['', e.customer_id])
+                        UNION ALL
+                        SELECT unnest(string_to_array(e.sys_user_ids, E'\\n')), NULL
+                        UNION ALL
+                        SELECT NULL, unnest(string_to_array(e.openids, E'\\n'))) n
+                  LEFT JOIN LATERAL (
+                        SELECT * FROM t_wechat_user u WHERE u.app_id = e.app_id AND u.sys_user_id = n.sys_user_id
+                        UNION ALL
+                        SELECT * FROM t_wechat_user u WHERE u.app_id = e.app_id AND u.openid = n.openid) u ON true
+                 -- An empty cell names nobody, least of all everybody whose own cell is empty.
+                 WHERE n.sys_user_id <> '' OR n.openid <> ''
+                 LIMIT $9) w";
+    let values: [&(dyn ToSql + Sync); 9] = [
+        &columns.position,
+        &columns.company_no,
+        &columns.app_id,
+        &columns.template_id,
+        &columns.customer_id,
+        &columns.by_rule,
+        &columns.sys_user_ids,
+        &columns.openids,
+        &ENOUGH,
+    ];
+    query::rows(client, NAMED, &values).await
+}
+
+async fn known(client: &deadpool_postgres::Object, columns: &Columns<'_>) -> Result<Vec<Row>, Error> {
+    const KNOWN: &str = "-- plan: what the ledger already knows of these events
+        SELECT e.position, d.recipient, d.openid, d.sys_user_id, d.status, d.epoch,
+               d.content_hash = e.content_hash AS same_content
+          FROM unnest($1::int[], $2::text[], $3::text[], $4::text[], $5::text[], $6::bytea[])
+                AS e (position, company_no, app_id, template_id, event_id, content_hash)
+         CROSS JOIN LATERAL (
+                SELECT * FROM t_wechat_delivery d
+                 WHERE d.event_id = e.event_id AND d.template_id = e.template_id AND d.app_id = e.app_id
+                   AND d.company_no = e.company_no
+                 LIMIT $7) d";
+    let values: [&(dyn ToSql + Sync); 7] = [
+        &columns.position,
+        &columns.company_no,
+        &columns.app_id,
+        &columns.template_id,
+        &columns.event_id,
+        &columns.content_hash,
+        &ENOUGH,
+    ];
+    query::rows(client, KNOWN, &values).await
+}
+
+/// The event's place in the batch; the statement only hands back what it was given.
+fn position(row: &Row) -> Result<usize, Error> {
+    Ok(usize::try_from(row.read::<i32>("position")?).unwrap_or_default())
+}
+
+fn named_of(row: &Row) -> Result<Option<Named>, Error> {
+    let bound: Option<&str> = row.read("openid")?;
+    let user = match bound {
+        Some(_) => Some(User { active: row.read::<i16>("status")? == 1, consent: consent_of(row) }),
+        None => None,
+    };
+    let openid = bound.or(row.read("named_openid")?);
+    let sys_user_id = row.read::<Option<&str>>("named_user")?.or(row.read("bound_user")?);
+    let named = Named { sys_user_id: id(sys_user_id), openid: id(openid), user };
+    Ok((named.sys_user_id.is_some() || named.openid.is_some()).then_some(named))
+}
+
+/// What the row's record of consent says.
+pub(super) fn consent_of(row: &Row) -> Consent {
+    let record: Option<Json<&RawValue>> = row.try_get("consent").unwrap_or_default();
+    read_consent(record.map_or("", |json| json.0.get()))
+}
+
+/// A record, or a part of it, that is not of the agreed shape counts as no answer.
+fn read_consent(record: &str) -> Consent {
+    // Serde would take a list for a record, too.
+    let record = Some(record).filter(|record| record.starts_with('{'));
+    let record: Option<ConsentRecord<'_>> = record.and_then(|record| serde_json::from_str(record).ok());
+    let ConsentRecord { status, cause, remaining } = record.unwrap_or_default();
+    let word = |raw: Option<&RawValue>| -> Option<String> { serde_json::from_str(raw?.get()).ok() };
+    let remaining = remaining.and_then(|raw| serde_json::from_str(raw.get()).ok());
+    Consent { answer: Answer::parse(word(status).as_deref(), word(cause).as_deref()), remaining }
+}
+
+/// What of a consent record matters here. Raw, since business systems write it: one odd part must not hide the other.
+#[derive(Default, Deserialize)]
+struct ConsentRecord<'a> {
+    #[serde(borrow)]
+    status: Option<&'a RawValue>,
+    #[serde(borrow)]
+    cause: Option<&'a RawValue>,
+    #[serde(borrow)]
+    remaining: Option<&'a RawValue>,
+}
+
+fn known_of(row: &Row) -> Result<Known, Error> {
+    let status = row.read("status")?;
+    Ok(Known {
+        recipient: recipient_of(row)?,
+        status: Status::parse(status).ok_or_else(|| Error::Unreadable {
+            table: "t_wechat_delivery",
+            what: format!("status {status}"),
+        })?,
+        epoch: row.read("epoch")?,
+        same_content: row.read("same_content")?,
+    })
+}
+
+/// Whom a ledger row is about.
+pub(super) fn recipient_of(row: &Row) -> Result<Recipient, Error> {
+    Ok(match (id(row.read("openid")?), id(row.read("sys_user_id")?)) {
+        (Some(openid), sys_user_id) => Recipient::Bound { openid, sys_user_id },
+        (None, Some(sys_user_id)) => Recipient::Unbound { sys_user_id },
+        (None, None) => Recipient::Nobody,
+    })
+}
+
+/// Identifiers in the tables were typed by people. An empty cell is how many tools write "none"; a text that is no
+/// identifier can be no one's either, so whoever it names counts as not named.
+fn id<T: std::str::FromStr>(text: Option<&str>) -> Option<T> {
+    text.filter(|text| !text.is_empty())?.parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_record_says_what_was_answered_and_how_often_it_may_be_used() {
+        let accepted = Consent { answer: Answer::Accept, remaining: Some(2) };
+        assert_eq!(read_consent(r#"{"status": "accept", "remaining": 2, "updated_at": "…"}"#), accepted);
+        let uncounted = Consent { answer: Answer::Accept, remaining: None };
+        assert_eq!(read_consent(r#"{"status": "accept", "remaining": null}"#), uncounted);
+        let odd_count = r#"{"remaining": "two", "status": "acc\u0065pt"}"#;
+        assert_eq!(read_consent(odd_count), uncounted);
+    }
+
+    #[test]
+    fn what_is_no_record_is_no_answer() {
+        let nothing = Consent { answer: Answer::Unanswered, remaining: None };
+        for record in ["", "null", "[]", r#"["accept", 2]"#, r#""accept""#, "{", r#"{"status": ["accept"]}"#]
+        {
+            assert_eq!(read_consent(record), nothing, "{record}");
+        }
+    }
+}

@@ -1,0 +1,239 @@
+//! `t_wechat_pause`: where daemons show what they have paused, and operators say what is to be.
+
+use std::collections::HashMap;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use serde::Serialize;
+
+use super::tokens::CHANNEL;
+use crate::db::row::Read;
+use crate::db::{Database, Error, query};
+use crate::domain::ids::{AppId, TemplateId};
+use crate::domain::pause::PauseReason;
+
+/// A daemon that has not refreshed its rows for so long is gone: three times what it takes between two.
+pub(in crate::db) const STALE_AFTER_S: f64 = 30.0;
+/// What daemons call each other's attention with; see [`CHANNEL`].
+pub(in crate::db) const ANNOUNCED: &str = "pause";
+
+/// A pause that a daemon came to by itself.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Posted {
+    pub app_id: AppId,
+    /// `None`: the whole app.
+    pub template_id: Option<TemplateId>,
+    pub reason: PauseReason,
+    pub errcode: Option<i64>,
+    pub detail: String,
+    pub since: Timestamp,
+    /// The next probe, where one is due.
+    pub until: Option<Timestamp>,
+}
+
+/// What operators want of a daemon.
+#[derive(Debug, Default)]
+pub struct Orders {
+    /// Paused by hand.
+    pub paused: Vec<Order>,
+    /// To be tried at once, of what this daemon has posted.
+    pub probes: Vec<(AppId, Option<TemplateId>)>,
+}
+
+/// One pause by hand.
+#[derive(Debug)]
+pub struct Order {
+    pub app_id: AppId,
+    pub template_id: Option<TemplateId>,
+    pub why: String,
+    pub since: Timestamp,
+}
+
+/// A pause in force, as operators ask for it.
+#[derive(Debug, Clone, Serialize)]
+pub struct Found {
+    pub app_id: String,
+    /// `None`: the whole app.
+    pub template_id: Option<String>,
+    /// The daemon that paused it; `None`: by hand, for all of them.
+    pub process: Option<String>,
+    pub reason: String,
+    pub errcode: Option<i64>,
+    pub detail: Option<String>,
+    pub since: Timestamp,
+    pub until: Option<Timestamp>,
+    pub operator: Option<String>,
+}
+
+/// What a `resume` found.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Resumed {
+    /// A pause by hand, lifted.
+    pub by_hand: bool,
+    /// Daemons that paused it by themselves; they try at once.
+    pub daemons: i64,
+}
+
+/// Replaces what `process` has posted, and takes away what daemons left that are gone.
+pub async fn post(db: &Database, process: &str, pauses: &[Posted]) -> Result<(), Error> {
+    const SQL: &str = "-- pauses::post
+        WITH gone AS (
+            DELETE FROM t_wechat_pause
+             WHERE (process = $1 AND (app_id, template_id) NOT IN (SELECT * FROM unnest($2::text[], $3::text[])))
+                OR (process NOT IN ('', $1) AND updated_at < now() - $9 * interval '1 second'))
+        INSERT INTO t_wechat_pause AS p (app_id, template_id, process, reason, errcode, detail, since, until, updated_at)
+        SELECT app_id, template_id, $1, reason, errcode, detail, since, until, now()
+          FROM unnest($2::text[], $3::text[], $4::text[], $5::bigint[], $6::text[], $7::timestamptz[], $8::timestamptz[])
+               AS mine (app_id, template_id, reason, errcode, detail, since, until)
+        ON CONFLICT (app_id, template_id, process) DO UPDATE
+           SET reason = excluded.reason, errcode = excluded.errcode, detail = excluded.detail, since = excluded.since,
+               until = excluded.until, updated_at = excluded.updated_at";
+    let app_ids: Vec<&str> = pauses.iter().map(|pause| pause.app_id.as_str()).collect();
+    let template_ids: Vec<&str> = pauses.iter().map(|pause| stored(pause.template_id.as_ref())).collect();
+    let reasons: Vec<&str> = pauses.iter().map(|pause| pause.reason.as_str()).collect();
+    let errcodes: Vec<Option<i64>> = pauses.iter().map(|pause| pause.errcode).collect();
+    let details: Vec<&str> = pauses.iter().map(|pause| pause.detail.as_str()).collect();
+    let since: Vec<Timestamp> = pauses.iter().map(|pause| pause.since).collect();
+    let until: Vec<Option<Timestamp>> = pauses.iter().map(|pause| pause.until).collect();
+    query::count(
+        &db.durable().await?,
+        SQL,
+        &[&process, &app_ids, &template_ids, &reasons, &errcodes, &details, &since, &until, &STALE_AFTER_S],
+    )
+    .await
+    .map(drop)
+}
+
+/// What operators want of `process`; a wish to probe is answered once.
+pub async fn orders(db: &Database, process: &str) -> Result<Orders, Error> {
+    const SQL: &str = "-- pauses::orders
+        WITH asked AS (
+            UPDATE t_wechat_pause SET probe_asked = false WHERE process = $1 AND probe_asked
+            RETURNING app_id, template_id)
+        SELECT app_id, template_id, coalesce(detail, '') AS why, since, true AS by_hand
+          FROM t_wechat_pause WHERE process = ''
+        UNION ALL
+        SELECT app_id, template_id, '', now(), false FROM asked
+         LIMIT 100000";
+    let mut orders = Orders::default();
+    for row in query::rows(&db.durable().await?, SQL, &[&process]).await? {
+        // Operators write this table too: what cannot be an id names nothing.
+        let Ok(app_id) = AppId::parse(row.read("app_id")?) else { continue };
+        let template_id = match row.read("template_id")? {
+            "" => None,
+            text => match TemplateId::parse(text) {
+                Ok(template_id) => Some(template_id),
+                Err(_) => continue,
+            },
+        };
+        if row.read("by_hand")? {
+            orders.paused.push(Order {
+                app_id,
+                template_id,
+                why: row.read("why")?,
+                since: row.read("since")?,
+            });
+        } else {
+            orders.probes.push((app_id, template_id));
+        }
+    }
+    Ok(orders)
+}
+
+/// Pauses in force, by app; of `app_id` alone, if it is given.
+pub async fn list(db: &Database, app_id: Option<&str>) -> Result<Vec<Found>, Error> {
+    const SQL: &str = "-- pauses::list
+        SELECT app_id, nullif(template_id, '') AS template_id, nullif(process, '') AS process, reason, errcode,
+               nullif(detail, '') AS detail, since, until, operator
+          FROM t_wechat_pause
+         WHERE ($1::text IS NULL OR app_id = $1)
+           AND (process = '' OR updated_at >= now() - $2 * interval '1 second')
+         ORDER BY app_id, t_wechat_pause.template_id, t_wechat_pause.process
+         LIMIT 10000";
+    let rows = query::rows(&db.durable().await?, SQL, &[&app_id, &STALE_AFTER_S]).await?;
+    let found = |row: &tokio_postgres::Row| {
+        Ok(Found {
+            app_id: row.read("app_id")?,
+            template_id: row.read("template_id")?,
+            process: row.read("process")?,
+            reason: row.read("reason")?,
+            errcode: row.read("errcode")?,
+            detail: row.read("detail")?,
+            since: row.read("since")?,
+            until: row.read("until")?,
+            operator: row.read("operator")?,
+        })
+    };
+    rows.iter().map(found).collect()
+}
+
+/// The same, by app.
+pub async fn by_app(db: &Database) -> Result<HashMap<String, Vec<Found>>, Error> {
+    let mut pauses = HashMap::<String, Vec<Found>>::new();
+    for found in list(db, None).await? {
+        pauses.entry(found.app_id.clone()).or_default().push(found);
+    }
+    Ok(pauses)
+}
+
+/// Pauses an app, or one template of it, by hand, and tells every daemon. False where no such app is registered.
+pub async fn pause(
+    db: &Database,
+    app_id: &AppId,
+    template_id: Option<&TemplateId>,
+    why: &str,
+    operator: &str,
+) -> Result<bool, Error> {
+    const SQL: &str = "-- pauses::pause
+        WITH paused AS (
+            INSERT INTO t_wechat_pause AS p (app_id, template_id, reason, detail, operator)
+            SELECT app_id, $2, $3, $4, $5 FROM t_wechat_app WHERE app_id = $1
+            ON CONFLICT (app_id, template_id, process) DO UPDATE
+               SET detail = excluded.detail, operator = excluded.operator, updated_at = now()
+            RETURNING p.app_id)
+        SELECT pg_notify($6, concat_ws(':', current_schema(), app_id, $7::text)) FROM paused";
+    let rows = query::rows(
+        &db.durable().await?,
+        SQL,
+        &[
+            &app_id.as_str(),
+            &stored(template_id),
+            &PauseReason::ByHand.as_str(),
+            &why,
+            &operator,
+            &CHANNEL,
+            &ANNOUNCED,
+        ],
+    )
+    .await?;
+    Ok(!rows.is_empty())
+}
+
+/// Lifts a pause by hand; where daemons paused it by themselves, they are asked to try at once.
+pub async fn resume(
+    db: &Database,
+    app_id: &AppId,
+    template_id: Option<&TemplateId>,
+) -> Result<Resumed, Error> {
+    const SQL: &str = "-- pauses::resume
+        WITH lifted AS (
+            DELETE FROM t_wechat_pause WHERE app_id = $1 AND template_id = $2 AND process = '' RETURNING app_id
+        ), asked AS (
+            UPDATE t_wechat_pause SET probe_asked = true
+             WHERE app_id = $1 AND template_id = $2 AND process <> ''
+               AND updated_at >= now() - $5 * interval '1 second'
+            RETURNING app_id)
+        SELECT (SELECT count(*) FROM lifted) > 0 AS by_hand, (SELECT count(*) FROM asked) AS daemons,
+               pg_notify($3, concat_ws(':', current_schema(), $1::text, $4::text))";
+    let values: [&(dyn tokio_postgres::types::ToSql + Sync); 5] =
+        [&app_id.as_str(), &stored(template_id), &CHANNEL, &ANNOUNCED, &STALE_AFTER_S];
+    let row = query::one(&db.durable().await?, SQL, &values).await?;
+    Ok(Resumed { by_hand: row.read("by_hand")?, daemons: row.read("daemons")? })
+}
+
+/// How long a daemon may leave its rows as they are, without being taken for dead.
+pub const REFRESH_EVERY: Duration = Duration::from_secs(10);
+
+fn stored(template_id: Option<&TemplateId>) -> &str {
+    template_id.map_or("", TemplateId::as_str)
+}

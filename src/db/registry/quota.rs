@@ -1,0 +1,86 @@
+//! How much of each app's day is used, in `t_wechat_quota`. WeChat's days begin at midnight in Beijing; whose midnight it is,
+//! the database's clock says, so that all processes change the day together.
+
+use std::time::Duration;
+
+use crate::db::row::Read;
+use crate::db::{Database, Error, query};
+use crate::domain::ids::AppId;
+
+/// A day in Beijing, counted from 2000-01-01.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Day(pub i32);
+
+/// Permits taken out of a day's number.
+#[derive(Debug, Clone, Copy)]
+pub struct Chunk {
+    /// None: the day's number is used up.
+    pub permits: u64,
+    pub day: Day,
+    /// Until the day's end.
+    pub resets_in: Duration,
+}
+
+/// Takes a chunk of what the day still has: a tenth, so that the last ones are shared in small pieces and no process sits
+/// on what another one needs, and 500 at most, which is what a crash may waste.
+pub async fn reserve(db: &Database, app_id: &AppId, quota: u64) -> Result<Chunk, Error> {
+    const SQL: &str = "-- quota::reserve
+        WITH today AS (
+            SELECT (now() AT TIME ZONE 'Asia/Shanghai')::date AS day
+        ), locked AS (
+            SELECT q.used, least(greatest($2 - q.used, 0), ($2 - q.used) / 10 + 1, 500) AS chunk
+              FROM t_wechat_quota q JOIN today USING (day)
+             WHERE q.app_id = $1
+               FOR UPDATE OF q
+        )
+        UPDATE t_wechat_quota q
+           SET used = locked.used + greatest(locked.chunk, 0)
+          FROM locked, today
+         WHERE q.app_id = $1 AND q.day = today.day
+        RETURNING greatest(locked.chunk, 0) AS chunk, q.day - '2000-01-01' AS day,
+                  extract(epoch FROM (q.day + 1)::timestamp AT TIME ZONE 'Asia/Shanghai' - now())::float8 AS resets_in_s";
+    let client = db.durable().await?;
+    let quota = i64::try_from(quota).unwrap_or(i64::MAX);
+    loop {
+        let rows = query::rows(&client, SQL, &[&app_id.as_str(), &quota]).await?;
+        let Some(row) = rows.first() else {
+            begin_day(&client, app_id).await?;
+            continue;
+        };
+        return Ok(Chunk {
+            permits: u64::try_from(row.read::<i64>("chunk")?).unwrap_or(0),
+            day: Day(row.read("day")?),
+            resets_in: Duration::try_from_secs_f64(row.read("resets_in_s")?).unwrap_or_default(),
+        });
+    }
+}
+
+async fn begin_day(client: &deadpool_postgres::Object, app_id: &AppId) -> Result<(), Error> {
+    const SQL: &str = "-- quota::begin_day
+        INSERT INTO t_wechat_quota (app_id, day) VALUES ($1, (now() AT TIME ZONE 'Asia/Shanghai')::date)
+        ON CONFLICT DO NOTHING";
+    query::count(client, SQL, &[&app_id.as_str()]).await?;
+    Ok(())
+}
+
+/// Permits that could not be put back.
+#[derive(Debug, thiserror::Error)]
+#[error("{error}")]
+pub struct NotPutBack {
+    pub error: Error,
+    /// The day's number stands as it was: they can be used, or put back again. Without an answer nobody knows, and they must
+    /// be forgotten: in two places at once they would let the app exceed its quota.
+    pub is_certain: bool,
+}
+
+/// Puts back what was not spent of that day.
+pub async fn put_back(db: &Database, app_id: &AppId, day: Day, permits: u64) -> Result<(), NotPutBack> {
+    const SQL: &str = "-- quota::put_back
+        UPDATE t_wechat_quota SET used = greatest(used - $3, 0) WHERE app_id = $1 AND day = '2000-01-01'::date + $2::integer";
+    let permits = i64::try_from(permits).unwrap_or(i64::MAX);
+    let unasked = |error| NotPutBack { error, is_certain: true };
+    let client = db.durable().await.map_err(unasked)?;
+    let put_back = query::count(&client, SQL, &[&app_id.as_str(), &day.0, &permits]).await;
+    // A refusal is an answer: the statement was rolled back.
+    put_back.map(drop).map_err(|error| NotPutBack { is_certain: !matches!(error, Error::Away(_)), error })
+}
