@@ -16,10 +16,10 @@ use crate::db::listen::Listener as TokenListener;
 use crate::db::{Database, Health, Planning};
 use crate::dead_letters::archiver::{self, Archiver};
 use crate::dead_letters::{count_dead_letters, count_unfinished, purge_old, remove_old, replay};
-use crate::deliver::{Intake, Partners, Pipeline, Settings, Source, Stops};
 use crate::http;
 use crate::lifecycle::{AfterPanic, Lifecycle, News, Part, Readiness, Task};
 use crate::metrics::Metrics;
+use crate::pipeline::{Intake, Partners, Pipeline, Settings, Source, Stops};
 use crate::telemetry;
 use crate::token::{self, RefreshResult, Refresher, Timing, TokenCache};
 use crate::wechat;
@@ -138,8 +138,8 @@ impl Daemon {
             lifecycle.keep(Task::LedgerRetention, move || remove_old(db.clone(), metrics.clone(), keep));
         }
         lifecycle.keep_beating(Task::Pauses, {
-            let (pipeline, announced) = (pipeline.clone(), self.pauses_announced.clone());
-            move |beat| pipeline.clone().keep_pauses_in_step(announced.clone(), beat)
+            let (report, announced) = (pipeline.pause_report(), self.pauses_announced.clone());
+            move |beat| report.clone().keep_in_step(announced.clone(), beat)
         });
         lifecycle.keep_beating(Task::BrokerProbe, {
             let broker = broker.clone();

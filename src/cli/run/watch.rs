@@ -14,9 +14,10 @@ use crate::db::migrate::{self, MigrateError};
 use crate::db::shape::Difference;
 use crate::db::{Database, probe};
 use crate::delays::Delays;
-use crate::deliver::{Pipeline, Stalled};
+use crate::health::Stalled;
 use crate::lifecycle::{Beat, Part, Readiness};
 use crate::metrics::Metrics;
+use crate::pipeline::Pipeline;
 
 /// Between two looks at database and queues: readiness and depths are seconds old at most, at a cost nobody notices.
 const LOOK_EVERY: Duration = Duration::from_secs(2);
@@ -137,12 +138,13 @@ pub(super) async fn progress(
     loop {
         beat.beat();
         if readiness.missing().iter().any(|missing| missing.part != Part::Progress.as_str()) {
-            pipeline.excuse_stall();
+            pipeline.progress().excuse_stall();
         }
-        let stalled = pipeline.stalled();
+        let stalled = pipeline.progress().stalled();
         metrics.stalled(stalled.as_ref().map_or(Duration::ZERO, |stalled| stalled.since));
-        let state =
-            stalled.filter(|stalled| stalled.since >= pipeline.stall_after()).map_or(Ok(()), standstill);
+        let state = stalled
+            .filter(|stalled| stalled.since >= pipeline.progress().stall_after())
+            .map_or(Ok(()), standstill);
         readiness.set(Part::Progress, state);
         metrics.ready(readiness.missing().is_empty());
         tokio::time::sleep(PROGRESS_EVERY).await;

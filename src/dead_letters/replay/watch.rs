@@ -4,10 +4,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::db::{Database, Error, replay};
-use crate::deliver::Pipeline;
 use crate::domain::ids::AppId;
 use crate::lifecycle::Beat;
 use crate::metrics::Metrics;
+use crate::pipeline::Pipeline;
 
 /// Between two looks: an operator who waits for an outcome sees it soon, and an idle database hardly notices.
 const LOOK_EVERY: Duration = Duration::from_secs(2);

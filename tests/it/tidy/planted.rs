@@ -27,7 +27,7 @@ fn an_import_from_above_is_found_however_it_is_written() {
     assert_eq!(upward("src/db/pool.rs", "use crate::*;"), 1, "a star hides what it names");
     assert_eq!(upward("src/extras.rs", ""), 1, "a module without a layer");
 
-    assert_eq!(upward("src/deliver/bring.rs", "use crate::{amqp::Message, db, domain::ids};"), 0);
+    assert_eq!(upward("src/pipeline/bring.rs", "use crate::{amqp::Message, db, domain::ids};"), 0);
     assert_eq!(upward("src/domain/event/read.rs", "use super::super::ids::AppId;"), 0);
     assert_eq!(upward("src/metrics.rs", "use crate::clock;\nuse super::config;"), 0);
     assert_eq!(upward("src/domain/plan.rs", "//! As crate::db does.\nconst A: &str = \"crate::db::x\";"), 0);
@@ -67,7 +67,7 @@ fn files_that_know_each_other_are_found_by_whatever_way_round() {
 #[test]
 fn a_third_party_outside_its_place_is_found() {
     let stray = |path, text| found(strays, path, text);
-    assert_eq!(stray("src/deliver/bring.rs", "use lapin::Channel;"), 1);
+    assert_eq!(stray("src/pipeline/bring.rs", "use lapin::Channel;"), 1);
     assert_eq!(stray("src/http/ops.rs", "fn f(row: &tokio_postgres::Row) {}"), 1);
     assert_eq!(stray("src/cli/check.rs", "use reqwest as r;"), 1);
     assert_eq!(stray("src/main.rs", "use wechat_notifier::{cli::Cli, db};"), 1);

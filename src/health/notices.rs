@@ -7,20 +7,26 @@ use jiff::Timestamp;
 use tokio::sync::Notify;
 
 use super::pause::Facts;
-use super::templates::Change;
 use crate::domain::ids::{AppId, TemplateId};
 use crate::domain::pause::PauseReason;
 use crate::metrics::Metrics;
 
 /// One pause of one app that this process came to by itself.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(in crate::deliver) struct Notice {
+pub struct Notice {
     /// `None`: the whole app.
-    pub(in crate::deliver) template_id: Option<TemplateId>,
-    pub(in crate::deliver) reason: PauseReason,
-    pub(in crate::deliver) facts: Arc<Facts>,
+    pub template_id: Option<TemplateId>,
+    pub reason: PauseReason,
+    pub facts: Arc<Facts>,
     /// The next probe, where one is due.
-    pub(in crate::deliver) until: Option<Timestamp>,
+    pub until: Option<Timestamp>,
+}
+
+/// A change of a template's state that people should hear of.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Change {
+    Paused(Arc<Facts>),
+    Resumed,
 }
 
 /// Who hears of changes.

@@ -1,27 +1,20 @@
 //! Which apps may be sent to: an app whose own trouble WeChat reports is paused, and tried again by one probe at a time. So
 //! are its templates, each alone. And an operator may pause either.
 
-mod breaker;
-mod notices;
-mod pause;
-mod templates;
-
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::{Notify, watch};
 
+use super::breaker::Breaker;
+use super::notices::{Herald, Notice};
+use super::pause::Facts;
 use crate::domain::ids::{AppId, TemplateId};
 use crate::metrics::Metrics;
 
-pub(super) use breaker::{Asked, Breaker, Pass, Probe, TemplateProbe};
-use notices::Herald;
-pub(super) use notices::Notice;
-pub(super) use pause::{Ends, Facts, State};
-
 /// The breakers of all apps this process has met.
 #[derive(Clone)]
-pub(super) struct Breakers {
+pub struct Breakers {
     breakers: Arc<Mutex<HashMap<AppId, Arc<Breaker>>>>,
     /// Have operators' pauses been read yet?
     informed: Arc<watch::Sender<bool>>,
@@ -37,13 +30,13 @@ pub(super) struct ByHand {
 
 impl Breakers {
     /// All open; but nothing should pass before [`Self::set_by_hand`].
-    pub(super) fn new(metrics: Arc<Metrics>) -> Self {
+    pub fn new(metrics: Arc<Metrics>) -> Self {
         let herald = Herald { metrics, changed: Arc::new(Notify::new()) };
         Self { breakers: Arc::default(), informed: Arc::new(watch::Sender::new(false)), herald }
     }
 
     /// The breaker of an app; open where it was never met.
-    pub(super) fn of(&self, app_id: &AppId) -> Arc<Breaker> {
+    pub fn of(&self, app_id: &AppId) -> Arc<Breaker> {
         let mut breakers = self.lock();
         if let Some(breaker) = breakers.get(app_id) {
             return Arc::clone(breaker);
@@ -54,7 +47,7 @@ impl Breakers {
     }
 
     /// Waits until it is known what operators have paused: a process that starts must not send over their heads.
-    pub(super) async fn informed(&self) {
+    pub async fn informed(&self) {
         if *self.informed.borrow() {
             return;
         }

@@ -11,7 +11,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 use tokio::time::Instant;
 
-use super::notices::Notice;
+use super::notices::{Change, Notice};
 use super::pause::{Ends, Facts};
 use crate::clock;
 use crate::domain::answer::{Class, SendAnswer};
@@ -54,13 +54,6 @@ pub(super) enum TemplatePass {
     Probe,
     /// Not before that time.
     Until(Timestamp),
-}
-
-/// A change that people should hear of.
-#[derive(Debug, PartialEq, Eq)]
-pub(super) enum Change {
-    Paused(Arc<Facts>),
-    Resumed,
 }
 
 impl Templates {

@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use jiff::Timestamp;
 
-use super::slots::Rank;
+use crate::admission::Rank;
 use crate::amqp::{Message, TRACEPARENT, own};
 use crate::domain::dead_letter;
 use crate::domain::delivery::{Delivery, Progress};

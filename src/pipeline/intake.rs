@@ -6,8 +6,8 @@ use std::sync::Arc;
 use futures_util::FutureExt;
 
 use super::envelope::{self, Envelope};
-use super::slots::Rank;
 use super::{Left, Pipeline};
+use crate::admission::Rank;
 use crate::amqp::{Incoming, Subscription};
 use crate::clock;
 use crate::domain::delivery::Delivery;

@@ -19,7 +19,7 @@ const PROBE_AWAY_EVERY: Duration = Duration::from_secs(5);
 
 /// All that shuts an app's breaker. What an operator says stands over what WeChat says, and neither lifts the other.
 #[derive(Debug, Clone, Default)]
-pub(in crate::deliver) struct State {
+pub struct State {
     pub(super) by_hand: Option<Arc<Facts>>,
     pub(super) own: Option<Pause>,
 }
@@ -34,17 +34,17 @@ pub(super) struct Pause {
 
 /// What there is to tell of a pause.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(in crate::deliver) struct Facts {
-    pub(in crate::deliver) since: Timestamp,
+pub struct Facts {
+    pub since: Timestamp,
     /// WeChat's code, where it gave one.
-    pub(in crate::deliver) errcode: Option<i64>,
+    pub errcode: Option<i64>,
     /// The blocked address; else WeChat's words, or the operator's.
-    pub(in crate::deliver) detail: String,
+    pub detail: String,
 }
 
 /// What ends a pause.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(in crate::deliver) enum Ends {
+pub enum Ends {
     /// A delivery that gets through; the next may try at this time, by either clock.
     ByProbe { at: Instant, due: Timestamp },
     /// A delivery is trying just now.
@@ -59,12 +59,12 @@ pub(in crate::deliver) enum Ends {
 
 impl State {
     /// Is the app not to be sent to?
-    pub(in crate::deliver) fn is_shut(&self) -> bool {
+    pub fn is_shut(&self) -> bool {
         self.by_hand.is_some() || self.own.is_some()
     }
 
     /// What must happen before the breaker opens; `None` where it is open.
-    pub(in crate::deliver) fn ends(&self) -> Option<Ends> {
+    pub fn ends(&self) -> Option<Ends> {
         match &self.by_hand {
             Some(_) => Some(Ends::ByHand),
             None => self.own.as_ref().map(|own| own.ends),

@@ -8,9 +8,7 @@ use futures_util::FutureExt;
 use tokio::time::Instant;
 
 use super::Pipeline;
-use super::breakers::{Asked, Breaker};
 use super::claim::Claim;
-use super::outage_detector::{Trouble, Verdict};
 use super::ready::Go;
 use crate::db::registry::live_apps::App;
 use crate::delays::{self, Delays};
@@ -19,6 +17,8 @@ use crate::domain::decide::{self, Situation};
 use crate::domain::delivery::Delivery;
 use crate::domain::outcome::{AnswerFacts, DeadReason, Outcome};
 use crate::failpoint::{crash_point, panic_point};
+use crate::health::{Asked, Breaker};
+use crate::health::{Trouble, Verdict};
 use crate::wechat::{AccessToken, Message};
 
 /// WeChat wants no two requests for one openid at once; another process may have one under way.

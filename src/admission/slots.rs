@@ -17,7 +17,7 @@ const MEAN_WEIGHT: f64 = 0.1;
 
 /// Where a delivery came from: within an app, fresh ones go first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Rank {
+pub enum Rank {
     Fresh,
     /// From the app's lane, which gets at most half of the app's slots.
     Lane,
@@ -25,7 +25,7 @@ pub(super) enum Rank {
 
 /// All slots of a process.
 #[derive(Clone)]
-pub(super) struct Slots(Arc<Mutex<Table>>);
+pub struct Slots(Arc<Mutex<Table>>);
 
 struct Table {
     began: Instant,
@@ -50,7 +50,7 @@ struct Seats {
 }
 
 /// The right to one request in flight. Dropping it gives it back.
-pub(super) struct Slot {
+pub struct Slot {
     slots: Slots,
     app_id: AppId,
     rank: Rank,
@@ -59,13 +59,13 @@ pub(super) struct Slot {
 
 impl Slots {
     /// As many as this, all free.
-    pub(super) fn new(total: usize) -> Self {
+    pub fn new(total: usize) -> Self {
         let (apps, waiting) = (HashMap::new(), VecDeque::new());
         Self(Arc::new(Mutex::new(Table { began: Instant::now(), free: total, apps, waiting })))
     }
 
     /// Waits for a slot within the app's share.
-    pub(super) async fn take(&self, app_id: &AppId, rank: Rank) -> Slot {
+    pub async fn take(&self, app_id: &AppId, rank: Rank) -> Slot {
         let waiting = {
             let mut table = self.lock();
             if table.may_take(app_id, rank) && !table.is_awaited(app_id, rank) {
@@ -81,7 +81,7 @@ impl Slots {
     }
 
     /// How long a fresh delivery that came now would wait; not at all while the app has less than its share.
-    pub(super) fn expected_wait(&self, app_id: &AppId) -> Duration {
+    pub fn expected_wait(&self, app_id: &AppId) -> Duration {
         let table = self.lock();
         match table.apps.get(app_id) {
             Some(seats) if seats.is_stuck => Duration::MAX,
@@ -91,7 +91,7 @@ impl Slots {
     }
 
     /// A delivery of this app has waited in vain: nothing of it is expected to go out until something has.
-    pub(super) fn stuck(&self, app_id: &AppId) {
+    pub fn stuck(&self, app_id: &AppId) {
         self.lock().apps.entry(app_id.clone()).or_default().is_stuck = true;
     }
 

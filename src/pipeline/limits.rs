@@ -7,10 +7,8 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 
 use super::Pipeline;
-use super::quota::{NoneInHand, Permit, UsedUp};
-use super::rates::BURST;
 use super::ready::NotReady;
-use super::slots::{Rank, Slot};
+use crate::admission::{BURST, NoneInHand, Permit, Rank, Slot, UsedUp};
 use crate::clock;
 use crate::db::registry::live_apps::App;
 use crate::domain::ids::AppId;

@@ -17,13 +17,13 @@ use crate::lifecycle::{Task, Tasks};
 
 /// A bucket holds what comes in within this, and at least one permit. More would let an app that was silent for a while
 /// exceed its rate when it speaks; less would waste permits whenever a timer is late.
-pub(super) const BURST: Duration = Duration::from_millis(100);
+pub const BURST: Duration = Duration::from_millis(100);
 /// How long to wait for the first count of processes before looking again.
 const COUNT_WAIT: Duration = Duration::from_millis(100);
 
 /// The buckets of all limited apps of a process.
 #[derive(Clone, Default)]
-pub(super) struct Rates {
+pub struct Rates {
     table: Arc<Mutex<Table>>,
     guard: Tasks,
 }
@@ -51,12 +51,12 @@ struct Bucket {
 
 impl Rates {
     /// No buckets yet.
-    pub(super) fn new(guard: Tasks) -> Self {
+    pub fn new(guard: Tasks) -> Self {
         Self { table: Arc::default(), guard }
     }
 
     /// Waits for the permit to make one request.
-    pub(super) async fn take(&self, app_id: &AppId, rate: Option<u32>, rank: Rank) {
+    pub async fn take(&self, app_id: &AppId, rate: Option<u32>, rank: Rank) {
         let Some(rate) = rate else { return };
         let waiting = {
             let mut table = self.lock();
@@ -81,14 +81,14 @@ impl Rates {
     }
 
     /// Takes note of a request that could not wait: whoever comes next waits for it.
-    pub(super) fn charge(&self, app_id: &AppId) {
+    pub fn charge(&self, app_id: &AppId) {
         if let Some(bucket) = self.lock().apps.get_mut(app_id) {
             bucket.permits -= 1.0;
         }
     }
 
     /// How long a fresh delivery that came now would wait for its permit.
-    pub(super) fn expected_wait(&self, app_id: &AppId, rate: Option<u32>) -> Duration {
+    pub fn expected_wait(&self, app_id: &AppId, rate: Option<u32>) -> Duration {
         let Some(rate) = rate else { return Duration::ZERO };
         let table = self.lock();
         let per_second = table.part_of(rate);
@@ -100,7 +100,7 @@ impl Rates {
     }
 
     /// How many deliveries of the lane may be in hand so that none waits in vain: what half of the rate sends within `hold`.
-    pub(super) fn most_in_hand(&self, rate: Option<u32>, hold: Duration) -> usize {
+    pub fn most_in_hand(&self, rate: Option<u32>, hold: Duration) -> usize {
         let Some(rate) = rate else { return usize::MAX };
         #[expect(
             clippy::cast_possible_truncation,
@@ -112,7 +112,7 @@ impl Rates {
     }
 
     /// Takes note of how many processes share each app's rate.
-    pub(super) fn shared_by(&self, processes: u32) {
+    pub fn shared_by(&self, processes: u32) {
         self.lock().processes = Some(processes.max(1));
     }
 

@@ -5,12 +5,12 @@ use std::sync::Arc;
 use tokio::sync::watch;
 
 use super::Pipeline;
-use super::breakers::Breaker;
 use crate::db::registry::live_apps::App;
 use crate::delays::Delays;
 use crate::domain::answer::{PauseReason, SendAnswer, TokenFault, classify_token};
 use crate::domain::event::Event;
 use crate::domain::outcome::DeadReason;
+use crate::health::Breaker;
 use crate::token::{AppState, FaultReason, Lookup, TokenState};
 use crate::wechat::AccessToken;
 

@@ -5,23 +5,22 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::Pipeline;
-
 /// Over the time that one request may take: whoever waits for WeChat's answer is not stuck.
 const STALL_MARGIN: Duration = Duration::from_secs(2);
 /// Shorter than this is a hiccup that nobody needs to hear of.
 const SHORTEST_STALL: Duration = Duration::from_secs(10);
 
 /// What is in hand, and when something was last done about it. Costs a look at the clock and three atomic writes a message.
-pub(super) struct Progress {
+pub struct Progress {
     start: Instant,
+    request_timeout: Duration,
     in_hand: AtomicUsize,
     /// Milliseconds from `start` on.
     last_ms: AtomicU64,
 }
 
 /// One message in hand.
-pub(super) struct InHand<'a>(&'a Progress);
+pub struct InHand<'a>(&'a Progress);
 
 /// Nothing has been done about what is in hand for a while.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -31,12 +30,18 @@ pub struct Stalled {
 }
 
 impl Progress {
-    pub(super) fn new() -> Self {
-        Self { start: Instant::now(), in_hand: AtomicUsize::new(0), last_ms: AtomicU64::new(0) }
+    /// Nothing is in hand. A request may take this long.
+    pub fn new(request_timeout: Duration) -> Self {
+        Self {
+            start: Instant::now(),
+            request_timeout,
+            in_hand: AtomicUsize::new(0),
+            last_ms: AtomicU64::new(0),
+        }
     }
 
     /// Takes one message in hand, until the value is dropped.
-    pub(super) fn take(&self) -> InHand<'_> {
+    pub fn take(&self) -> InHand<'_> {
         if self.in_hand.fetch_add(1, Ordering::Relaxed) == 0 {
             self.beat();
         }
@@ -44,15 +49,25 @@ impl Progress {
     }
 
     /// Something was settled, deferred or given up.
-    pub(super) fn beat(&self) {
+    pub fn beat(&self) {
         self.last_ms.store(self.now_ms(), Ordering::Relaxed);
     }
 
     /// How long nothing has happened; `None` while nothing is in hand.
-    fn stalled(&self) -> Option<Stalled> {
+    pub fn stalled(&self) -> Option<Stalled> {
         let in_hand = self.in_hand.load(Ordering::Relaxed);
         let since_ms = self.now_ms().saturating_sub(self.last_ms.load(Ordering::Relaxed));
         (in_hand > 0).then(|| Stalled { in_hand, since: Duration::from_millis(since_ms) })
+    }
+
+    /// Why nothing happens is known, and said elsewhere: a standstill begins once that is over.
+    pub fn excuse_stall(&self) {
+        self.beat();
+    }
+
+    /// From here on it is a standstill, and no slow answer.
+    pub fn stall_after(&self) -> Duration {
+        self.request_timeout.max(SHORTEST_STALL) + STALL_MARGIN
     }
 
     fn now_ms(&self) -> u64 {
@@ -67,30 +82,13 @@ impl Drop for InHand<'_> {
     }
 }
 
-impl Pipeline {
-    /// How long nothing has been done about what is in hand; `None` while nothing is.
-    pub fn stalled(&self) -> Option<Stalled> {
-        self.progress.stalled()
-    }
-
-    /// Why nothing happens is known, and said elsewhere: a standstill begins once that is over.
-    pub fn excuse_stall(&self) {
-        self.progress.beat();
-    }
-
-    /// From here on it is a standstill, and no slow answer.
-    pub fn stall_after(&self) -> Duration {
-        self.settings.request_timeout.max(SHORTEST_STALL) + STALL_MARGIN
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[tokio::test(start_paused = true)]
     async fn a_standstill_begins_with_the_last_thing_done() {
-        let progress = Progress::new();
+        let progress = Progress::new(Duration::from_secs(10));
         assert_eq!(progress.stalled(), None, "nothing is in hand");
         let (first, _second) = (progress.take(), progress.take());
         tokio::time::advance(Duration::from_secs(20)).await;
@@ -101,7 +99,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_long_rest_is_no_standstill() {
-        let progress = Progress::new();
+        let progress = Progress::new(Duration::from_secs(10));
         tokio::time::advance(Duration::from_secs(3600)).await;
         let _first = progress.take();
         assert_eq!(progress.stalled().unwrap().since, Duration::ZERO);

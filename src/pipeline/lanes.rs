@@ -8,15 +8,15 @@ use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
 
 use super::apps::AppWatch;
-use super::breakers::{Breaker, Ends, State};
 use super::envelope::Envelope;
 use super::intake::take_in;
-use super::slots::Rank;
 use super::{Left, Pipeline};
+use crate::admission::Rank;
 use crate::amqp::{Route, Subscription};
 use crate::domain::delivery::{Delivery, Progress};
 use crate::domain::event::Event;
 use crate::domain::ids::AppId;
+use crate::health::{Breaker, Ends, State};
 use crate::lifecycle::Task;
 
 /// Unacked messages of a lane per process: enough to use its slots, too few to crowd out fresh events.

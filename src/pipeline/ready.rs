@@ -7,12 +7,12 @@ use jiff::Timestamp;
 
 use super::Pipeline;
 use super::apps::AppWatch;
-use super::breakers::{Breaker, Ends, Pass, Probe, TemplateProbe};
 use super::limits::Share;
-use super::recipient_locks::RecipientLock;
-use super::slots::Rank;
+use crate::admission::Rank;
+use crate::admission::RecipientLock;
 use crate::clock;
 use crate::domain::delivery::Delivery;
+use crate::health::{Breaker, Ends, Pass, Probe, TemplateProbe};
 
 /// How often an idle loop shows that it lives.
 pub(super) const BEAT_EVERY: Duration = Duration::from_secs(1);

@@ -10,16 +10,16 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 
 use super::notices::{Herald, Notice};
+use super::outage_detector::{OutageDetector, Trouble, Verdict};
 use super::pause::{Ends, Facts, Pause, State, first_probe, probe_every};
 use super::templates::{TemplatePass, Templates};
 use crate::clock;
-use crate::deliver::outage_detector::{OutageDetector, Trouble, Verdict};
 use crate::domain::answer::{Class, SendAnswer, classify_send};
 use crate::domain::ids::{AppId, Openid, TemplateId};
 use crate::domain::pause::PauseReason;
 
 /// Whether one app may be sent to, and which of its templates.
-pub(in crate::deliver) struct Breaker {
+pub struct Breaker {
     pub(super) app_id: AppId,
     state: watch::Sender<State>,
     outage_detector: watch::Sender<OutageDetector>,
@@ -29,14 +29,14 @@ pub(in crate::deliver) struct Breaker {
 }
 
 /// A request that WeChat has answered, or not.
-pub(in crate::deliver) struct Asked<'a> {
-    pub(in crate::deliver) openid: &'a Openid,
-    pub(in crate::deliver) template_id: &'a TemplateId,
-    pub(in crate::deliver) begun: Instant,
+pub struct Asked<'a> {
+    pub openid: &'a Openid,
+    pub template_id: &'a TemplateId,
+    pub begun: Instant,
 }
 
 /// What the breaker says to a delivery.
-pub(in crate::deliver) enum Pass {
+pub enum Pass {
     Open,
     /// This delivery, and no other for now, may try whether the app works again.
     Probe(Probe),
@@ -44,10 +44,10 @@ pub(in crate::deliver) enum Pass {
 }
 
 /// The right to try a paused app once. Dropped without an answer, it lets another try later.
-pub(in crate::deliver) struct Probe(Arc<Breaker>);
+pub struct Probe(Arc<Breaker>);
 
 /// The same for a template.
-pub(in crate::deliver) struct TemplateProbe(Arc<Breaker>, TemplateId);
+pub struct TemplateProbe(Arc<Breaker>, TemplateId);
 
 impl Breaker {
     /// Open.
@@ -63,27 +63,27 @@ impl Breaker {
     }
 
     /// Follows the breaker's state.
-    pub(in crate::deliver) fn watch(&self) -> watch::Receiver<State> {
+    pub fn watch(&self) -> watch::Receiver<State> {
         self.state.subscribe()
     }
 
     /// May incomings of this app be worked on, or do they wait in its lane?
-    pub(in crate::deliver) fn is_shut(&self) -> bool {
+    pub fn is_shut(&self) -> bool {
         self.state.borrow().is_shut()
     }
 
     /// When the app will be tried next, as far as that is known, if it is paused.
-    pub(in crate::deliver) fn paused_until(&self) -> Option<Timestamp> {
+    pub fn paused_until(&self) -> Option<Timestamp> {
         self.state.borrow().ends().map(|ends| ends.due().unwrap_or_else(clock::now))
     }
 
     /// Until when a template of the app is paused, where it is and no delivery may try it.
-    pub(in crate::deliver) fn template_paused_until(&self, template_id: &TemplateId) -> Option<Timestamp> {
+    pub fn template_paused_until(&self, template_id: &TemplateId) -> Option<Timestamp> {
         self.templates.paused_until(template_id)
     }
 
     /// Asks for one delivery.
-    pub(in crate::deliver) fn pass(self: &Arc<Self>) -> Pass {
+    pub fn pass(self: &Arc<Self>) -> Pass {
         let mut pass = Pass::Paused;
         self.state.send_if_modified(|state| match state {
             State { by_hand: None, own: None } => {
@@ -101,7 +101,7 @@ impl Breaker {
     }
 
     /// Asks for one delivery of a template: may it go, and is it the one that tries? Else it may come at the time answered.
-    pub(in crate::deliver) fn template_pass(
+    pub fn template_pass(
         self: &Arc<Self>,
         template_id: &TemplateId,
     ) -> Result<Option<TemplateProbe>, Timestamp> {
@@ -113,7 +113,7 @@ impl Breaker {
     }
 
     /// Takes note of WeChat's answer to a send. Trouble comes back: whose it is may take a moment to show.
-    pub(in crate::deliver) fn learn(&self, asked: &Asked<'_>, answer: &SendAnswer) -> Option<Trouble> {
+    pub fn learn(&self, asked: &Asked<'_>, answer: &SendAnswer) -> Option<Trouble> {
         let class = classify_send(answer);
         if matches!(class, Class::Transient | Class::Unlisted | Class::Unknown) {
             return Some(self.learn_of_trouble(asked, answer));
@@ -146,12 +146,12 @@ impl Breaker {
     }
 
     /// Whose this trouble is, by what is known now.
-    pub(in crate::deliver) fn verdict(&self, trouble: &Trouble) -> Verdict {
+    pub fn verdict(&self, trouble: &Trouble) -> Verdict {
         self.outage_detector.borrow().verdict(trouble)
     }
 
     /// The same, with the patience to wait for what others meet.
-    pub(in crate::deliver) async fn verdict_within(&self, trouble: &Trouble, patience: Duration) -> Verdict {
+    pub async fn verdict_within(&self, trouble: &Trouble, patience: Duration) -> Verdict {
         let mut outage_detector = self.outage_detector.subscribe();
         let decided =
             outage_detector.wait_for(|outage_detector| outage_detector.verdict(trouble) != Verdict::Open);
@@ -160,19 +160,19 @@ impl Breaker {
     }
 
     /// The refresher gets no token: nothing can be sent until it does.
-    pub(in crate::deliver) fn token_gone(&self, reason: PauseReason, answer: &SendAnswer) {
+    pub fn token_gone(&self, reason: PauseReason, answer: &SendAnswer) {
         self.pause(reason, Ends::ByToken, answer);
     }
 
     /// The refresher has a token.
-    pub(in crate::deliver) fn token_back(&self) {
+    pub fn token_back(&self) {
         if self.state.borrow().own.as_ref().is_some_and(|own| own.ends == Ends::ByToken) {
             self.open();
         }
     }
 
     /// The app's own `daily_quota` is used up.
-    pub(in crate::deliver) fn quota_used_up(&self, due: Timestamp) {
+    pub fn quota_used_up(&self, due: Timestamp) {
         let ours = SendAnswer::Read {
             errcode: 0,
             errmsg: "the app's daily_quota is used up".to_owned(),
@@ -183,7 +183,7 @@ impl Breaker {
     }
 
     /// There is something left of it again.
-    pub(in crate::deliver) fn quota_back(&self) {
+    pub fn quota_back(&self) {
         if self.is_kept_by_quota() {
             self.open();
         }
@@ -194,7 +194,7 @@ impl Breaker {
     }
 
     /// Opens the breaker, whatever WeChat or the refresher had shut it for.
-    pub(in crate::deliver) fn open(&self) {
+    pub fn open(&self) {
         // Most answers find the breaker open: look before writing, which would wake every follower.
         if self.state.borrow().own.is_some() {
             self.change(|state| state.own = None);
@@ -220,7 +220,7 @@ impl Breaker {
     }
 
     /// An operator wants the app, or one of its templates, tried at once.
-    pub(in crate::deliver) fn probe_now(&self, template_id: Option<&TemplateId>) {
+    pub fn probe_now(&self, template_id: Option<&TemplateId>) {
         match template_id {
             Some(template_id) => self.templates.probe_now(template_id),
             None => {

@@ -22,20 +22,20 @@ const LONGEST_QUESTION: Duration = Duration::from_secs(30);
 const ASK_AGAIN_AFTER: Duration = Duration::from_secs(1);
 
 /// The reservations of all apps with a quota.
-pub(super) struct Quotas {
+pub struct Quotas {
     db: Database,
     reservations: Mutex<HashMap<AppId, Arc<Reservation>>>,
 }
 
 /// The day's number is used up.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct UsedUp {
+pub struct UsedUp {
     /// Midnight in Beijing.
-    pub(super) until: Instant,
+    pub until: Instant,
 }
 
 /// The right to make one request, out of a reservation. Dropped unspent, it goes back.
-pub(super) struct Permit {
+pub struct Permit {
     reservation: Arc<Reservation>,
     day: Day,
     is_spent: bool,
@@ -64,12 +64,12 @@ struct State {
 
 impl Quotas {
     /// No reservations yet.
-    pub(super) fn new(db: Database) -> Self {
+    pub fn new(db: Database) -> Self {
         Self { db, reservations: Mutex::default() }
     }
 
     /// The permit for one request; `None` where the app has no quota. Waits while the database that knows is away.
-    pub(super) async fn take(&self, app_id: &AppId, quota: Option<u64>) -> Result<Option<Permit>, UsedUp> {
+    pub async fn take(&self, app_id: &AppId, quota: Option<u64>) -> Result<Option<Permit>, UsedUp> {
         let Some(quota) = quota else { return Ok(None) };
         let reservation = self.reservation(app_id);
         loop {
@@ -86,7 +86,7 @@ impl Quotas {
     }
 
     /// The same out of what is in the reservation: for a request that cannot wait.
-    pub(super) fn take_now(&self, app_id: &AppId, quota: Option<u64>) -> Result<Option<Permit>, NoneInHand> {
+    pub fn take_now(&self, app_id: &AppId, quota: Option<u64>) -> Result<Option<Permit>, NoneInHand> {
         let Some(quota) = quota else { return Ok(None) };
         match self.reservation(app_id).take_now(quota) {
             Some(Ok(permit)) => Ok(Some(permit)),
@@ -95,7 +95,7 @@ impl Quotas {
     }
 
     /// Apps whose number was used up when last asked.
-    pub(super) fn used_up(&self) -> Vec<AppId> {
+    pub fn used_up(&self) -> Vec<AppId> {
         let reservations = self.lock();
         reservations
             .iter()
@@ -105,7 +105,7 @@ impl Quotas {
     }
 
     /// Looks whether there is something left by now: a new day, a higher quota, or what another process has given back.
-    pub(super) async fn look_again(&self, app_id: &AppId, quota: Option<u64>) -> Result<bool, Error> {
+    pub async fn look_again(&self, app_id: &AppId, quota: Option<u64>) -> Result<bool, Error> {
         let Some(quota) = quota else {
             self.lock().remove(app_id);
             return Ok(true);
@@ -121,7 +121,7 @@ impl Quotas {
     }
 
     /// Puts everything back that was not spent. Call it when nothing is at work any more.
-    pub(super) async fn put_back_all(&self) {
+    pub async fn put_back_all(&self) {
         let reservations: Vec<_> = self.lock().drain().collect();
         for (app_id, reservation) in reservations {
             let _asking = reservation.asking.lock().await;
@@ -156,7 +156,7 @@ impl Quotas {
 
 /// There is no permit without asking the database, or none at all.
 #[derive(Debug)]
-pub(super) struct NoneInHand;
+pub struct NoneInHand;
 
 impl Reservation {
     /// A permit, or that there is none; `None` where only the database knows.
@@ -250,12 +250,12 @@ impl State {
 
 impl Permit {
     /// The request goes out.
-    pub(super) fn spend(&mut self) {
+    pub fn spend(&mut self) {
         self.is_spent = true;
     }
 
     /// It did not: no connection came about.
-    pub(super) fn unspend(&mut self) {
+    pub fn unspend(&mut self) {
         self.is_spent = false;
     }
 }

@@ -13,7 +13,6 @@
 
 mod apps;
 mod attempt;
-mod breakers;
 mod bring;
 mod claim;
 mod dead_letter_log;
@@ -25,16 +24,9 @@ mod lane_watch;
 mod lanes;
 mod ledger;
 mod limits;
-mod outage_detector;
-mod pauses;
 mod plan;
-mod progress;
-mod quota;
-mod rates;
 mod ready;
-mod recipient_locks;
 mod settle;
-mod slots;
 mod unlisted;
 
 use std::sync::Arc;
@@ -43,27 +35,22 @@ use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use crate::admission::{Quotas, Rates, RecipientLocks, Slots};
 use crate::amqp::{Broker, Publisher, Topology};
 use crate::db::Database;
 use crate::db::ledger::claim::Lease;
 use crate::domain::ladder::Ladder;
 use crate::domain::protocol::OnUnknown;
+use crate::health::{Breakers, PauseReport, Progress};
 use crate::lifecycle::Tasks;
 use crate::metrics::Metrics;
 use crate::token::TokenCache;
 use crate::wechat;
 
-use breakers::Breakers;
 use dead_letter_log::DeadLetterLog;
 pub use intake::{Intake, Source};
 use lanes::Lanes;
 use ledger::Ledger;
-use progress::Progress;
-pub use progress::Stalled;
-use quota::Quotas;
-use rates::Rates;
-use recipient_locks::RecipientLocks;
-use slots::Slots;
 use unlisted::Unlisted;
 
 /// The pipeline's own settings, taken from the configuration.
@@ -142,7 +129,7 @@ impl Pipeline {
             lanes: Lanes::default(),
             tasks: TaskTracker::new(),
             guard: partners.tasks,
-            progress: Progress::new(),
+            progress: Progress::new(settings.request_timeout),
             publisher: partners.broker.publisher(),
             topology: partners.broker.topology().clone(),
             broker: partners.broker,
@@ -153,6 +140,16 @@ impl Pipeline {
             settings,
             stops,
         })
+    }
+
+    /// How messages in hand come on.
+    pub fn progress(&self) -> &Progress {
+        &self.progress
+    }
+
+    /// What keeps the table of pauses.
+    pub fn pause_report(&self) -> PauseReport {
+        PauseReport { db: self.db.clone(), breakers: self.breakers.clone() }
     }
 }
 

@@ -18,18 +18,18 @@ const LASTS: Duration = Duration::from_secs(10);
 
 /// A request that came to nothing: no answer, or one that says "not now".
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Trouble {
+pub struct Trouble {
     /// Hash of the user it was for.
-    pub(super) user: u64,
+    pub user: u64,
     /// When the request was made.
-    pub(super) begun: Instant,
+    pub begun: Instant,
     /// When it was over.
-    pub(super) ended: Instant,
+    pub ended: Instant,
 }
 
 /// Whose a trouble is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Verdict {
+pub enum Verdict {
     /// WeChat answered a request that was made after it.
     Deliverys,
     /// Nobody of several users could be reached: no delivery is to blame.
@@ -40,7 +40,7 @@ pub(super) enum Verdict {
 
 /// What an app's latest answers say.
 #[derive(Debug, Default)]
-pub(super) struct OutageDetector {
+pub struct OutageDetector {
     /// The latest trouble of each of the users met last, oldest first, nothing good since; never more than [`USERS`].
     recent: VecDeque<Trouble>,
     /// Since when, and how often, nothing good has come.
@@ -55,7 +55,7 @@ pub(super) struct OutageDetector {
 
 impl OutageDetector {
     /// WeChat answered a request made at `begun`, whatever it said. True where somebody may wait to hear of it.
-    pub(super) fn good(&mut self, begun: Instant, now: Instant) -> bool {
+    pub fn good(&mut self, begun: Instant, now: Instant) -> bool {
         let (was_apps, was_bad) = (self.is_the_apps(), !self.recent.is_empty());
         // A slow answer to an early request does not speak for what came later.
         self.recent.retain(|trouble| trouble.ended >= begun);
@@ -69,7 +69,7 @@ impl OutageDetector {
     }
 
     /// Trouble with one more request. True where the app has been away for so long that it should be paused.
-    pub(super) fn trouble(&mut self, trouble: Trouble) -> bool {
+    pub fn trouble(&mut self, trouble: Trouble) -> bool {
         self.recent.retain(|earlier| earlier.user != trouble.user);
         self.recent.push_back(trouble);
         if self.recent.len() > USERS {
@@ -84,7 +84,7 @@ impl OutageDetector {
     }
 
     /// Whose this trouble, told to [`Self::trouble`] before, is by what is known now.
-    pub(super) fn verdict(&self, trouble: &Trouble) -> Verdict {
+    pub fn verdict(&self, trouble: &Trouble) -> Verdict {
         let overlapped = self.apps_until.is_some_and(|until| trouble.begun < until);
         if self.is_the_apps() || overlapped {
             Verdict::Apps

@@ -11,8 +11,9 @@ use tokio::sync::Notify;
 use tokio::time::Instant;
 use uuid::Uuid;
 
-use super::Pipeline;
-use super::breakers::{Breakers, ByHand, Facts, Notice};
+use super::breakers::{Breakers, ByHand};
+use super::notices::Notice;
+use super::pause::Facts;
 use crate::db::registry::pauses;
 use crate::db::{self, Database};
 use crate::domain::ids::AppId;
@@ -23,11 +24,17 @@ const LOOK_EVERY: Duration = Duration::from_secs(2);
 /// Changes that come together are written together.
 const GATHER: Duration = Duration::from_millis(100);
 
-impl Pipeline {
-    /// Keeps table and breakers in step; `announced` hurries it. Runs for ever. Nothing is sent before it has read the orders
-    /// once.
-    pub async fn keep_pauses_in_step(self: Arc<Self>, announced: Arc<Notify>, beat: Arc<Beat>) {
-        let mut board = Board::new(self.db.clone());
+/// Keeps table and breakers in step. Cheap to clone.
+#[derive(Clone)]
+pub struct PauseReport {
+    pub db: Database,
+    pub breakers: Breakers,
+}
+
+impl PauseReport {
+    /// Runs forever; `announced` hurries it. Nothing is sent before it has read the orders once.
+    pub async fn keep_in_step(self, announced: Arc<Notify>, beat: Arc<Beat>) {
+        let mut board = Board::new(self.db);
         loop {
             beat.beat();
             let kept = board.keep_in_step(&self.breakers).await;
