@@ -1,4 +1,4 @@
-//! One app's breaker.
+//! One app's breaker: closed while its messages are sent, open while they wait, probing while one delivery tries.
 
 use std::collections::HashMap;
 use std::hash::{BuildHasher, RandomState};
@@ -9,12 +9,12 @@ use jiff::Timestamp;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
-use super::notices::{Herald, Notice};
+use super::notices::{Notice, Reporter};
 use super::outage_detector::{OutageDetector, Trouble, Verdict};
 use super::pause::{Ends, Facts, Pause, State, first_probe, probe_every};
-use super::templates::{TemplatePass, Templates};
+use super::template_breakers::{TemplateBreakers, TemplatePass};
 use crate::clock;
-use crate::domain::answer::{Class, SendAnswer, classify_send};
+use crate::domain::answer::{Class, SendAnswer};
 use crate::domain::ids::{AppId, Openid, TemplateId};
 use crate::domain::pause::PauseReason;
 
@@ -23,24 +23,28 @@ pub struct Breaker {
     pub(super) app_id: AppId,
     state: watch::Sender<State>,
     outage_detector: watch::Sender<OutageDetector>,
-    templates: Templates,
+    templates: TemplateBreakers,
     hasher: RandomState,
-    herald: Herald,
+    reporter: Reporter,
 }
 
-/// A request that WeChat has answered, or not.
-pub struct Asked<'a> {
+/// A request that WeChat has answered, or not, and what that means.
+pub struct Answered<'a> {
     pub openid: &'a Openid,
     pub template_id: &'a TemplateId,
     pub begun: Instant,
+    pub answer: &'a SendAnswer,
+    pub class: Class,
 }
 
-/// What the breaker says to a delivery.
+/// What a delivery that asks finds the breaker to be.
 pub enum Pass {
+    /// It may be sent.
+    Closed,
+    /// This delivery, and no other for now, tries whether the app works again.
+    Probing(Probe),
+    /// The app is paused.
     Open,
-    /// This delivery, and no other for now, may try whether the app works again.
-    Probe(Probe),
-    Paused,
 }
 
 /// The right to try a paused app once. Dropped without an answer, it lets another try later.
@@ -50,15 +54,15 @@ pub struct Probe(Arc<Breaker>);
 pub struct TemplateProbe(Arc<Breaker>, TemplateId);
 
 impl Breaker {
-    /// Open.
-    pub(super) fn new(app_id: &AppId, herald: &Herald) -> Self {
+    /// Closed.
+    pub(super) fn new(app_id: &AppId, reporter: &Reporter) -> Self {
         Self {
             app_id: app_id.clone(),
             state: watch::Sender::default(),
             outage_detector: watch::Sender::default(),
-            templates: Templates::default(),
+            templates: TemplateBreakers::default(),
             hasher: RandomState::new(),
-            herald: herald.clone(),
+            reporter: reporter.clone(),
         }
     }
 
@@ -67,9 +71,9 @@ impl Breaker {
         self.state.subscribe()
     }
 
-    /// May incomings of this app be worked on, or do they wait in its lane?
-    pub fn is_shut(&self) -> bool {
-        self.state.borrow().is_shut()
+    /// Is the app paused, so that its messages wait in its lane?
+    pub fn is_open(&self) -> bool {
+        self.state.borrow().is_open()
     }
 
     /// When the app will be tried next, as far as that is known, if it is paused.
@@ -84,15 +88,15 @@ impl Breaker {
 
     /// Asks for one delivery.
     pub fn pass(self: &Arc<Self>) -> Pass {
-        let mut pass = Pass::Paused;
+        let mut pass = Pass::Open;
         self.state.send_if_modified(|state| match state {
             State { by_hand: None, own: None } => {
-                pass = Pass::Open;
+                pass = Pass::Closed;
                 false
             }
             State { by_hand: None, own: Some(Pause { ends, .. }) } if ends.is_due() => {
                 *ends = Ends::Probing;
-                pass = Pass::Probe(Probe(Arc::clone(self)));
+                pass = Pass::Probing(Probe(Arc::clone(self)));
                 true
             }
             _ => false,
@@ -106,41 +110,41 @@ impl Breaker {
         template_id: &TemplateId,
     ) -> Result<Option<TemplateProbe>, Timestamp> {
         match self.templates.pass(template_id) {
-            TemplatePass::Open => Ok(None),
-            TemplatePass::Probe => Ok(Some(TemplateProbe(Arc::clone(self), template_id.clone()))),
-            TemplatePass::Until(due) => Err(due),
+            TemplatePass::Closed => Ok(None),
+            TemplatePass::Probing => Ok(Some(TemplateProbe(Arc::clone(self), template_id.clone()))),
+            TemplatePass::OpenUntil(due) => Err(due),
         }
     }
 
     /// Takes note of WeChat's answer to a send. Trouble comes back: whose it is may take a moment to show.
-    pub fn learn(&self, asked: &Asked<'_>, answer: &SendAnswer) -> Option<Trouble> {
-        let class = classify_send(answer);
+    pub fn learn(&self, answered: &Answered<'_>) -> Option<Trouble> {
+        let Answered { template_id, begun, answer, class, .. } = *answered;
         if matches!(class, Class::Transient | Class::Unlisted | Class::Unknown) {
-            return Some(self.learn_of_trouble(asked, answer));
+            return Some(self.learn_of_trouble(answered));
         }
-        self.outage_detector
-            .send_if_modified(|outage_detector| outage_detector.good(asked.begun, Instant::now()));
-        if let Some(change) = self.templates.learn(asked.template_id, class, answer) {
-            self.herald.template(&self.app_id, asked.template_id, &change, PauseReason::Template);
+        self.outage_detector.send_if_modified(|outage_detector| outage_detector.good(begun, Instant::now()));
+        if let Some(change) = self.templates.learn(template_id, class, answer) {
+            self.reporter.template(&self.app_id, template_id, &change, PauseReason::Template);
         }
         match class.pause_reason() {
-            Some(reason) => self.pause(reason, first_probe(class), answer),
+            Some(reason) => self.pause(reason, first_probe(class), || Facts::of_answer(answer)),
             // A rejected token says nothing about the rest.
             None if class == Class::Token => {}
             // Answers to what was under way change nothing about our own count.
             None if self.is_kept_by_quota() => {}
-            None => self.open(),
+            None => self.close(),
         }
         None
     }
 
-    fn learn_of_trouble(&self, asked: &Asked<'_>, answer: &SendAnswer) -> Trouble {
-        let user = self.hasher.hash_one(asked.openid);
-        let trouble = Trouble { user, begun: asked.begun, ended: Instant::now() };
+    fn learn_of_trouble(&self, answered: &Answered<'_>) -> Trouble {
+        let user = self.hasher.hash_one(answered.openid);
+        let trouble = Trouble { user, begun: answered.begun, ended: Instant::now() };
         let mut is_away = false;
         self.outage_detector.send_modify(|outage_detector| is_away = outage_detector.trouble(trouble));
-        if is_away && !self.is_shut() {
-            self.pause(PauseReason::Away, Ends::by_probe_in(probe_every(PauseReason::Away)), answer);
+        if is_away && !self.is_open() {
+            let ends = Ends::by_probe_in(probe_every(PauseReason::Away));
+            self.pause(PauseReason::Away, ends, || Facts::of_answer(answered.answer));
         }
         trouble
     }
@@ -160,32 +164,28 @@ impl Breaker {
     }
 
     /// The refresher gets no token: nothing can be sent until it does.
-    pub fn token_gone(&self, reason: PauseReason, answer: &SendAnswer) {
-        self.pause(reason, Ends::ByToken, answer);
+    pub fn token_lost(&self, reason: PauseReason, facts: Facts) {
+        self.pause(reason, Ends::ByToken, || facts);
     }
 
     /// The refresher has a token.
     pub fn token_back(&self) {
         if self.state.borrow().own.as_ref().is_some_and(|own| own.ends == Ends::ByToken) {
-            self.open();
+            self.close();
         }
     }
 
     /// The app's own `daily_quota` is used up.
     pub fn quota_used_up(&self, due: Timestamp) {
-        let ours = SendAnswer::Read {
-            errcode: 0,
-            errmsg: "the app's daily_quota is used up".to_owned(),
-            rid: None,
-            msgid: None,
-        };
-        self.pause(PauseReason::Quota, Ends::ByQuota { due }, &ours);
+        self.pause(PauseReason::Quota, Ends::ByQuota { due }, || {
+            Facts::said(None, "the app's daily_quota is used up")
+        });
     }
 
     /// There is something left of it again.
     pub fn quota_back(&self) {
         if self.is_kept_by_quota() {
-            self.open();
+            self.close();
         }
     }
 
@@ -193,18 +193,19 @@ impl Breaker {
         self.state.borrow().own.as_ref().is_some_and(|own| matches!(own.ends, Ends::ByQuota { .. }))
     }
 
-    /// Opens the breaker, whatever WeChat or the refresher had shut it for.
-    pub fn open(&self) {
-        // Most answers find the breaker open: look before writing, which would wake every follower.
+    /// Ends the pause, whatever WeChat or the refresher had begun it for.
+    pub fn close(&self) {
+        // Most answers find the breaker closed: look before writing, which would wake every follower.
         if self.state.borrow().own.is_some() {
             self.change(|state| state.own = None);
         }
     }
 
-    fn pause(&self, reason: PauseReason, ends: Ends, answer: &SendAnswer) {
+    /// Opens the breaker; a pause that goes on for the same reason keeps its facts.
+    fn pause(&self, reason: PauseReason, ends: Ends, facts: impl FnOnce() -> Facts) {
         self.change(|state| {
             let same = state.own.take().filter(|own| own.reason == reason);
-            let facts = same.map_or_else(|| Facts::of(answer), |own| own.facts);
+            let facts = same.map_or_else(|| Arc::new(facts()), |own| own.facts);
             state.own = Some(Pause { reason, ends, facts });
         });
     }
@@ -215,7 +216,7 @@ impl Breaker {
             self.change(|state| state.by_hand = app);
         }
         for (template_id, change) in self.templates.by_hand(templates) {
-            self.herald.template(&self.app_id, &template_id, &change, PauseReason::ByHand);
+            self.reporter.template(&self.app_id, &template_id, &change, PauseReason::ByHand);
         }
     }
 
@@ -245,16 +246,16 @@ impl Breaker {
         });
         match (before, after.shown()) {
             (before, Some((reason, facts))) if before != Some(reason) => {
-                self.herald.app_paused(&self.app_id, reason, facts);
+                self.reporter.app_paused(&self.app_id, reason, facts);
             }
-            (Some(before), None) => self.herald.app_resumed(&self.app_id, before),
+            (Some(before), None) => self.reporter.app_resumed(&self.app_id, before),
             _ => {}
         }
     }
 
     pub(super) fn notices(&self) -> Vec<Notice> {
         let (paused, mut notices) = self.templates.notices();
-        self.herald.metrics.templates_paused(&self.app_id, paused);
+        self.reporter.metrics.templates_paused(&self.app_id, paused);
         if let Some(Pause { reason, ends, facts }) = self.state.borrow().own.clone() {
             notices.push(Notice { template_id: None, reason, facts, until: ends.due() });
         }
@@ -282,9 +283,10 @@ impl Drop for TemplateProbe {
 
 #[cfg(test)]
 mod tests {
-    use super::super::Breakers;
+    use super::super::breakers::Breakers;
     use super::super::pause::PROBE_EVERY;
     use super::*;
+    use crate::domain::answer::classify_send;
     use crate::metrics::Metrics;
 
     fn breaker() -> Arc<Breaker> {
@@ -294,7 +296,8 @@ mod tests {
     /// Lets one user's request have this answer.
     fn answered(breaker: &Breaker, name: &str, answer: &SendAnswer) -> Option<Trouble> {
         let (openid, template_id) = (name.parse().unwrap(), "T1".parse().unwrap());
-        breaker.learn(&Asked { openid: &openid, template_id: &template_id, begun: Instant::now() }, answer)
+        let (begun, class) = (Instant::now(), classify_send(answer));
+        breaker.learn(&Answered { openid: &openid, template_id: &template_id, begun, answer, class })
     }
 
     fn says(errcode: i64) -> SendAnswer {
@@ -305,26 +308,26 @@ mod tests {
     async fn a_paused_app_is_tried_by_one_probe_at_a_time() {
         let breaker = breaker();
         answered(&breaker, "anna", &says(48001));
-        assert!(matches!(breaker.pass(), Pass::Paused));
-        tokio::time::advance(PROBE_EVERY).await;
-        let Pass::Probe(probe) = breaker.pass() else { panic!("no probe") };
-        assert!(matches!(breaker.pass(), Pass::Paused), "two probes at once");
-        drop(probe);
-        assert!(matches!(breaker.pass(), Pass::Paused), "a probe without an answer tells nothing");
-        tokio::time::advance(PROBE_EVERY).await;
-        let Pass::Probe(_probe) = breaker.pass() else { panic!("no second probe") };
-        answered(&breaker, "anna", &says(0));
         assert!(matches!(breaker.pass(), Pass::Open));
+        tokio::time::advance(PROBE_EVERY).await;
+        let Pass::Probing(probe) = breaker.pass() else { panic!("no probe") };
+        assert!(matches!(breaker.pass(), Pass::Open), "two probes at once");
+        drop(probe);
+        assert!(matches!(breaker.pass(), Pass::Open), "a probe without an answer tells nothing");
+        tokio::time::advance(PROBE_EVERY).await;
+        let Pass::Probing(_probe) = breaker.pass() else { panic!("no second probe") };
+        answered(&breaker, "anna", &says(0));
+        assert!(matches!(breaker.pass(), Pass::Closed));
     }
 
     #[tokio::test(start_paused = true)]
     async fn a_pause_for_want_of_a_token_ends_with_a_token_only() {
         let breaker = breaker();
-        breaker.token_gone(PauseReason::SecretWrong, &says(40125));
+        breaker.token_lost(PauseReason::SecretWrong, Facts::said(Some(40125), "invalid appsecret"));
         tokio::time::advance(PROBE_EVERY * 10).await;
-        assert!(matches!(breaker.pass(), Pass::Paused));
-        breaker.token_back();
         assert!(matches!(breaker.pass(), Pass::Open));
+        breaker.token_back();
+        assert!(matches!(breaker.pass(), Pass::Closed));
     }
 
     #[tokio::test(start_paused = true)]
@@ -353,12 +356,12 @@ mod tests {
     async fn only_a_hand_lifts_what_a_hand_has_set() {
         let breaker = breaker();
         answered(&breaker, "anna", &says(48001));
-        let facts = Facts::of(&says(0));
+        let facts = Arc::new(Facts::said(None, "ann: holidays"));
         breaker.by_hand(Some(facts), &HashMap::new());
         answered(&breaker, "anna", &says(0));
         tokio::time::advance(PROBE_EVERY * 10).await;
-        assert!(matches!(breaker.pass(), Pass::Paused), "it is neither probed nor opened");
+        assert!(matches!(breaker.pass(), Pass::Open), "it is neither probed nor opened");
         breaker.by_hand(None, &HashMap::new());
-        assert!(matches!(breaker.pass(), Pass::Open), "meanwhile WeChat had answered well");
+        assert!(matches!(breaker.pass(), Pass::Closed), "meanwhile WeChat had answered well");
     }
 }

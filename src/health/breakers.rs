@@ -1,5 +1,5 @@
-//! Which apps may be sent to: an app whose own trouble WeChat reports is paused, and tried again by one probe at a time. So
-//! are its templates, each alone. And an operator may pause either.
+//! The breakers of all apps. An app whose own failure WeChat reports is paused, and tried again by one probe at a time. So is
+//! each of its templates alone. And an operator may pause either.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::{Notify, watch};
 
 use super::breaker::Breaker;
-use super::notices::{Herald, Notice};
+use super::notices::{Notice, Reporter};
 use super::pause::Facts;
 use crate::domain::ids::{AppId, TemplateId};
 use crate::metrics::Metrics;
@@ -18,7 +18,7 @@ pub struct Breakers {
     breakers: Arc<Mutex<HashMap<AppId, Arc<Breaker>>>>,
     /// Have operators' pauses been read yet?
     informed: Arc<watch::Sender<bool>>,
-    herald: Herald,
+    reporter: Reporter,
 }
 
 /// What operators have paused of one app.
@@ -29,19 +29,19 @@ pub(super) struct ByHand {
 }
 
 impl Breakers {
-    /// All open; but nothing should pass before [`Self::set_by_hand`].
+    /// All closed; but nothing should pass before [`Self::set_by_hand`].
     pub fn new(metrics: Arc<Metrics>) -> Self {
-        let herald = Herald { metrics, changed: Arc::new(Notify::new()) };
-        Self { breakers: Arc::default(), informed: Arc::new(watch::Sender::new(false)), herald }
+        let reporter = Reporter { metrics, changed: Arc::new(Notify::new()) };
+        Self { breakers: Arc::default(), informed: Arc::new(watch::Sender::new(false)), reporter }
     }
 
-    /// The breaker of an app; open where it was never met.
+    /// The breaker of an app; closed where it was never met.
     pub fn of(&self, app_id: &AppId) -> Arc<Breaker> {
         let mut breakers = self.lock();
         if let Some(breaker) = breakers.get(app_id) {
             return Arc::clone(breaker);
         }
-        let breaker = Arc::new(Breaker::new(app_id, &self.herald));
+        let breaker = Arc::new(Breaker::new(app_id, &self.reporter));
         breakers.insert(app_id.clone(), Arc::clone(&breaker));
         breaker
     }
@@ -78,7 +78,7 @@ impl Breakers {
 
     /// Waits until something has changed since this was asked last.
     pub(super) async fn changed(&self) {
-        self.herald.changed.notified().await;
+        self.reporter.changed.notified().await;
     }
 
     fn all(&self) -> Vec<Arc<Breaker>> {

@@ -11,9 +11,9 @@ mod outage_detector;
 mod pause;
 mod pause_report;
 mod progress;
-mod templates;
+mod template_breakers;
 
-pub use breaker::{Asked, Breaker, Pass, Probe, TemplateProbe};
+pub use breaker::{Answered, Breaker, Pass, Probe, TemplateProbe};
 pub use breakers::Breakers;
 pub use outage_detector::{Trouble, Verdict};
 pub use pause::{Ends, Facts, State};

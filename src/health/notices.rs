@@ -29,15 +29,15 @@ pub(super) enum Change {
     Resumed,
 }
 
-/// Who hears of changes.
+/// Reports changes to the log, to the metrics and to whoever writes the table of pauses.
 #[derive(Clone)]
-pub(super) struct Herald {
+pub(super) struct Reporter {
     pub(super) metrics: Arc<Metrics>,
     /// Something changed since the table was written last.
     pub(super) changed: Arc<Notify>,
 }
 
-impl Herald {
+impl Reporter {
     /// An app is paused, or for another reason than before.
     pub(super) fn app_paused(&self, app_id: &AppId, reason: PauseReason, facts: &Facts) {
         self.metrics.app_paused(app_id, reason.as_str());
@@ -50,7 +50,7 @@ impl Herald {
         }
         let ip = Some(detail.as_str()).filter(|detail| detail.parse::<IpAddr>().is_ok());
         tracing::error!(%app_id, %reason, errcode, errmsg = detail, ip, advice,
-            "app paused: {}; its messages wait uncharged and go on by themselves once this is mended", reason.meaning());
+            "app paused: {}; its messages wait uncharged and go on by themselves once this is fixed", reason.meaning());
     }
 
     /// An app works again.

@@ -11,13 +11,14 @@ use crate::clock;
 use crate::domain::answer::{Class, SendAnswer, blocked_ip};
 use crate::domain::pause::PauseReason;
 
-/// Between two probes of a paused app. Shorter burns calls on a fault that only a person mends; longer delays the
-/// resumption after the mending.
+/// Between two probes of a paused app. Shorter burns calls on a fault that only a person can fix; longer delays
+/// the resumption after the fix.
 pub(super) const PROBE_EVERY: Duration = Duration::from_secs(3);
-/// The same where WeChat is away: a probe may take the whole request timeout, and nobody has to mend anything.
+/// The same where WeChat is away: a probe may take the whole request timeout, and nobody has to fix anything.
 const PROBE_AWAY_EVERY: Duration = Duration::from_secs(5);
 
-/// All that shuts an app's breaker. What an operator says stands over what WeChat says, and neither lifts the other.
+/// All that holds an app's breaker open. What an operator says has precedence over what WeChat says, and neither ends the
+/// other's pause.
 #[derive(Debug, Clone, Default)]
 pub struct State {
     pub(super) by_hand: Option<Arc<Facts>>,
@@ -58,12 +59,12 @@ pub enum Ends {
 }
 
 impl State {
-    /// Is the app not to be sent to?
-    pub fn is_shut(&self) -> bool {
+    /// Is the app paused?
+    pub fn is_open(&self) -> bool {
         self.by_hand.is_some() || self.own.is_some()
     }
 
-    /// What must happen before the breaker opens; `None` where it is open.
+    /// What must happen before the breaker closes; `None` where it is closed.
     pub fn ends(&self) -> Option<Ends> {
         match &self.by_hand {
             Some(_) => Some(Ends::ByHand),
@@ -79,14 +80,15 @@ impl State {
 }
 
 impl Facts {
-    /// Of a pause that begins with this answer.
-    pub(super) fn of(answer: &SendAnswer) -> Arc<Self> {
-        let words = answer.facts().errmsg.unwrap_or_default();
-        Arc::new(Self {
-            since: clock::now(),
-            errcode: answer.errcode(),
-            detail: blocked_ip(&words).map_or_else(|| words.clone(), |ip| ip.to_string()),
-        })
+    /// Of a pause that begins now with this answer to a send.
+    pub(super) fn of_answer(answer: &SendAnswer) -> Self {
+        Self::said(answer.errcode(), &answer.facts().errmsg.unwrap_or_default())
+    }
+
+    /// Of a pause that begins now, with WeChat's code, where there is one, and words, WeChat's or ours.
+    pub fn said(errcode: Option<i64>, words: &str) -> Self {
+        let detail = blocked_ip(words).map_or_else(|| words.to_owned(), |ip| ip.to_string());
+        Self { since: clock::now(), errcode, detail }
     }
 }
 

@@ -7,10 +7,10 @@ use tokio::sync::watch;
 use super::Pipeline;
 use crate::db::registry::live_apps::App;
 use crate::delays::Delays;
-use crate::domain::answer::{PauseReason, SendAnswer, TokenFault, classify_token};
+use crate::domain::answer::{PauseReason, TokenFault, classify_token};
 use crate::domain::event::Event;
 use crate::domain::outcome::DeadReason;
-use crate::health::Breaker;
+use crate::health::{Breaker, Facts};
 use crate::token::{AppState, FaultReason, Lookup, TokenState};
 use crate::wechat::AccessToken;
 
@@ -30,17 +30,12 @@ impl AppWatch {
             let state = self.0.borrow_and_update().clone();
             match &state.token {
                 // Nothing is sent for an app that is switched off, so nothing needs to wait: its deliveries are skipped.
-                _ if !state.app.active => breaker.open(),
+                _ if !state.app.active => breaker.close(),
                 TokenState::Ready(_) => breaker.token_back(),
                 TokenState::Waiting => {}
                 TokenState::Faulty { reason, errcode, errmsg, .. } => {
-                    let answer = SendAnswer::Read {
-                        errcode: *errcode,
-                        errmsg: errmsg.clone(),
-                        rid: None,
-                        msgid: None,
-                    };
-                    breaker.token_gone(pause_reason(*reason, *errcode), &answer);
+                    let facts = Facts::said(Some(*errcode), errmsg);
+                    breaker.token_lost(pause_reason(*reason, *errcode), facts);
                 }
             }
             if self.0.changed().await.is_err() {

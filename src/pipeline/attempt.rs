@@ -17,7 +17,7 @@ use crate::domain::decide::{self, Situation};
 use crate::domain::delivery::Delivery;
 use crate::domain::outcome::{AnswerFacts, DeadReason, Outcome};
 use crate::failpoint::{crash_point, panic_point};
-use crate::health::{Asked, Breaker};
+use crate::health::{Answered, Breaker};
 use crate::health::{Trouble, Verdict};
 use crate::wechat::{AccessToken, Message};
 
@@ -114,7 +114,7 @@ impl Pipeline {
                 go.share.not_connected();
             }
             let class = classify_send(&answer);
-            let trouble = learn(&breaker, delivery, begun, &answer);
+            let trouble = learn(&breaker, delivery, begun, &answer, class);
             tries.note(class, trouble);
             let again = answer.retry_after().is_none()
                 && self.try_again(class, &token, claim, &mut tries, &mut go).await
@@ -244,9 +244,15 @@ impl Tries {
 }
 
 /// Tells the app's breaker, which hears every answer at once: pauses must not wait for this delivery's retries.
-fn learn(breaker: &Breaker, delivery: &Delivery, begun: Instant, answer: &SendAnswer) -> Option<Trouble> {
+fn learn(
+    breaker: &Breaker,
+    delivery: &Delivery,
+    begun: Instant,
+    answer: &SendAnswer,
+    class: Class,
+) -> Option<Trouble> {
     let (openid, template_id) = (delivery.recipient.openid()?, &delivery.event.template_id);
-    breaker.learn(&Asked { openid, template_id, begun }, answer)
+    breaker.learn(&Answered { openid, template_id, begun, answer, class })
 }
 
 /// Whom to charge. Where the last answer was trouble, waits a little for what others meet; what nobody has cleared by then

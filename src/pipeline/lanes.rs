@@ -60,7 +60,7 @@ impl Pipeline {
     pub(super) fn belongs_in_lane(self: &Arc<Self>, app: &AppWatch, envelope: &Envelope) -> bool {
         let app_id = &app.app().app_id;
         self.attend(app_id, app);
-        envelope.rank == Rank::Fresh && (self.breakers.of(app_id).is_shut() || self.is_over_share(&app.app()))
+        envelope.rank == Rank::Fresh && (self.breakers.of(app_id).is_open() || self.is_over_share(&app.app()))
     }
 
     /// Hands one delivery to its app's lane.
@@ -174,7 +174,7 @@ impl Lane {
                 biased;
                 () = self.pipeline.stops.soft.cancelled() => break,
                 // The breaker is the process's own and never goes away.
-                _ = state.changed() => if state.borrow_and_update().is_shut() { break },
+                _ = state.changed() => if state.borrow_and_update().is_open() { break },
                 next = lane.next() => match next {
                     Some(incoming) => {
                         self.pipeline.tasks.spawn(take_in(Arc::clone(&self.pipeline), incoming, Rank::Lane));

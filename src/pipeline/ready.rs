@@ -75,9 +75,9 @@ impl Pipeline {
         // whose probe is worth more.
         let template_probe = self.template_pass(delivery, &breaker)?;
         let probe = match breaker.pass() {
-            Pass::Open => None,
-            Pass::Probe(probe) => Some(probe),
-            Pass::Paused => return Err(NotReady::Paused),
+            Pass::Closed => None,
+            Pass::Probing(probe) => Some(probe),
+            Pass::Open => return Err(NotReady::Paused),
         };
         Ok(Ready { lock, go: Go { app, probe, _template_probe: template_probe, share } })
     }

@@ -20,7 +20,7 @@ use crate::domain::pause::PauseReason;
 
 /// Until the first probe. Each probe of a template that stays broken is a dead letter.
 const FIRST_PROBE: Duration = Duration::from_secs(10);
-/// The wait doubles up to this: longer, and a template that was mended would seem broken for too long.
+/// The wait doubles up to this: longer, and a template that was fixed would seem broken for too long.
 const LONGEST_PROBE: Duration = Duration::from_secs(600);
 /// What waits for an operator looks again this often: two hops a minute cost little, and a `resume` is soon felt.
 const LOOK_AT_HAND_EVERY: Duration = Duration::from_secs(30);
@@ -31,10 +31,10 @@ const FORGOTTEN_AFTER: Duration = Duration::from_secs(3_600);
 
 /// The paused templates of one app.
 #[derive(Default)]
-pub(super) struct Templates(Mutex<HashMap<TemplateId, Shut>>);
+pub(super) struct TemplateBreakers(Mutex<HashMap<TemplateId, TemplatePause>>);
 
 #[derive(Default)]
-struct Shut {
+struct TemplatePause {
     by_hand: Option<Arc<Facts>>,
     own: Option<Own>,
 }
@@ -47,28 +47,30 @@ struct Own {
     due_at: Instant,
 }
 
-/// What is said to a delivery.
+/// What a delivery that asks finds its template's breaker to be.
 pub(super) enum TemplatePass {
-    Open,
-    /// This delivery tries. The pause must be told how it went, or that it did not come to an answer.
-    Probe,
+    Closed,
+    /// This delivery tries. The breaker must be told how it went, or that it did not come to an answer.
+    Probing,
     /// Not before that time.
-    Until(Timestamp),
+    OpenUntil(Timestamp),
 }
 
-impl Templates {
+impl TemplateBreakers {
     /// Asks for one delivery.
     pub(super) fn pass(&self, template_id: &TemplateId) -> TemplatePass {
         match self.lock().get_mut(template_id) {
-            None => TemplatePass::Open,
-            Some(Shut { by_hand: Some(_), .. }) => TemplatePass::Until(in_time(LOOK_AT_HAND_EVERY)),
-            Some(Shut { own: Some(own), .. }) if own.ends.is_due() => {
-                own.ends = Ends::Probing;
-                TemplatePass::Probe
+            None => TemplatePass::Closed,
+            Some(TemplatePause { by_hand: Some(_), .. }) => {
+                TemplatePass::OpenUntil(in_time(LOOK_AT_HAND_EVERY))
             }
-            Some(Shut { own, .. }) => {
+            Some(TemplatePause { own: Some(own), .. }) if own.ends.is_due() => {
+                own.ends = Ends::Probing;
+                TemplatePass::Probing
+            }
+            Some(TemplatePause { own, .. }) => {
                 let due = own.as_ref().and_then(|own| own.ends.due());
-                TemplatePass::Until(due.unwrap_or_else(|| in_time(FIRST_PROBE)))
+                TemplatePass::OpenUntil(due.unwrap_or_else(|| in_time(FIRST_PROBE)))
             }
         }
     }
@@ -76,8 +78,8 @@ impl Templates {
     /// Until when a delivery need not even ask.
     pub(super) fn paused_until(&self, template_id: &TemplateId) -> Option<Timestamp> {
         let templates = self.lock();
-        let shut = templates.get(template_id)?;
-        match (&shut.by_hand, &shut.own) {
+        let pause = templates.get(template_id)?;
+        match (&pause.by_hand, &pause.own) {
             (Some(_), _) => Some(in_time(LOOK_AT_HAND_EVERY)),
             (None, Some(own)) if own.ends.is_due() => None,
             (None, own) => Some(own.as_ref()?.ends.due().unwrap_or_else(|| in_time(FIRST_PROBE))),
@@ -104,8 +106,8 @@ impl Templates {
         if !templates.contains_key(template_id) && templates.len() >= MAX_PAUSED {
             return None;
         }
-        let shut = templates.entry(template_id.clone()).or_default();
-        match &mut shut.own {
+        let pause = templates.entry(template_id.clone()).or_default();
+        match &mut pause.own {
             Some(own) if own.ends == Ends::Probing => {
                 own.wait_for((own.wait * 2).min(LONGEST_PROBE));
                 None
@@ -113,8 +115,8 @@ impl Templates {
             // Others were in flight when it was paused.
             Some(_) => None,
             None => {
-                let facts = Facts::of(answer);
-                shut.own = Some(Own::new(Arc::clone(&facts)));
+                let facts = Arc::new(Facts::of_answer(answer));
+                pause.own = Some(Own::new(Arc::clone(&facts)));
                 Some(Change::Paused(facts))
             }
         }
@@ -123,13 +125,13 @@ impl Templates {
     fn lift(&self, template_id: &TemplateId) -> Option<Change> {
         let mut templates = self.lock();
         let lifted = templates.get_mut(template_id)?.own.take().map(|_| Change::Resumed);
-        templates.retain(|_, shut| shut.is_shut());
+        templates.retain(|_, pause| pause.is_open());
         lifted
     }
 
     /// A probe has ended without telling anything: the next one may try soon.
     pub(super) fn probe_told_nothing(&self, template_id: &TemplateId) {
-        if let Some(Shut { own: Some(own), .. }) = self.lock().get_mut(template_id)
+        if let Some(TemplatePause { own: Some(own), .. }) = self.lock().get_mut(template_id)
             && own.ends == Ends::Probing
         {
             let wait = own.wait;
@@ -140,7 +142,7 @@ impl Templates {
 
     /// An operator wants it tried at once.
     pub(super) fn probe_now(&self, template_id: &TemplateId) {
-        if let Some(Shut { own: Some(own), .. }) = self.lock().get_mut(template_id) {
+        if let Some(TemplatePause { own: Some(own), .. }) = self.lock().get_mut(template_id) {
             own.wait_for(Duration::ZERO);
             own.wait = FIRST_PROBE;
         }
@@ -150,19 +152,19 @@ impl Templates {
     pub(super) fn by_hand(&self, paused: &HashMap<TemplateId, Arc<Facts>>) -> Vec<(TemplateId, Change)> {
         let mut templates = self.lock();
         let mut changes = Vec::new();
-        for (template_id, shut) in templates.iter_mut() {
-            if shut.by_hand.is_some() && !paused.contains_key(template_id) {
-                shut.by_hand = None;
+        for (template_id, pause) in templates.iter_mut() {
+            if pause.by_hand.is_some() && !paused.contains_key(template_id) {
+                pause.by_hand = None;
                 changes.push((template_id.clone(), Change::Resumed));
             }
         }
         for (template_id, facts) in paused {
-            let shut = templates.entry(template_id.clone()).or_default();
-            if shut.by_hand.replace(Arc::clone(facts)).is_none() {
+            let pause = templates.entry(template_id.clone()).or_default();
+            if pause.by_hand.replace(Arc::clone(facts)).is_none() {
                 changes.push((template_id.clone(), Change::Paused(Arc::clone(facts))));
             }
         }
-        templates.retain(|_, shut| shut.is_shut());
+        templates.retain(|_, pause| pause.is_open());
         changes
     }
 
@@ -170,12 +172,12 @@ impl Templates {
     pub(super) fn notices(&self) -> (usize, Vec<Notice>) {
         let mut templates = self.lock();
         let now = Instant::now();
-        for shut in templates.values_mut() {
-            shut.own = shut.own.take().filter(|own| own.due_at + FORGOTTEN_AFTER > now);
+        for paused in templates.values_mut() {
+            paused.own = paused.own.take().filter(|own| own.due_at + FORGOTTEN_AFTER > now);
         }
-        templates.retain(|_, shut| shut.is_shut());
-        let of_one = |(template_id, shut): (&TemplateId, &Shut)| {
-            let own = shut.own.as_ref()?;
+        templates.retain(|_, pause| pause.is_open());
+        let of_one = |(template_id, paused): (&TemplateId, &TemplatePause)| {
+            let own = paused.own.as_ref()?;
             Some(Notice {
                 template_id: Some(template_id.clone()),
                 reason: PauseReason::Template,
@@ -186,14 +188,14 @@ impl Templates {
         (templates.len(), templates.iter().filter_map(of_one).collect())
     }
 
-    fn lock(&self) -> MutexGuard<'_, HashMap<TemplateId, Shut>> {
+    fn lock(&self) -> MutexGuard<'_, HashMap<TemplateId, TemplatePause>> {
         // Nothing panics under this lock.
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl Shut {
-    fn is_shut(&self) -> bool {
+impl TemplatePause {
+    fn is_open(&self) -> bool {
         self.by_hand.is_some() || self.own.is_some()
     }
 }
@@ -226,26 +228,29 @@ mod tests {
         text.parse().unwrap()
     }
 
-    fn refused(templates: &Templates) -> Option<Change> {
+    fn refused(templates: &TemplateBreakers) -> Option<Change> {
         templates.learn(&template("T1"), Class::Template, &says(40037))
     }
 
-    fn is_open(templates: &Templates, text: &str) -> bool {
-        matches!(templates.pass(&template(text)), TemplatePass::Open)
+    fn is_open(templates: &TemplateBreakers, text: &str) -> bool {
+        matches!(templates.pass(&template(text)), TemplatePass::Closed)
     }
 
     #[tokio::test(start_paused = true)]
     async fn a_refused_template_is_paused_alone_and_tried_ever_more_rarely() {
-        let templates = Templates::default();
+        let templates = TemplateBreakers::default();
         assert!(matches!(refused(&templates), Some(Change::Paused(_))));
         assert_eq!(refused(&templates), None, "those in flight tell nothing new");
         assert!(is_open(&templates, "T2"));
         for wait in [10, 20, 40, 80, 160, 320, 600, 600].map(Duration::from_secs) {
             tokio::time::advance(wait - Duration::from_millis(1)).await;
-            assert!(matches!(templates.pass(&template("T1")), TemplatePass::Until(_)), "{wait:?}");
+            assert!(matches!(templates.pass(&template("T1")), TemplatePass::OpenUntil(_)), "{wait:?}");
             tokio::time::advance(Duration::from_millis(1)).await;
-            assert!(matches!(templates.pass(&template("T1")), TemplatePass::Probe), "{wait:?}");
-            assert!(matches!(templates.pass(&template("T1")), TemplatePass::Until(_)), "two probes at once");
+            assert!(matches!(templates.pass(&template("T1")), TemplatePass::Probing), "{wait:?}");
+            assert!(
+                matches!(templates.pass(&template("T1")), TemplatePass::OpenUntil(_)),
+                "two probes at once"
+            );
             assert_eq!(refused(&templates), None);
         }
         assert_eq!(templates.learn(&template("T1"), Class::Sent, &says(0)), Some(Change::Resumed));
@@ -254,30 +259,30 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_probe_that_tells_nothing_lets_another_try() {
-        let templates = Templates::default();
+        let templates = TemplateBreakers::default();
         refused(&templates);
         tokio::time::advance(FIRST_PROBE).await;
-        assert!(matches!(templates.pass(&template("T1")), TemplatePass::Probe));
+        assert!(matches!(templates.pass(&template("T1")), TemplatePass::Probing));
         templates.probe_told_nothing(&template("T1"));
         tokio::time::advance(FIRST_PROBE).await;
-        assert!(matches!(templates.pass(&template("T1")), TemplatePass::Probe));
+        assert!(matches!(templates.pass(&template("T1")), TemplatePass::Probing));
     }
 
     #[tokio::test(start_paused = true)]
     async fn an_operators_pause_stands_over_wechats_answers() {
-        let templates = Templates::default();
-        let by_hand = HashMap::from([(template("T1"), Facts::of(&says(0)))]);
+        let templates = TemplateBreakers::default();
+        let by_hand = HashMap::from([(template("T1"), Arc::new(Facts::said(None, "ann: wrong wording")))]);
         assert!(matches!(templates.by_hand(&by_hand)[..], [(_, Change::Paused(_))]));
         assert_eq!(templates.learn(&template("T1"), Class::Sent, &says(0)), None);
         tokio::time::advance(LONGEST_PROBE * 2).await;
-        assert!(matches!(templates.pass(&template("T1")), TemplatePass::Until(_)), "it is not probed");
+        assert!(matches!(templates.pass(&template("T1")), TemplatePass::OpenUntil(_)), "it is not probed");
         assert_eq!(templates.by_hand(&HashMap::new()), [(template("T1"), Change::Resumed)]);
         assert!(is_open(&templates, "T1"));
     }
 
     #[tokio::test(start_paused = true)]
     async fn invented_templates_fill_no_memory() {
-        let templates = Templates::default();
+        let templates = TemplateBreakers::default();
         for n in 0..2 * MAX_PAUSED {
             templates.learn(&template(&format!("T{n}")), Class::Template, &says(40037));
         }
