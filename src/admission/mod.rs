@@ -1,12 +1,13 @@
-//! May it go now? What a delivery waits for before its request: the lock of its recipient, a slot, a permit of its app's rate
-//! and one of its day's quota.
+//! May it go now? What a delivery waits for before its request: the lock of its recipient, and its app's [`Limits`], which are
+//! slots (requests in flight), a rate and a day's quota.
 
+mod limits;
 mod quota;
 mod rates;
 mod recipient_locks;
 mod slots;
 
-pub use quota::{NoneInHand, Permit, Quotas, UsedUp};
-pub use rates::{BURST, Rates};
+pub use limits::{AppLimits, LONG_WAIT, Limits, Share};
+pub use quota::UsedUp;
 pub use recipient_locks::{RecipientLock, RecipientLocks};
-pub use slots::{Rank, Slot, Slots};
+pub use slots::Rank;

@@ -4,7 +4,6 @@
 //! of its own. What is left in it goes back at a stop; what a crash takes along counts as used. An app without a quota has
 //! no reservation and costs nothing.
 
-use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -21,10 +20,11 @@ const LONGEST_QUESTION: Duration = Duration::from_secs(30);
 /// Between two questions to a database that is away. A delivery waits for it within `delivery.max_hold`.
 const ASK_AGAIN_AFTER: Duration = Duration::from_secs(1);
 
-/// The reservations of all apps with a quota.
-pub struct Quotas {
+/// One app's quota as this process sees it. Clones share it.
+#[derive(Clone)]
+pub struct AppQuota {
     db: Database,
-    reservations: Mutex<HashMap<AppId, Arc<Reservation>>>,
+    reservation: Arc<Reservation>,
 }
 
 /// The day's number is used up.
@@ -62,22 +62,27 @@ struct State {
     is_used_up: bool,
 }
 
-impl Quotas {
-    /// No reservations yet.
-    pub fn new(db: Database) -> Self {
-        Self { db, reservations: Mutex::default() }
+impl AppQuota {
+    /// Nothing is reserved yet.
+    pub fn new(db: Database, app_id: AppId) -> Self {
+        let reservation = Reservation {
+            app_id,
+            state: Mutex::default(),
+            asking: tokio::sync::Mutex::default(),
+            is_failure_said: AtomicBool::new(false),
+        };
+        Self { db, reservation: Arc::new(reservation) }
     }
 
     /// The permit for one request; `None` where the app has no quota. Waits while the database that knows is away.
-    pub async fn take(&self, app_id: &AppId, quota: Option<u64>) -> Result<Option<Permit>, UsedUp> {
+    pub async fn take(&self, quota: Option<u64>) -> Result<Option<Permit>, UsedUp> {
         let Some(quota) = quota else { return Ok(None) };
-        let reservation = self.reservation(app_id);
         loop {
-            if let Some(answer) = reservation.take_now(quota) {
+            if let Some(answer) = self.reservation.take_now(quota) {
                 return answer.map(Some);
             }
             // A task of its own: a chunk must not be lost because whoever wanted it has gone.
-            let (reservation, db) = (Arc::clone(&reservation), self.db.clone());
+            let Self { db, reservation } = self.clone();
             let filled = tokio::spawn(async move { reservation.fill_if_needed(&db, quota).await }).await;
             if !matches!(filled, Ok(Ok(()))) {
                 tokio::time::sleep(ASK_AGAIN_AFTER).await;
@@ -86,71 +91,43 @@ impl Quotas {
     }
 
     /// The same out of what is in the reservation: for a request that cannot wait.
-    pub fn take_now(&self, app_id: &AppId, quota: Option<u64>) -> Result<Option<Permit>, NoneInHand> {
+    pub fn take_now(&self, quota: Option<u64>) -> Result<Option<Permit>, NoneInHand> {
         let Some(quota) = quota else { return Ok(None) };
-        match self.reservation(app_id).take_now(quota) {
+        match self.reservation.take_now(quota) {
             Some(Ok(permit)) => Ok(Some(permit)),
             Some(Err(_)) | None => Err(NoneInHand),
         }
     }
 
-    /// Apps whose number was used up when last asked.
-    pub fn used_up(&self) -> Vec<AppId> {
-        let reservations = self.lock();
-        reservations
-            .iter()
-            .filter(|(_, reservation)| reservation.lock().is_used_up)
-            .map(|(app_id, _)| app_id.clone())
-            .collect()
+    /// Was the day's number used up when last asked?
+    pub fn is_used_up(&self) -> bool {
+        self.reservation.lock().is_used_up
     }
 
     /// Looks whether there is something left by now: a new day, a higher quota, or what another process has given back.
-    pub async fn look_again(&self, app_id: &AppId, quota: Option<u64>) -> Result<bool, Error> {
+    pub async fn look_again(&self, quota: Option<u64>) -> Result<bool, Error> {
         let Some(quota) = quota else {
-            self.lock().remove(app_id);
+            *self.reservation.lock() = State::default();
             return Ok(true);
         };
-        let reservation = self.reservation(app_id);
-        let _asking = reservation.asking.lock().await;
-        if reservation.lock().permits == 0 || !reservation.knows(quota) {
-            reservation.fill(&self.db, quota).await?;
+        let _asking = self.reservation.asking.lock().await;
+        if self.reservation.lock().permits == 0 || !self.reservation.knows(quota) {
+            self.reservation.fill(&self.db, quota).await?;
         }
-        let mut state = reservation.lock();
+        let mut state = self.reservation.lock();
         state.is_used_up = state.permits == 0;
         Ok(!state.is_used_up)
     }
 
     /// Puts everything back that was not spent. Call it when nothing is at work any more.
-    pub async fn put_back_all(&self) {
-        let reservations: Vec<_> = self.lock().drain().collect();
-        for (app_id, reservation) in reservations {
-            let _asking = reservation.asking.lock().await;
-            // Whoever still wants to ask need not.
-            reservation.lock().is_used_up = true;
-            if let Err(error) = reservation.put_back(&self.db).await {
-                tracing::warn!(%error, %app_id, "what was left of the day's quota could not be put back");
-            }
+    pub async fn put_back(&self) {
+        let _asking = self.reservation.asking.lock().await;
+        // Whoever still wants to ask need not.
+        self.reservation.lock().is_used_up = true;
+        if let Err(error) = self.reservation.put_back(&self.db).await {
+            let app_id = &self.reservation.app_id;
+            tracing::warn!(%error, %app_id, "what was left of the day's quota could not be put back");
         }
-    }
-
-    fn reservation(&self, app_id: &AppId) -> Arc<Reservation> {
-        let mut reservations = self.lock();
-        if let Some(reservation) = reservations.get(app_id) {
-            return Arc::clone(reservation);
-        }
-        let reservation = Arc::new(Reservation {
-            app_id: app_id.clone(),
-            state: Mutex::default(),
-            asking: tokio::sync::Mutex::default(),
-            is_failure_said: AtomicBool::new(false),
-        });
-        reservations.insert(app_id.clone(), Arc::clone(&reservation));
-        reservation
-    }
-
-    fn lock(&self) -> MutexGuard<'_, HashMap<AppId, Arc<Reservation>>> {
-        // Nothing panics under this lock.
-        self.reservations.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

@@ -4,7 +4,8 @@
 //! is gone. Who waits gets the permits in turn, a fresh one and one of the lane alternately. An app without a rate has no
 //! bucket and costs nothing.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::VecDeque;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -12,7 +13,6 @@ use tokio::sync::oneshot;
 use tokio::time::Instant;
 
 use super::slots::Rank;
-use crate::domain::ids::AppId;
 use crate::lifecycle::{Task, Tasks};
 
 /// A bucket holds what comes in within this, and at least one permit. More would let an app that was silent for a while
@@ -21,18 +21,20 @@ pub const BURST: Duration = Duration::from_millis(100);
 /// How long to wait for the first count of processes before looking again.
 const COUNT_WAIT: Duration = Duration::from_millis(100);
 
-/// The buckets of all limited apps of a process.
+/// What the rates of all apps share. Clones share it too.
 #[derive(Clone, Default)]
 pub struct Rates {
-    table: Arc<Mutex<Table>>,
+    /// Living processes, this one included; 0 until they were counted, and then nothing limited goes out.
+    processes: Arc<AtomicU32>,
     guard: Tasks,
 }
 
-#[derive(Default)]
-struct Table {
-    /// Living processes, this one included; `None` until they were counted, and then nothing limited goes out.
-    processes: Option<u32>,
-    apps: HashMap<AppId, Bucket>,
+/// One app's rate in this process. Clones share it.
+#[derive(Clone)]
+pub struct AppRate {
+    rates: Rates,
+    /// From the first time that the app is found to be limited.
+    bucket: Arc<Mutex<Option<Bucket>>>,
 }
 
 struct Bucket {
@@ -50,18 +52,38 @@ struct Bucket {
 }
 
 impl Rates {
-    /// No buckets yet.
+    /// Not to be used before [`Self::shared_by`].
     pub fn new(guard: Tasks) -> Self {
-        Self { table: Arc::default(), guard }
+        Self { processes: Arc::default(), guard }
     }
 
+    /// For one more app.
+    pub fn for_app(&self) -> AppRate {
+        AppRate { rates: self.clone(), bucket: Arc::default() }
+    }
+
+    /// Takes note of how many processes share each app's rate.
+    pub fn shared_by(&self, processes: u32) {
+        self.processes.store(processes.max(1), Ordering::Relaxed);
+    }
+
+    /// This process's part of a rate, in permits per second.
+    fn part_of(&self, rate: u32) -> f64 {
+        match self.processes.load(Ordering::Relaxed) {
+            0 => 0.0,
+            processes => f64::from(rate) / f64::from(processes),
+        }
+    }
+}
+
+impl AppRate {
     /// Waits for the permit to make one request.
-    pub async fn take(&self, app_id: &AppId, rate: Option<u32>, rank: Rank) {
+    pub async fn take(&self, rate: Option<u32>, rank: Rank) {
         let Some(rate) = rate else { return };
         let waiting = {
-            let mut table = self.lock();
-            let per_second = table.part_of(rate);
-            let bucket = table.apps.entry(app_id.clone()).or_insert_with(|| Bucket::new(per_second));
+            let per_second = self.rates.part_of(rate);
+            let mut bucket = self.lock();
+            let bucket = bucket.get_or_insert_with(|| Bucket::new(per_second));
             bucket.rate = rate;
             bucket.fill(per_second, Instant::now());
             if bucket.nobody_waits() && bucket.permits >= 1.0 {
@@ -70,9 +92,9 @@ impl Rates {
             }
             let waiting = bucket.wait(rank);
             if !std::mem::replace(&mut bucket.is_driven, true) {
-                let (rates, app_id) = (self.clone(), app_id.clone());
-                let drive = move || rates.clone().drive(app_id.clone());
-                tokio::spawn(self.guard.restarting(Task::RatePermits, drive));
+                let this = self.clone();
+                let drive = move || this.clone().drive();
+                tokio::spawn(self.rates.guard.restarting(Task::RatePermits, drive));
             }
             waiting
         };
@@ -81,18 +103,17 @@ impl Rates {
     }
 
     /// Takes note of a request that could not wait: whoever comes next waits for it.
-    pub fn charge(&self, app_id: &AppId) {
-        if let Some(bucket) = self.lock().apps.get_mut(app_id) {
+    pub fn charge(&self) {
+        if let Some(bucket) = &mut *self.lock() {
             bucket.permits -= 1.0;
         }
     }
 
     /// How long a fresh delivery that came now would wait for its permit.
-    pub fn expected_wait(&self, app_id: &AppId, rate: Option<u32>) -> Duration {
+    pub fn expected_wait(&self, rate: Option<u32>) -> Duration {
         let Some(rate) = rate else { return Duration::ZERO };
-        let table = self.lock();
-        let per_second = table.part_of(rate);
-        match table.apps.get(app_id) {
+        let per_second = self.rates.part_of(rate);
+        match &*self.lock() {
             _ if per_second == 0.0 => Duration::MAX,
             Some(bucket) => bucket.expected_wait(per_second, Instant::now()),
             None => Duration::ZERO,
@@ -107,28 +128,22 @@ impl Rates {
             clippy::cast_sign_loss,
             reason = "a count; too large saturates"
         )]
-        let most = (self.lock().part_of(rate) * hold.as_secs_f64() / 2.0) as usize;
+        let most = (self.rates.part_of(rate) * hold.as_secs_f64() / 2.0) as usize;
         most.max(1)
     }
 
-    /// Takes note of how many processes share each app's rate.
-    pub fn shared_by(&self, processes: u32) {
-        self.lock().processes = Some(processes.max(1));
-    }
-
     /// Hands permits to those who wait, until nobody does.
-    async fn drive(self, app_id: AppId) {
-        while let Some(wait) = self.grant_due(&app_id) {
+    async fn drive(self) {
+        while let Some(wait) = self.grant_due() {
             tokio::time::sleep(wait).await;
         }
     }
 
     /// Hands out what is there; answers how long until there is more, or `None` when nobody waits.
-    fn grant_due(&self, app_id: &AppId) -> Option<Duration> {
-        let mut table = self.lock();
-        let rate = table.apps.get(app_id)?.rate;
-        let per_second = table.part_of(rate);
-        let bucket = table.apps.get_mut(app_id)?;
+    fn grant_due(&self) -> Option<Duration> {
+        let mut bucket = self.lock();
+        let bucket = bucket.as_mut()?;
+        let per_second = self.rates.part_of(bucket.rate);
         bucket.fill(per_second, Instant::now());
         while bucket.permits >= 1.0 {
             let Some(waiter) = bucket.next_waiter() else { break };
@@ -141,16 +156,9 @@ impl Rates {
         bucket.is_driven.then(|| bucket.until_next(per_second))
     }
 
-    fn lock(&self) -> MutexGuard<'_, Table> {
+    fn lock(&self) -> MutexGuard<'_, Option<Bucket>> {
         // Nothing panics under this lock.
-        self.table.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-impl Table {
-    /// This process's part of a rate, in permits per second.
-    fn part_of(&self, rate: u32) -> f64 {
-        self.processes.map_or(0.0, |processes| f64::from(rate) / f64::from(processes))
+        self.bucket.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -221,22 +229,17 @@ mod tests {
 
     use super::*;
 
-    fn app() -> AppId {
-        "busy".parse().unwrap()
-    }
-
-    fn rates(processes: u32) -> Rates {
+    fn shared_by(processes: u32) -> AppRate {
         let rates = Rates::default();
         rates.shared_by(processes);
-        rates
+        rates.for_app()
     }
 
     /// When each of so many permits came, in seconds from now.
-    async fn granted(rates: &Rates, rate: u32, rank: Rank, count: usize) -> Vec<f64> {
+    async fn granted(app: &AppRate, rate: u32, rank: Rank, count: usize) -> Vec<f64> {
         let began = Instant::now();
-        let app = app();
         let takes = (0..count).map(|_| async {
-            rates.take(&app, Some(rate), rank).await;
+            app.take(Some(rate), rank).await;
             began.elapsed().as_secs_f64()
         });
         join_all(takes).await
@@ -244,65 +247,64 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn an_app_is_sent_to_at_its_rate_and_what_it_did_not_use_is_gone() {
-        let rates = rates(1);
-        let last = granted(&rates, 20, Rank::Fresh, 101).await.into_iter().fold(0.0, f64::max);
+        let app = shared_by(1);
+        let last = granted(&app, 20, Rank::Fresh, 101).await.into_iter().fold(0.0, f64::max);
         assert!((4.9..5.2).contains(&last), "a hundred permits at 20/s took {last} s");
         tokio::time::advance(Duration::from_secs(3600)).await;
-        let at_once = granted(&rates, 20, Rank::Fresh, 10).await.iter().filter(|at| **at < 0.01).count();
+        let at_once = granted(&app, 20, Rank::Fresh, 10).await.iter().filter(|at| **at < 0.01).count();
         assert_eq!(at_once, 2, "a tenth of a second's worth");
     }
 
     #[tokio::test(start_paused = true)]
     async fn processes_share_the_rate_and_nothing_goes_out_before_they_are_counted() {
         let rates = Rates::default();
-        let app = app();
-        assert_eq!(rates.expected_wait(&app, Some(10)), Duration::MAX);
-        let mut waits = Box::pin(rates.take(&app, Some(10), Rank::Fresh));
+        let app = rates.for_app();
+        assert_eq!(app.expected_wait(Some(10)), Duration::MAX);
+        let mut waits = Box::pin(app.take(Some(10), Rank::Fresh));
         assert!(waits.as_mut().now_or_never().is_none());
         tokio::time::advance(Duration::from_secs(10)).await;
         assert!(waits.as_mut().now_or_never().is_none(), "sent at an unknown rate");
         rates.shared_by(2);
         waits.await;
-        let last = granted(&rates, 10, Rank::Fresh, 20).await.into_iter().fold(0.0, f64::max);
+        let last = granted(&app, 10, Rank::Fresh, 20).await.into_iter().fold(0.0, f64::max);
         assert!((3.8..4.3).contains(&last), "twenty at half of 10/s took {last} s");
     }
 
     #[tokio::test(start_paused = true)]
     async fn a_fresh_one_overtakes_the_lane_which_still_gets_half() {
-        let rates = rates(1);
+        let app = shared_by(1);
         let (fresh, lane) =
-            tokio::join!(granted(&rates, 10, Rank::Fresh, 20), granted(&rates, 10, Rank::Lane, 40));
+            tokio::join!(granted(&app, 10, Rank::Fresh, 20), granted(&app, 10, Rank::Lane, 40));
         let during = lane.iter().filter(|at| **at <= fresh[19]).count();
         assert!((18..=21).contains(&during), "{during} of the lane while 20 fresh ones went out");
     }
 
     #[tokio::test(start_paused = true)]
     async fn who_would_wait_long_is_told_and_who_left_is_passed_over() {
-        let rates = rates(1);
-        let app = app();
-        rates.take(&app, Some(2), Rank::Fresh).await;
-        assert_eq!(rates.expected_wait(&app, Some(2)), Duration::from_millis(500));
-        let mut leavers: Vec<_> = (0..9).map(|_| Box::pin(rates.take(&app, Some(2), Rank::Fresh))).collect();
+        let app = shared_by(1);
+        app.take(Some(2), Rank::Fresh).await;
+        assert_eq!(app.expected_wait(Some(2)), Duration::from_millis(500));
+        let mut leavers: Vec<_> = (0..9).map(|_| Box::pin(app.take(Some(2), Rank::Fresh))).collect();
         leavers.iter_mut().for_each(|leaver| assert!(leaver.as_mut().now_or_never().is_none()));
-        assert_eq!(rates.expected_wait(&app, Some(2)), Duration::from_secs(5));
+        assert_eq!(app.expected_wait(Some(2)), Duration::from_secs(5));
         drop(leavers);
-        let waited = granted(&rates, 2, Rank::Lane, 1).await[0];
+        let waited = granted(&app, 2, Rank::Lane, 1).await[0];
         assert!(waited < 0.6, "waited {waited} s behind those who had left");
     }
 
     #[tokio::test(start_paused = true)]
     async fn a_request_that_could_not_wait_is_made_up_for() {
-        let rates = rates(1);
-        rates.take(&app(), Some(10), Rank::Fresh).await;
-        (0..10).for_each(|_| rates.charge(&app()));
-        let waited = granted(&rates, 10, Rank::Fresh, 1).await[0];
+        let app = shared_by(1);
+        app.take(Some(10), Rank::Fresh).await;
+        (0..10).for_each(|_| app.charge());
+        let waited = granted(&app, 10, Rank::Fresh, 1).await[0];
         assert!((1.0..1.2).contains(&waited), "waited {waited} s");
-        assert_eq!(rates.most_in_hand(Some(10), Duration::from_secs(30)), 150);
-        assert_eq!(rates.most_in_hand(None, Duration::from_secs(30)), usize::MAX);
+        assert_eq!(app.most_in_hand(Some(10), Duration::from_secs(30)), 150);
+        assert_eq!(app.most_in_hand(None, Duration::from_secs(30)), usize::MAX);
     }
 
     #[tokio::test]
     async fn an_app_without_a_rate_never_waits() {
-        assert!(Rates::default().take(&app(), None, Rank::Fresh).now_or_never().is_some());
+        assert!(Rates::default().for_app().take(None, Rank::Fresh).now_or_never().is_some());
     }
 }

@@ -30,12 +30,14 @@ pub struct RecipientLock {
     key: Option<Key>,
 }
 
-impl RecipientLocks {
-    /// No one at work.
-    pub fn new() -> Self {
+impl Default for RecipientLocks {
+    /// None is taken.
+    fn default() -> Self {
         Self { shards: Arc::new(std::array::from_fn(|_| Mutex::default())), hasher: RandomState::new() }
     }
+}
 
+impl RecipientLocks {
     /// Waits for the lock of this user.
     pub async fn take(&self, app: &AppId, openid: &Openid) -> RecipientLock {
         let key = (app.clone(), openid.clone());
@@ -103,7 +105,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_user_is_sent_to_by_one_at_a_time_in_the_order_of_asking() {
-        let (recipient_locks, (app, anna)) = (RecipientLocks::new(), user("anna"));
+        let (recipient_locks, (app, anna)) = (RecipientLocks::default(), user("anna"));
         let first = recipient_locks.take(&app, &anna).await;
         let mut second = Box::pin(recipient_locks.take(&app, &anna));
         let mut third = Box::pin(recipient_locks.take(&app, &anna));
@@ -117,7 +119,7 @@ mod tests {
 
     #[tokio::test]
     async fn who_leaves_the_queue_does_not_stop_it() {
-        let (recipient_locks, (app, anna)) = (RecipientLocks::new(), user("anna"));
+        let (recipient_locks, (app, anna)) = (RecipientLocks::default(), user("anna"));
         let first = recipient_locks.take(&app, &anna).await;
         let mut leaver = Box::pin(recipient_locks.take(&app, &anna));
         assert!(leaver.as_mut().now_or_never().is_none());

@@ -10,7 +10,7 @@ mod notices;
 mod outage_detector;
 mod pause;
 mod pause_report;
-mod progress;
+mod stall_detector;
 mod template_breakers;
 
 pub use breaker::{Answered, Breaker, Pass, Probe, TemplateProbe};
@@ -18,4 +18,4 @@ pub use breakers::Breakers;
 pub use outage_detector::{Trouble, Verdict};
 pub use pause::{Ends, Facts, State};
 pub use pause_report::PauseReport;
-pub use progress::{InHand, Progress, Stalled};
+pub use stall_detector::{InHand, StallDetector, Stalled};

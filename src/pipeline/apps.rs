@@ -1,112 +1,101 @@
-//! The app a delivery goes through: is there one, may this event use it, and with which token.
+//! Finding an event's app: is there one, and may the event use it?
 
-use std::sync::Arc;
+use std::collections::HashMap;
+use std::sync::{Arc, PoisonError, RwLock};
 
-use tokio::sync::watch;
+use tokio::sync::{mpsc, watch};
 
-use super::Pipeline;
-use crate::db::registry::live_apps::App;
+use super::app_runtime::AppRuntime;
+use crate::admission::Limits;
 use crate::delays::Delays;
-use crate::domain::answer::{PauseReason, TokenFault, classify_token};
 use crate::domain::event::Event;
+use crate::domain::ids::AppId;
 use crate::domain::outcome::DeadReason;
-use crate::health::{Breaker, Facts};
-use crate::token::{AppState, FaultReason, Lookup, TokenState};
-use crate::wechat::AccessToken;
+use crate::health::Breakers;
+use crate::token::{AppState, Lookup, TokenCache};
 
-/// An app's page in the token cache, for as long as one delivery needs it.
-#[derive(Debug, Clone)]
-pub(super) struct AppWatch(watch::Receiver<AppState>);
+/// An event's app, or why the event has none.
+pub(super) type ResolvedApp = Result<Arc<AppRuntime>, DeadReason>;
 
-impl AppWatch {
-    /// Follows this page.
-    pub(super) fn new(page: watch::Receiver<AppState>) -> Self {
-        Self(page)
-    }
-
-    /// Tells the app's breaker when the token goes and comes. Ends when the app's row is gone.
-    pub(super) async fn tell(&mut self, breaker: &Breaker) {
-        loop {
-            let state = self.0.borrow_and_update().clone();
-            match &state.token {
-                // Nothing is sent for an app that is switched off, so nothing needs to wait: its deliveries are skipped.
-                _ if !state.app.active => breaker.close(),
-                TokenState::Ready(_) => breaker.token_back(),
-                TokenState::Waiting => {}
-                TokenState::Faulty { reason, errcode, errmsg, .. } => {
-                    let facts = Facts::said(Some(*errcode), errmsg);
-                    breaker.token_lost(pause_reason(*reason, *errcode), facts);
-                }
-            }
-            if self.0.changed().await.is_err() {
-                return;
-            }
-        }
-    }
-
-    /// The app's row as it is now.
-    pub(super) fn app(&self) -> Arc<App> {
-        Arc::clone(&self.0.borrow().app)
-    }
-
-    /// The token as it is now, if there is one.
-    pub(super) fn token(&self) -> Option<Arc<AccessToken>> {
-        ready(&self.0.borrow())
-    }
-
-    /// Waits until there is a token. `false`: the app's row is gone.
-    pub(super) async fn token_ready(&mut self) -> bool {
-        self.0.wait_for(|state| ready(state).is_some()).await.is_ok()
-    }
-
-    /// Waits until there is a token of another generation than the one that failed.
-    pub(super) async fn token_after(&mut self, failed: i64) -> bool {
-        let newer = |state: &AppState| ready(state).is_some_and(|token| token.generation() != failed);
-        self.0.wait_for(newer).await.is_ok()
-    }
+/// The apps that this process has met. Only registered ones are kept, so publishers cannot fill it.
+pub(super) struct Apps {
+    tokens: TokenCache,
+    breakers: Breakers,
+    limits: Limits,
+    met: RwLock<HashMap<AppId, Arc<AppRuntime>>>,
+    /// To whoever consumes their lanes.
+    newly_met: mpsc::UnboundedSender<Arc<AppRuntime>>,
 }
 
-/// Why an app without a token is paused, in the words that a refused send would use.
-fn pause_reason(fault: FaultReason, errcode: i64) -> PauseReason {
-    match (fault, classify_token(errcode)) {
-        (FaultReason::TokenRejected, _) => PauseReason::TokenRejected,
-        (FaultReason::Sealed, _) => PauseReason::SecretSealed,
-        (FaultReason::TokenRefused, TokenFault::App(reason)) => reason,
-        (FaultReason::TokenRefused, TokenFault::Quota) => PauseReason::Quota,
-        (FaultReason::TokenRefused, TokenFault::Throttled) => PauseReason::Throttled,
-        (FaultReason::TokenRefused, TokenFault::Transient) => PauseReason::NoToken,
+impl Apps {
+    /// None is met yet; each that is will be announced to `newly_met`.
+    pub(super) fn new(
+        tokens: TokenCache,
+        breakers: Breakers,
+        limits: Limits,
+        newly_met: mpsc::UnboundedSender<Arc<AppRuntime>>,
+    ) -> Self {
+        Self { tokens, breakers, limits, met: RwLock::default(), newly_met }
     }
-}
 
-fn ready(state: &AppState) -> Option<Arc<AccessToken>> {
-    match &state.token {
-        TokenState::Ready(token) => Some(Arc::clone(token)),
-        TokenState::Waiting | TokenState::Faulty { .. } => None,
-    }
-}
-
-impl Pipeline {
     /// The event's app, if there is one and the event may use it. Waits while the database that knows is away.
-    pub(super) async fn app_of(&self, event: &Event) -> Result<AppWatch, DeadReason> {
-        let page = self.page_of(event).await.ok_or(DeadReason::UnknownApp)?;
-        let company_no = page.borrow().app.company_no.clone();
-        match company_no {
-            Some(owner) if owner != event.company_no => Err(DeadReason::WrongCompany),
-            _ => Ok(AppWatch(page)),
-        }
+    pub(super) async fn resolve(&self, event: &Event) -> ResolvedApp {
+        let app = match self.met(&event.app_id) {
+            Some(app) => app,
+            // Boxed, as it is rare: room for it would be copied with each event.
+            None => Box::pin(self.look_up(&event.app_id)).await.ok_or(DeadReason::UnknownApp)?,
+        };
+        if app.may_be_used_by(&event.company_no) { Ok(app) } else { Err(DeadReason::WrongCompany) }
     }
 
-    async fn page_of(&self, event: &Event) -> Option<watch::Receiver<AppState>> {
+    /// An app that is in memory, without waiting. `None` says nothing: see [`Self::resolve`].
+    pub(super) fn in_memory(&self, app_id: &AppId) -> Option<Arc<AppRuntime>> {
+        self.met(app_id).or_else(|| Some(self.meet(self.tokens.watch(app_id)?)))
+    }
+
+    /// The ids of all apps in memory, met or not.
+    pub(super) fn ids(&self) -> Vec<AppId> {
+        self.tokens.apps()
+    }
+
+    /// All apps met so far, those whose row is gone included.
+    pub(super) fn all_met(&self) -> Vec<Arc<AppRuntime>> {
+        self.met.read().unwrap_or_else(PoisonError::into_inner).values().cloned().collect()
+    }
+
+    fn met(&self, app_id: &AppId) -> Option<Arc<AppRuntime>> {
+        let met = self.met.read().unwrap_or_else(PoisonError::into_inner);
+        met.get(app_id).filter(|app| !app.is_gone()).cloned()
+    }
+
+    async fn look_up(&self, app_id: &AppId) -> Option<Arc<AppRuntime>> {
         let mut delays = Delays::reconnect();
         loop {
-            match self.tokens.app(&event.app_id).await {
-                Ok(Lookup::Known(page)) => return Some(page),
+            match self.tokens.app(app_id).await {
+                Ok(Lookup::Known(state)) => return Some(self.meet(state)),
                 Ok(Lookup::Unknown) => return None,
                 Err(error) => {
-                    tracing::debug!(%error, app_id = %event.app_id, "waiting to look an app up");
+                    tracing::debug!(%error, %app_id, "waiting to look an app up");
                     tokio::time::sleep(delays.next().unwrap_or_default()).await;
                 }
             }
         }
+    }
+
+    fn meet(&self, state: watch::Receiver<AppState>) -> Arc<AppRuntime> {
+        let app_id = state.borrow().app.app_id.clone();
+        let mut met = self.met.write().unwrap_or_else(PoisonError::into_inner);
+        let before = met.get(&app_id);
+        // Another task may have met it meanwhile.
+        if let Some(app) = before.filter(|app| !app.is_gone()) {
+            return Arc::clone(app);
+        }
+        // An app that was deleted and registered again goes on with the limits that it had.
+        let limits = before.map_or_else(|| self.limits.for_app(&app_id), |gone| gone.limits.clone());
+        let app = Arc::new(AppRuntime::new(state, self.breakers.of(&app_id), limits));
+        met.insert(app_id, Arc::clone(&app));
+        // The other end lives as long as the process works.
+        let _ = self.newly_met.send(Arc::clone(&app));
+        app
     }
 }

@@ -6,20 +6,26 @@ use std::time::Duration;
 
 use futures_util::FutureExt;
 use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
 
-use super::Pipeline;
 use super::claim::Claim;
+use super::job::Job;
 use super::ready::Go;
+use super::unlisted::Unlisted;
 use crate::db::registry::live_apps::App;
 use crate::delays::{self, Delays};
 use crate::domain::answer::{Class, SendAnswer, classify_send};
 use crate::domain::decide::{self, Situation};
-use crate::domain::delivery::Delivery;
+use crate::domain::event::Event;
+use crate::domain::ids::Openid;
+use crate::domain::ladder::Ladder;
 use crate::domain::outcome::{AnswerFacts, DeadReason, Outcome};
+use crate::domain::protocol::OnUnknown;
 use crate::failpoint::{crash_point, panic_point};
-use crate::health::{Answered, Breaker};
-use crate::health::{Trouble, Verdict};
-use crate::wechat::{AccessToken, Message};
+use crate::health::{Answered, Breaker, Trouble, Verdict};
+use crate::metrics::Metrics;
+use crate::token::TokenCache;
+use crate::wechat::{AccessToken, Client, Message};
 
 /// WeChat wants no two requests for one openid at once; another process may have one under way.
 const CONFLICT_PAUSE: (Duration, Duration) = (Duration::from_millis(20), Duration::from_millis(200));
@@ -54,6 +60,17 @@ impl Attempted {
             class: None,
         }
     }
+
+    /// What the work of an attempt comes to. A panic in it ends this delivery alone, and is settled like any other end.
+    pub(super) async fn even_if_it_panics(work: impl Future<Output = Self>) -> Self {
+        // The request may have been out; the panic hook has logged why we cannot say.
+        let panicked = |_panic| Self {
+            unknown: true,
+            charged: 1,
+            ..Self::without_request(Outcome::Dead(DeadReason::Panicked))
+        };
+        AssertUnwindSafe(work).catch_unwind().await.unwrap_or_else(panicked)
+    }
 }
 
 /// How long a trouble waits for its verdict before the delivery is charged for it. Under load five users meet an outage in
@@ -81,76 +98,66 @@ struct Blame {
     is_the_apps: bool,
 }
 
-impl Pipeline {
-    /// Sends, and sends again where that can be done at once. A panic in here ends this delivery alone.
-    pub(super) async fn attempt(&self, delivery: &Delivery, claim: &Claim, go: Go) -> Attempted {
-        match AssertUnwindSafe(self.send_until_decided(delivery, claim, go)).catch_unwind().await {
-            Ok(attempted) => attempted,
-            // The request may have been out; the panic hook has logged why we cannot say.
-            Err(_panic) => Attempted {
-                unknown: true,
-                charged: 1,
-                ..Attempted::without_request(Outcome::Dead(DeadReason::Panicked))
-            },
-        }
-    }
+/// Sends claimed deliveries to WeChat.
+pub(super) struct Attempter {
+    pub(super) wechat: Client,
+    pub(super) tokens: TokenCache,
+    pub(super) unlisted: Unlisted,
+    pub(super) metrics: Arc<Metrics>,
+    pub(super) ladder: Ladder,
+    pub(super) on_unknown: OnUnknown,
+    pub(super) request_timeout: Duration,
+    pub(super) soft_stop: CancellationToken,
+}
 
-    async fn send_until_decided(&self, delivery: &Delivery, claim: &Claim, mut go: Go) -> Attempted {
+impl Attempter {
+    /// Sends, and sends again where that can be done at once.
+    pub(super) async fn attempt(&self, job: &Job, claim: &Claim, mut go: Go<'_>) -> Attempted {
         panic_point("attempt");
-        let breaker = self.breakers.of(&delivery.event.app_id);
+        let (event, breaker) = (&job.delivery.event, &go.app.breaker);
         let mut tries = Tries::none();
         loop {
-            let Some(token) = go.app.token() else { return uncharged(&tries, &breaker) };
-            if !claim.allows(self.settings.request_timeout) || self.stops.soft.is_cancelled() {
-                return uncharged(&tries, &breaker);
-            }
-            let app = go.app.app();
-            if !self.count_request(&app, &mut go.share) {
-                return uncharged(&tries, &breaker);
+            let Some(token) = go.app.token() else { return uncharged(&tries, breaker) };
+            let app = go.app.settings();
+            if !claim.allows(self.request_timeout)
+                || self.soft_stop.is_cancelled()
+                || !go.app.limits.count_request(&app, &mut go.share)
+            {
+                return uncharged(&tries, breaker);
             }
             let begun = Instant::now();
-            let answer = self.request(delivery, &token, &app).await;
+            let in_flight = self.metrics.in_flight();
+            let answer = self.wechat.send(&token, &message(event, &app, go.openid)).await;
+            drop(in_flight);
+            crash_point("requested");
+            let class = classify_send(&answer);
+            self.count(event, &answer, class, begun.elapsed());
             if answer == SendAnswer::NotConnected {
                 go.share.not_connected();
             }
-            let class = classify_send(&answer);
-            let trouble = learn(&breaker, delivery, begun, &answer, class);
+            let (openid, template_id) = (go.openid, &event.template_id);
+            let answered = Answered { openid, template_id, begun, answer: &answer, class };
+            // The breaker hears every answer at once: pauses must not wait for this delivery's retries.
+            let trouble = breaker.learn(&answered);
             tries.note(class, trouble);
             let again = answer.retry_after().is_none()
-                && self.try_again(class, &token, claim, &mut tries, &mut go).await
+                && self.try_again(class, &token, claim, &mut tries, &go).await
                 // What was waited for may have taken the room for another request.
-                && claim.allows(self.settings.request_timeout);
+                && claim.allows(self.request_timeout);
             if !again {
                 // What others wait for is given back with the answer, before the verdict.
                 drop(go);
-                let blame = blame(&breaker, claim, &tries, trouble).await;
-                return self.decide(delivery, claim, &answer, &blame, &token);
+                let blame = blame(breaker, claim, &tries, trouble).await;
+                return self.decide(job, claim, (&answer, class), &blame, &token);
             }
         }
     }
 
-    async fn request(&self, delivery: &Delivery, token: &AccessToken, app: &App) -> SendAnswer {
-        let Some(openid) = delivery.recipient.openid() else { return SendAnswer::NotConnected };
-        let event = &delivery.event;
-        let message = Message {
-            openid,
-            template_id: &event.template_id,
-            page: event.page.as_deref(),
-            data: &event.data,
-            miniprogram_state: event.miniprogram_state.as_deref().unwrap_or(&app.miniprogram_state),
-            lang: event.lang.as_deref().unwrap_or(&app.lang),
-        };
-        let started = Instant::now();
-        let in_flight = self.metrics.in_flight();
-        let answer = self.wechat.send(token, &message).await;
-        drop(in_flight);
-        crash_point("requested");
-        let class = classify_send(&answer);
-        self.metrics.attempt(&event.app_id, class.as_str(), answer.errcode(), started.elapsed());
+    fn count(&self, event: &Event, answer: &SendAnswer, class: Class, took: Duration) {
+        self.metrics.attempt(&event.app_id, class.as_str(), answer.errcode(), took);
         if class == Class::Unlisted {
-            self.unlisted.note(&event.app_id, &answer);
+            self.unlisted.note(&event.app_id, answer);
         }
-        answer
     }
 
     /// Prepares another request within this claim, where the class allows one and the lease has room for it. (Where WeChat
@@ -158,10 +165,10 @@ impl Pipeline {
     async fn try_again(
         &self,
         class: Class,
-        token: &Arc<AccessToken>,
+        token: &AccessToken,
         claim: &Claim,
         tries: &mut Tries,
-        go: &mut Go,
+        go: &Go<'_>,
     ) -> bool {
         let pause = match class {
             Class::Token if tries.tokens < MAX_TOKENS => {
@@ -178,7 +185,7 @@ impl Pipeline {
             },
             _ => return false,
         };
-        if !claim.allows(pause + self.settings.request_timeout) {
+        if !claim.allows(pause + self.request_timeout) {
             return false;
         }
         tokio::time::sleep(pause).await;
@@ -186,27 +193,26 @@ impl Pipeline {
     }
 
     /// Reports the token that failed and waits, as long as the lease allows, for a newer one.
-    async fn newer_token(&self, failed: &Arc<AccessToken>, claim: &Claim, go: &mut Go) -> bool {
-        let app_id = go.app.app().app_id.clone();
-        self.tokens.report_rejected(&app_id, failed.generation()).await;
-        let Some(room) = claim.time_for(self.settings.request_timeout) else { return false };
+    async fn newer_token(&self, failed: &AccessToken, claim: &Claim, go: &Go<'_>) -> bool {
+        self.tokens.report_rejected(&go.app.app_id, failed.generation()).await;
+        let Some(room) = claim.time_for(self.request_timeout) else { return false };
         let newer = tokio::time::timeout(room, go.app.token_after(failed.generation()));
         newer.await.unwrap_or(false)
     }
 
     fn decide(
         &self,
-        delivery: &Delivery,
+        job: &Job,
         claim: &Claim,
-        answer: &SendAnswer,
+        (answer, class): (&SendAnswer, Class),
         blame: &Blame,
-        token: &Arc<AccessToken>,
+        token: &AccessToken,
     ) -> Attempted {
-        let class = classify_send(answer);
+        let delivery = &job.delivery;
         let situation = Situation {
-            ladder: &self.settings.ladder,
+            ladder: &self.ladder,
             step: delivery.progress.step,
-            on_unknown: delivery.event.on_unknown.unwrap_or(self.settings.on_unknown),
+            on_unknown: delivery.event.on_unknown.unwrap_or(self.on_unknown),
             attempts: claim.row.attempts + blame.charged,
             timeouts: claim.row.timeouts,
             unknown_before: claim.row.unknowns > 0,
@@ -243,16 +249,15 @@ impl Tries {
     }
 }
 
-/// Tells the app's breaker, which hears every answer at once: pauses must not wait for this delivery's retries.
-fn learn(
-    breaker: &Breaker,
-    delivery: &Delivery,
-    begun: Instant,
-    answer: &SendAnswer,
-    class: Class,
-) -> Option<Trouble> {
-    let (openid, template_id) = (delivery.recipient.openid()?, &delivery.event.template_id);
-    breaker.learn(&Answered { openid, template_id, begun, answer, class })
+fn message<'a>(event: &'a Event, app: &'a App, openid: &'a Openid) -> Message<'a> {
+    Message {
+        openid,
+        template_id: &event.template_id,
+        page: event.page.as_deref(),
+        data: &event.data,
+        miniprogram_state: event.miniprogram_state.as_deref().unwrap_or(&app.miniprogram_state),
+        lang: event.lang.as_deref().unwrap_or(&app.lang),
+    }
 }
 
 /// Whom to charge. Where the last answer was trouble, waits a little for what others meet; what nobody has cleared by then

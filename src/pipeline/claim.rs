@@ -6,20 +6,33 @@ use std::time::Duration;
 use tokio::time::Instant;
 use uuid::Uuid;
 
-use super::attempt::Attempted;
-use super::envelope::Envelope;
-use super::{Left, Pipeline};
-use crate::clock;
+use super::job::Job;
+use super::ledger::Ledger;
+use crate::db;
 use crate::db::ledger::claim;
-use crate::domain::delivery::Delivery;
-use crate::domain::outcome::{DeadReason, Outcome, SkipReason};
-use crate::domain::protocol::{DeliveryMessage, Meeting};
+use crate::domain::protocol::{DeliveryMessage, Meeting, OnUnknown};
+use crate::metrics::Metrics;
 
-/// What came of asking.
+/// Claims deliveries; what follows from a refused claim is for whoever asked to do.
+pub(super) struct Claimer {
+    pub(super) ledger: Ledger,
+    pub(super) lease: Duration,
+    pub(super) on_unknown: OnUnknown,
+    pub(super) metrics: Arc<Metrics>,
+}
+
+/// What the ledger says.
 pub(super) enum Claimed {
+    /// It is ours.
     Granted(Claim),
-    /// Finished, an echo, somebody else's for now, or over: what had to be done about the message is done.
-    Elsewhere,
+    /// It is ours, taken over only to be given up: policy forbids another attempt.
+    ToGiveUp(Claim),
+    /// Another attempt holds it.
+    Busy,
+    /// The row carries other data or another page: the event id was used twice.
+    Reused,
+    /// It is finished, or our message is an echo.
+    Over,
 }
 
 /// A claim in hand.
@@ -27,6 +40,46 @@ pub(super) struct Claim {
     pub(super) row: claim::Claim,
     /// The lease's end by our monotonic clock, counted from before the question: never later than the ledger's.
     lease_ends: Instant,
+}
+
+impl Claimer {
+    /// Claims the delivery. An error is the fault of a value in it, which PostgreSQL would refuse again.
+    pub(super) async fn claim(&self, job: &Job) -> Result<Claimed, db::Error> {
+        let lease_ends = Instant::now() + self.lease;
+        let answer = self.ledger.claim(&self.request(job)).await?;
+        if answer.reused {
+            return Ok(Claimed::Reused);
+        }
+        let claim = answer.claim.map(|row| Claim { row, lease_ends });
+        Ok(match (answer.meeting, claim) {
+            (Meeting::TakeOverAndGiveUp | Meeting::GiveUp, Some(claim)) => {
+                self.metrics.unknown(&job.delivery.event.app_id);
+                Claimed::ToGiveUp(claim)
+            }
+            (Meeting::TakeOver, Some(claim)) => {
+                self.metrics.unknown(&job.delivery.event.app_id);
+                Claimed::Granted(claim)
+            }
+            (_, Some(claim)) => Claimed::Granted(claim),
+            (Meeting::Busy, None) => Claimed::Busy,
+            (_finished_or_echo, None) => Claimed::Over,
+        })
+    }
+
+    fn request(&self, job: &Job) -> claim::Request {
+        let delivery = &job.delivery;
+        claim::Request {
+            event: Arc::clone(&delivery.event),
+            recipient: delivery.recipient.clone(),
+            delivery_message: DeliveryMessage {
+                epoch: delivery.progress.epoch,
+                replay: delivery.progress.replay,
+                claim: Uuid::new_v4(),
+                on_unknown: delivery.event.on_unknown.unwrap_or(self.on_unknown),
+            },
+            trace_id: job.envelope.trace_id.clone(),
+        }
+    }
 }
 
 impl Claim {
@@ -38,100 +91,5 @@ impl Claim {
     /// How long one may wait so that a request that can take `longest` still fits behind; `None` if none fits any more.
     pub(super) fn time_for(&self, longest: Duration) -> Option<Duration> {
         self.lease_ends.checked_duration_since(Instant::now())?.checked_sub(longest)
-    }
-}
-
-impl Pipeline {
-    /// Claims the delivery, or does what the protocol says instead.
-    pub(super) async fn claim(
-        self: &Arc<Self>,
-        delivery: &Delivery,
-        envelope: &Arc<Envelope>,
-    ) -> Result<Claimed, Left> {
-        let lease_ends = Instant::now() + self.settings.lease.lasts;
-        let request = self.claim_request(delivery, envelope);
-        let answer = match self.ledger.claim(&request).await {
-            Ok(answer) => answer,
-            Err(refused) => {
-                return self
-                    .dead_letter_refused(delivery, envelope, &refused)
-                    .await
-                    .map(|()| Claimed::Elsewhere);
-            }
-        };
-        if answer.reused {
-            let reason = DeadReason::EventIdReused;
-            return self
-                .dead_letter_event(&delivery.event, envelope, reason)
-                .await
-                .map(|()| Claimed::Elsewhere);
-        }
-        let claim = answer.claim.map(|row| Claim { row, lease_ends });
-        match (answer.meeting, claim) {
-            (Meeting::TakeOverAndGiveUp | Meeting::GiveUp, Some(claim)) => {
-                self.metrics.unknown(&delivery.event.app_id);
-                let attempted = Attempted::without_request(Outcome::Dead(DeadReason::UnknownOutcome));
-                Box::pin(self.settle(delivery, envelope, &claim, attempted))
-                    .await
-                    .map(|()| Claimed::Elsewhere)
-            }
-            (meeting, Some(claim)) => {
-                if meeting == Meeting::TakeOver {
-                    self.metrics.unknown(&delivery.event.app_id);
-                }
-                self.look_again(delivery, envelope, claim).await
-            }
-            (Meeting::Busy, None) => {
-                let wait = self.settings.ladder.first();
-                self.defer_unchanged(delivery, envelope, wait).await.map(|()| Claimed::Elsewhere)
-            }
-            (_finished_or_echo, None) => Ok(Claimed::Elsewhere),
-        }
-    }
-
-    fn claim_request(&self, delivery: &Delivery, envelope: &Envelope) -> claim::Request {
-        claim::Request {
-            event: Arc::clone(&delivery.event),
-            recipient: delivery.recipient.clone(),
-            delivery_message: DeliveryMessage {
-                epoch: delivery.progress.epoch,
-                replay: delivery.progress.replay,
-                claim: Uuid::new_v4(),
-                on_unknown: delivery.event.on_unknown.unwrap_or(self.settings.on_unknown),
-            },
-            trace_id: envelope.trace_id.clone(),
-        }
-    }
-
-    /// What changed while the delivery waited: consent, freshness, the app, and a stop.
-    async fn look_again(
-        self: &Arc<Self>,
-        delivery: &Delivery,
-        envelope: &Arc<Envelope>,
-        claim: Claim,
-    ) -> Result<Claimed, Left> {
-        let instead = match self.reason_to_skip(delivery, &claim.row).await {
-            Some(reason) => Outcome::Skipped(reason),
-            None if self.stops.soft.is_cancelled() => Outcome::Uncharged,
-            None => return Ok(Claimed::Granted(claim)),
-        };
-        let attempted = Attempted::without_request(instead);
-        Box::pin(self.settle(delivery, envelope, &claim, attempted)).await.map(|()| Claimed::Elsewhere)
-    }
-
-    async fn reason_to_skip(&self, delivery: &Delivery, row: &claim::Claim) -> Option<SkipReason> {
-        if delivery.is_expired(clock::now()) {
-            return Some(SkipReason::Expired);
-        }
-        if self.app_of(&delivery.event).await.is_ok_and(|app| !app.app().active) {
-            return Some(SkipReason::AppDisabled);
-        }
-        if row.is_disabled {
-            return Some(SkipReason::Disabled);
-        }
-        let refusal = row.consent.map_or(Err(SkipReason::NotBound), |consent| consent.allows()).err()?;
-        // An attempt nobody knows the end of may have used the last send: then this is not the user's refusal.
-        let may_be_ours = matches!(refusal, SkipReason::QuotaUsed | SkipReason::Rejected);
-        Some(if row.unknowns > 0 && may_be_ours { SkipReason::RefusedAfterUnknown } else { refusal })
     }
 }

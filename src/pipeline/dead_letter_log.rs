@@ -9,9 +9,9 @@ use std::time::Duration;
 use serde::Deserialize;
 use tokio::time::{Instant, sleep};
 
-use super::defer::DeadLetter;
+use super::dead_letter::DeadLetter;
 use super::envelope::Envelope;
-use crate::domain::delivery::Delivery;
+use super::job::Job;
 use crate::domain::event::Event;
 use crate::domain::ids::AppId;
 use crate::domain::outcome::DeadReason;
@@ -88,15 +88,12 @@ impl DeadLetterLog {
     }
 
     /// One delivery.
-    pub(super) fn of_delivery(&self, delivery: &Delivery, envelope: &Envelope, dead_letter: &DeadLetter) {
-        let facts = &dead_letter.life.facts;
-        let kind = Kind {
-            reason: dead_letter.reason,
-            app_id: Some(delivery.event.app_id.clone()),
-            errcode: facts.errcode,
-        };
+    pub(super) fn of_delivery(&self, job: &Job, dead_letter: &DeadLetter) {
+        let (event, facts) = (&job.delivery.event, &dead_letter.history.facts);
+        let kind =
+            Kind { reason: dead_letter.reason, app_id: Some(event.app_id.clone()), errcode: facts.errcode };
         let (field, problem) = (facts.field.clone(), dead_letter.detail.clone());
-        self.note(kind, Example { field, problem, ..Example::of(envelope).naming(&delivery.event) });
+        self.note(kind, Example { field, problem, ..Example::of(&job.envelope).naming(event) });
     }
 
     /// Logs what has been counted and not said yet: the process is about to end.

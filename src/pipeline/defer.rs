@@ -1,226 +1,114 @@
-//! Publishing onward: delivery messages to the ladder, dead letters to the dead. Confirmed before anything is recorded or acked.
+//! Deferring: a message is published onward, and our part ends. Confirmed before anything is recorded or acked.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
-use uuid::Uuid;
 
+use super::app_runtime::AppRuntime;
+use super::apps::ResolvedApp;
+use super::dead_letterer::DeadLetterer;
 use super::envelope::Envelope;
-use super::{Left, Pipeline};
-use crate::amqp::{Message, Route, own};
+use super::job::{Disposition, Job, Unsettled, Wait};
+use super::ledger::Ledger;
+use super::publish::OnwardPublisher;
 use crate::clock;
-use crate::db;
-use crate::domain::answer::Class;
-use crate::domain::dead_letter;
-use crate::domain::delivery::{Delivery, Progress};
-use crate::domain::event::Event;
-use crate::domain::outcome::{AnswerFacts, DeadReason};
+use crate::db::ledger::record;
+use crate::domain::delivery::Progress;
+use crate::domain::ladder::Ladder;
 use crate::domain::recipient::Recipient;
-use crate::metrics::EventResult;
+use crate::failpoint::crash_point;
+use crate::metrics::{EventResult, Metrics};
 
-/// What a dead letter says beside the message itself.
-pub(super) struct DeadLetter {
-    pub(super) dead_letter: String,
-    pub(super) reason: DeadReason,
-    pub(super) life: Life,
-    /// One sentence for people; never a value from the body.
-    pub(super) detail: Option<String>,
+/// Defers deliveries, and whole messages. Cheap to clone.
+#[derive(Clone)]
+pub(super) struct Deferrer {
+    pub(super) publisher: OnwardPublisher,
+    pub(super) ladder: Ladder,
+    pub(super) ledger: Ledger,
+    pub(super) dead_letterer: DeadLetterer,
+    pub(super) metrics: Arc<Metrics>,
 }
 
-/// What a delivery went through before it was given up; nothing, for a message that never became one.
-#[derive(Default)]
-pub(super) struct Life {
-    pub(super) facts: AnswerFacts,
-    /// What the last answer meant.
-    pub(super) class: Option<Class>,
-    pub(super) token_generation: Option<i64>,
-    /// Requests charged.
-    pub(super) attempts: i32,
-    /// When an attempt failed for the first time, if one did before the last.
-    pub(super) first_failed: Option<Timestamp>,
-}
-
-impl Pipeline {
-    /// Defers the message as it is: same epoch, same step, uncharged. Its way back takes about `wait`.
-    pub(super) async fn defer_unchanged(
+impl Deferrer {
+    /// Works on a delivery that came in a message of its own, or may get one, and defers it if it must wait.
+    pub(super) async fn if_it_must_wait(
         &self,
-        delivery: &Delivery,
-        envelope: &Arc<Envelope>,
-        wait: Duration,
-    ) -> Result<(), Left> {
-        let delay = self.settings.ladder.towards(wait);
-        self.publish_delivery_message(delivery, envelope, delivery.progress, delay).await
+        job: &Job,
+        work: impl Future<Output = Disposition>,
+    ) -> Disposition {
+        match work.await {
+            Err(Unsettled::ToDefer(wait)) => self.delivery(job, wait).await,
+            disposition => disposition,
+        }
     }
 
-    /// Hands a whole event on as it is, to come back in about `wait`. The way for an event for many: one message, whatever
-    /// is still to be done of it stands in the ledger.
-    pub(super) async fn defer_event(&self, envelope: &Arc<Envelope>, wait: Duration) -> Result<(), Left> {
-        let route = Route::queue(self.topology.retry(self.settings.ladder.towards(wait)));
-        self.publish(route, envelope.event_again()).await?;
+    /// Defers a delivery as it is: same epoch, same step, uncharged.
+    pub(super) async fn delivery(&self, job: &Job, wait: Wait) -> Disposition {
+        match (wait, &job.app) {
+            (Wait::InLane, Ok(app)) if !app.is_gone() => self.to_lane(job, app, job.delivery.progress).await,
+            (Wait::Briefly | Wait::InLane, _) => {
+                self.to_ladder(job, job.delivery.progress, self.ladder.first()).await
+            }
+            (Wait::Until(due), _) => self.until(job, due).await,
+        }
+    }
+
+    /// A delivery for later: its row says so, and its message goes round the ladder until then. Charges nothing.
+    async fn until(&self, job: &Job, due: Timestamp) -> Disposition {
+        let Job { delivery, envelope, .. } = job;
+        if delivery.progress.epoch == 0 && !matches!(delivery.recipient, Recipient::Nobody) {
+            let planned = record::Request {
+                event: Arc::clone(&delivery.event),
+                recipient: delivery.recipient.clone(),
+                what: record::What::Planned(due),
+                trace_id: envelope.trace_id.clone(),
+            };
+            if let Err(refused) = self.ledger.record(&planned).await {
+                return self.dead_letterer.refused(job, &refused).await;
+            }
+        }
+        crash_point("due_recorded");
+        let progress = Progress { due: Some(due), ..delivery.progress };
+        self.to_ladder(job, progress, self.ladder.towards(time_until(due))).await
+    }
+
+    /// Publishes a delivery's message to the ladder's step of this delay.
+    pub(super) async fn to_ladder(&self, job: &Job, progress: Progress, delay: Duration) -> Disposition {
+        self.publisher.to_ladder(delay, job.envelope.delivery_message(&job.delivery, progress)).await
+    }
+
+    /// Publishes a delivery's message to its app's lane.
+    pub(super) async fn to_lane(&self, job: &Job, app: &AppRuntime, progress: Progress) -> Disposition {
+        let message = job.envelope.delivery_message(&job.delivery, progress);
+        self.publisher.to_lane(&app.app_id, message).await?;
+        app.lane_filled.notify_one();
+        Ok(())
+    }
+
+    /// Defers a whole event as it came. The way for an event for many: one message, whatever is still to be done of it is in the
+    /// ledger.
+    pub(super) async fn event(&self, envelope: &Envelope, app: &ResolvedApp, wait: Wait) -> Disposition {
+        let delay = match (wait, app) {
+            (Wait::InLane, Ok(app)) if !app.is_gone() => return self.message_to_lane(envelope, app).await,
+            // Where the app's row is gone, the next look at the event finds that out; nobody consumes its lane any more.
+            (Wait::Briefly | Wait::InLane, _) => self.ladder.first(),
+            (Wait::Until(due), _) => self.ladder.towards(time_until(due)),
+        };
+        self.publisher.to_ladder(delay, envelope.event_again()).await?;
         self.metrics.event(EventResult::Deferred);
         Ok(())
     }
 
-    /// Publishes a delivery message to the ladder's step of this delay.
-    pub(super) async fn publish_delivery_message(
-        &self,
-        delivery: &Delivery,
-        envelope: &Arc<Envelope>,
-        progress: Progress,
-        delay: Duration,
-    ) -> Result<(), Left> {
-        let message = envelope.delivery_message(delivery, progress);
-        self.publish(Route::queue(self.topology.retry(delay)), message).await
-    }
-
-    /// Publishes the dead letter of one delivery, self-contained: event and recipient.
-    pub(super) async fn publish_dead_letter(
-        &self,
-        delivery: &Delivery,
-        envelope: &Arc<Envelope>,
-        dead_letter: &DeadLetter,
-    ) -> Result<(), Left> {
-        let message = envelope.delivery_message(delivery, delivery.progress);
-        self.publish(Route::exchange(self.topology.dead(), ""), with_dead_letter(message, dead_letter)).await
-    }
-
-    /// A whole message that cannot be worked on becomes a dead letter, body and headers as received.
-    pub(super) async fn dead_letter(
-        &self,
-        envelope: &Arc<Envelope>,
-        reason: DeadReason,
-        field: Option<&str>,
-        problem: &str,
-    ) -> Result<(), Left> {
-        self.dead_letters.of_message(envelope, reason, field, problem);
-        let dead_letter = DeadLetter {
-            // Nothing in it can be trusted to name it; two of them are two letters.
-            dead_letter: Uuid::new_v4().simple().to_string(),
-            reason,
-            life: Life {
-                facts: AnswerFacts { field: field.map(str::to_owned), ..AnswerFacts::default() },
-                ..Life::default()
-            },
-            detail: Some(problem.to_owned()),
-        };
-        self.publish_as_received(envelope, &dead_letter).await
-    }
-
-    /// An event that is sound, but cannot be planned.
-    pub(super) async fn dead_letter_event(
-        &self,
-        event: &Event,
-        envelope: &Arc<Envelope>,
-        reason: DeadReason,
-    ) -> Result<(), Left> {
-        self.dead_letters.of_event(event, envelope, reason);
-        let dead_letter = DeadLetter {
-            dead_letter: envelope.dead_letter_of_event(event),
-            reason,
-            life: Life::default(),
-            detail: None,
-        };
-        self.publish_as_received(envelope, &dead_letter).await
-    }
-
-    /// PostgreSQL refuses a value of the event, and would refuse it again.
-    pub(super) async fn dead_letter_refused_event(
-        &self,
-        event: &Event,
-        envelope: &Arc<Envelope>,
-        error: &db::Error,
-    ) -> Result<(), Left> {
-        self.metrics.event(EventResult::Dead);
-        self.dead_letters.of_message(envelope, DeadReason::Malformed, None, &error.to_string());
-        let dead_letter = refused(envelope.dead_letter_of_event(event), error);
-        self.publish_as_received(envelope, &dead_letter).await
-    }
-
-    /// The same for one delivery: the others of its event are not concerned.
-    pub(super) async fn dead_letter_refused(
-        &self,
-        delivery: &Delivery,
-        envelope: &Arc<Envelope>,
-        error: &db::Error,
-    ) -> Result<(), Left> {
-        if matches!(delivery.recipient, Recipient::Nobody) {
-            return self.dead_letter_refused_event(&delivery.event, envelope, error).await;
-        }
-        let dead_letter = refused(dead_letter_of(delivery), error);
-        self.dead_letters.of_delivery(delivery, envelope, &dead_letter);
-        self.publish_dead_letter(delivery, envelope, &dead_letter).await
-    }
-
-    /// Our own code panicked over one delivery. The panic hook has logged it; a dead letter cannot kill again.
-    pub(super) async fn dead_letter_panicked(
-        &self,
-        delivery: &Delivery,
-        envelope: &Arc<Envelope>,
-    ) -> Result<(), Left> {
-        if matches!(delivery.recipient, Recipient::Nobody) {
-            return self.dead_letter(envelope, DeadReason::Panicked, None, "our own code panicked").await;
-        }
-        let dead_letter = DeadLetter {
-            dead_letter: dead_letter_of(delivery),
-            reason: DeadReason::Panicked,
-            life: Life::default(),
-            detail: Some("our own code panicked".to_owned()),
-        };
-        self.publish_dead_letter(delivery, envelope, &dead_letter).await
-    }
-
-    async fn publish_as_received(
-        &self,
-        envelope: &Arc<Envelope>,
-        dead_letter: &DeadLetter,
-    ) -> Result<(), Left> {
-        let message = with_dead_letter(envelope.message.clone(), dead_letter);
-        self.publish(Route::exchange(self.topology.dead(), ""), message).await
-    }
-
-    /// Publishes until confirmed. While the broker is away or full this waits, with the incoming unacked.
-    pub(super) async fn publish(&self, route: Route, message: Message) -> Result<(), Left> {
-        // Boxed, as it is rare: room for it in every future that might have to publish would be copied with each message.
-        Box::pin(self.publisher.publish_until_confirmed(&route, &message, &self.stops.hard))
-            .await
-            .map_err(|_stopped| Left::Midway)
+    /// Moves a message to its app's lane as it is: uncharged, and before any SQL.
+    pub(super) async fn message_to_lane(&self, envelope: &Envelope, app: &AppRuntime) -> Disposition {
+        self.publisher.to_lane(&app.app_id, envelope.message.clone()).await?;
+        // Only now: a queue that two channels declare at once may take its consumer's connection down (RabbitMQ 3.10).
+        app.lane_filled.notify_one();
+        Ok(())
     }
 }
 
-fn refused(dead_letter: String, error: &db::Error) -> DeadLetter {
-    let detail = Some(error.to_string());
-    DeadLetter { dead_letter, reason: DeadReason::Malformed, life: Life::default(), detail }
-}
-
-fn dead_letter_of(delivery: &Delivery) -> String {
-    dead_letter::of_delivery(&delivery.event, &delivery.recipient, delivery.progress.epoch)
-}
-
-fn with_dead_letter(mut message: Message, dead_letter: &DeadLetter) -> Message {
-    let headers = &mut message.headers;
-    headers.set(own::DEAD_LETTER, dead_letter.dead_letter.as_str());
-    headers.set(own::REASON, dead_letter.reason.as_str());
-    headers.set(own::DIED_AT, clock::now().as_millisecond());
-    let Life { facts, class, token_generation, attempts, first_failed } = &dead_letter.life;
-    headers.set(own::ATTEMPTS, i64::from(*attempts));
-    let numbers = [
-        (own::ERRCODE, facts.errcode),
-        (own::TOKEN_GENERATION, *token_generation),
-        (own::FIRST_FAILED, first_failed.map(Timestamp::as_millisecond)),
-    ];
-    for (name, number) in numbers.into_iter().filter_map(|(name, number)| Some((name, number?))) {
-        headers.set(name, number);
-    }
-    let texts = [
-        (own::CLASS, class.map(Class::as_str)),
-        (own::ERRMSG, facts.errmsg.as_deref()),
-        (own::RID, facts.rid.as_deref()),
-        (own::FIELD, facts.field.as_deref()),
-        (own::DETAIL, dead_letter.detail.as_deref()),
-    ];
-    for (name, text) in texts.into_iter().filter_map(|(name, text)| Some((name, text?))) {
-        headers.set(name, text);
-    }
-    message
+fn time_until(due: Timestamp) -> Duration {
+    due.duration_since(clock::now()).try_into().unwrap_or_default()
 }

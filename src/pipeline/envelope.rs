@@ -18,7 +18,6 @@ pub struct Envelope {
     pub routing_key: String,
     /// A delivery message (event and recipient), or an event as published?
     pub is_delivery_message: bool,
-    pub progress: Progress,
     /// Of the W3C `traceparent`, 32 hex digits.
     pub trace_id: Option<String>,
     /// From a queue of all apps, or from the lane of one?
@@ -28,32 +27,34 @@ pub struct Envelope {
 }
 
 impl Envelope {
-    /// Reads the headers. Whatever is missing or strange counts as zero: the ledger decides in the end.
+    /// Reads what is needed of every message.
     pub fn of(message: Message, routing_key: String, rank: Rank, first_seen: Timestamp) -> Self {
-        let headers = &message.headers;
-        let is_delivery_message = headers.number(own::VERSION).is_some();
-        // An event as published stands at the beginning, whatever its headers say.
-        let number = |name| headers.number(name).filter(|_| is_delivery_message);
-        let time = |name| number(name).and_then(|at_ms| Timestamp::from_millisecond(at_ms).ok());
         Self {
             routing_key,
-            is_delivery_message,
-            progress: Progress {
-                epoch: number(own::EPOCH)
-                    .and_then(|epoch| i32::try_from(epoch).ok())
-                    .unwrap_or_default()
-                    .max(0),
-                step: number(own::STEP).and_then(|step| usize::try_from(step).ok()).unwrap_or_default(),
-                due: time(own::DUE),
-                first_failed: time(own::FIRST_FAILED),
-                // An event that is replayed as a whole is no delivery message, and says so too.
-                replay: headers.get(own::REPLAY).is_some(),
-                even_expired: headers.get(own::EVEN_EXPIRED).is_some(),
-            },
-            trace_id: headers.text(TRACEPARENT).and_then(trace_id),
+            is_delivery_message: message.headers.number(own::VERSION).is_some(),
+            trace_id: message.headers.text(TRACEPARENT).and_then(trace_id),
             message,
             rank,
             first_seen,
+        }
+    }
+
+    /// How far the deliveries that the message brings have come, by its headers. Whatever is missing or strange counts as zero:
+    /// the ledger decides in the end.
+    pub fn progress(&self) -> Progress {
+        let headers = &self.message.headers;
+        // An event as published is at the beginning, whatever its headers say.
+        let number = |name| headers.number(name).filter(|_| self.is_delivery_message);
+        let time = |name| number(name).and_then(|at_ms| Timestamp::from_millisecond(at_ms).ok());
+        let epoch = number(own::EPOCH).and_then(|epoch| i32::try_from(epoch).ok());
+        Progress {
+            epoch: epoch.unwrap_or_default().max(0),
+            step: number(own::STEP).and_then(|step| usize::try_from(step).ok()).unwrap_or_default(),
+            due: time(own::DUE),
+            first_failed: time(own::FIRST_FAILED),
+            // An event that is replayed as a whole is no delivery message, and says so too.
+            replay: headers.get(own::REPLAY).is_some(),
+            even_expired: headers.get(own::EVEN_EXPIRED).is_some(),
         }
     }
 
@@ -102,7 +103,7 @@ impl Envelope {
     }
 }
 
-/// Takes our headers off a message that a publisher sent. The publisher has no say in turns, in when it is due, or in whether it may be
+/// Takes our headers off a message that a publisher sent. The publisher has no say in epochs, in when it is due, or in whether it may be
 /// too old; and what is moved to a lane later must not be taken for ours there.
 pub(super) fn disown(message: &mut Message) {
     let ours = message.headers.iter().map(|(name, _)| name).filter(|name| name.starts_with(own::PREFIX));
@@ -141,7 +142,7 @@ mod tests {
         let names: Vec<&str> = message.headers.iter().map(|(name, _)| name.as_str()).collect();
         assert_eq!(names, ["tenant", TRACEPARENT]);
         let envelope = Envelope::of(message, "pay".to_owned(), Rank::Fresh, Timestamp::UNIX_EPOCH);
-        assert_eq!((envelope.is_delivery_message, envelope.progress), (false, Progress::default()));
+        assert_eq!((envelope.is_delivery_message, envelope.progress()), (false, Progress::default()));
     }
 
     #[test]
@@ -149,7 +150,7 @@ mod tests {
         let mut message = Message::json("{}");
         message.headers.set(own::DUE, 4_000_000_000_000);
         let envelope = Envelope::of(message, String::new(), Rank::Lane, Timestamp::UNIX_EPOCH);
-        assert_eq!(envelope.progress.due, None, "only a delivery message is due by header");
+        assert_eq!(envelope.progress().due, None, "only a delivery message is due by header");
     }
 
     #[test]

@@ -1,8 +1,9 @@
-//! An event for more people than one page: its rows are written at once, then worked through page by page.
+//! From a plan to everybody it names: at once where they fit one page, else page by page.
 //!
-//! The ledger holds the set, so memory holds one page of it. The event is the delivery message of every row of epoch 0. So
-//! wherever the work ends early (a crash, a stop, a paused app, PostgreSQL away, or simply enough time in our hands) no
-//! message per recipient is needed: the event comes again, and whoever takes it goes on with the rows that are left.
+//! For an event of more than a page all rows are written at once, and then worked through. The ledger holds the set, so memory
+//! holds one page of it. The event is the delivery message of every row of epoch 0. So wherever the work ends early (a crash, a
+//! stop, a paused app, PostgreSQL away, or simply enough time in our hands) no message per recipient is needed: the event comes
+//! again, and whoever takes it goes on with the rows that are left.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,95 +11,147 @@ use std::time::Duration;
 use futures_util::{StreamExt, stream};
 use tokio::time::Instant;
 
-use super::bring::Brought;
+use super::apps::{Apps, ResolvedApp};
+use super::dead_letterer::DeadLetterer;
+use super::defer::Deferrer;
 use super::envelope::Envelope;
-use super::plan::MAX_AT_ONCE;
-use super::{Left, Pipeline};
+use super::job::{Disposition, Job, Unsettled, Wait};
+use super::ledger::Ledger;
+use super::process::Processor;
 use crate::admission::Rank;
 use crate::clock;
-use crate::db;
 use crate::db::ledger::fan_out::{Done, Written};
-use crate::domain::delivery::Delivery;
+use crate::db::ledger::record;
+use crate::db::{self, Database};
+use crate::domain::delivery::{Delivery, Progress};
 use crate::domain::event::Event;
 use crate::domain::outcome::{Outcome, SkipReason};
+use crate::domain::plan::Plan;
 use crate::domain::recipient::Recipient;
 use crate::failpoint::crash_point;
-use crate::metrics::EventResult;
+use crate::metrics::{EventResult, Metrics};
 
+/// Deliveries of one event under way at once: enough to keep WeChat busy, too few for one event to take every slot.
+const MAX_AT_ONCE: usize = 64;
 /// After this long an event goes back to the broker, even though there is more to do: a message that stays unacked for half
 /// an hour costs its channel (RabbitMQ's `consumer_timeout`). Shorter would fetch and decode a large event more often.
 const MAX_STAY: Duration = Duration::from_secs(300);
 
-/// What is known when the event comes in.
-pub(super) struct FirstSight {
-    /// The ledger holds its rows.
-    pub(super) written: bool,
-    /// The broker hands it out again.
+/// Spreads planned events.
+pub(super) struct FanOut {
+    pub(super) db: Database,
+    pub(super) apps: Arc<Apps>,
+    pub(super) ledger: Ledger,
+    pub(super) processor: Arc<Processor>,
+    pub(super) deferrer: Deferrer,
+    pub(super) dead_letterer: DeadLetterer,
+    pub(super) max_hold: Duration,
+    pub(super) metrics: Arc<Metrics>,
+}
+
+/// A planned event in our hands.
+pub(super) struct Spreading<'a> {
+    pub(super) event: &'a Arc<Event>,
+    pub(super) envelope: &'a Arc<Envelope>,
+    pub(super) app: ResolvedApp,
+    /// What its deliveries begin with.
+    pub(super) progress: Progress,
+    /// The broker hands it out again: its own doing, not a second publication.
     pub(super) redelivered: bool,
 }
 
-/// Why a fan-out ends for now.
-enum Pause {
-    Left(Left),
-    /// To be continued, after about this long.
-    Wait(Duration),
-    /// The app is paused; to be continued in its lane.
-    InLane,
-    Books(db::Error),
+/// What interrupts the work on an event for many.
+enum Interruption {
+    Unsettled(Unsettled),
+    Ledger(db::Error),
 }
 
-impl Pipeline {
-    /// Spreads an event to many, as far as it goes now. Afterwards its message may be acked: everybody has been brought to,
-    /// or the event has been deferred.
-    pub(super) async fn fan_out(
-        self: &Arc<Self>,
-        event: &Arc<Event>,
-        envelope: &Arc<Envelope>,
-        first_sight: FirstSight,
-    ) -> Result<(), Left> {
-        match self.write_and_work_through(event, envelope, first_sight).await {
+impl FanOut {
+    /// Spreads an event to everybody it is for. When it returns, every recipient is sent to, skipped, deferred or dead-lettered.
+    pub(super) async fn at_once(&self, plan: Plan, spreading: Spreading<'_>) -> Disposition {
+        crash_point("planned");
+        let duplicate = plan.seen_before && !spreading.redelivered;
+        self.metrics.event(if duplicate { EventResult::Duplicate } else { EventResult::Planned });
+        let is_one = plan.skips.len() + plan.deliveries.len() == 1;
+        let skips = plan.skips.into_iter().map(|(recipient, reason)| (recipient, Some(reason)));
+        let deliveries = plan.deliveries.into_iter().map(|recipient| (recipient, None));
+        let step = |(recipient, skip)| {
+            let job = spreading.job(recipient);
+            // Boxed: a step is some kilobytes, which would be copied with every future around it.
+            Box::pin(async move {
+                let work = async {
+                    match skip {
+                        Some(reason) => self.record_skip(&job, reason).await,
+                        None => {
+                            let work = self.processor.process(&job, job.envelope.rank);
+                            self.deferrer.if_it_must_wait(&job, work).await
+                        }
+                    }
+                };
+                self.dead_letterer.if_it_panics(&job, work).await
+            })
+        };
+        let mut steps = skips.chain(deliveries).map(step);
+        // Most events are for one person, and one step needs nobody to look after several.
+        if is_one && let Some(only) = steps.next() {
+            return only.await;
+        }
+        let ends: Vec<Disposition> = stream::iter(steps).buffer_unordered(MAX_AT_ONCE).collect().await;
+        // One delivery that is unsettled keeps the whole message; the ledger knows which ones are done.
+        ends.into_iter().find(Result::is_err).unwrap_or(Ok(()))
+    }
+
+    /// Spreads an event to many, as far as it goes now: to everybody, or until it is deferred. `written`: the ledger holds its
+    /// rows already.
+    pub(super) async fn in_pages(&self, written: bool, spreading: Spreading<'_>) -> Disposition {
+        let Spreading { event, envelope, app, .. } = &spreading;
+        match self.write_and_work_through(written, &spreading).await {
             Ok(()) => Ok(()),
-            Err(Pause::Left(left)) => Err(left),
-            Err(Pause::Wait(wait)) => self.defer_event(envelope, wait).await,
-            Err(Pause::InLane) => self.event_to_lane(event, envelope).await,
-            Err(Pause::Books(error)) if error.is_away() => {
+            Err(Interruption::Unsettled(Unsettled::ToDefer(wait))) => {
+                self.deferrer.event(envelope, app, wait).await
+            }
+            Err(Interruption::Unsettled(unsettled)) => Err(unsettled),
+            Err(Interruption::Ledger(error)) if error.is_away() => {
                 self.db.health().count(&error);
                 tracing::debug!(%error, event_id = %event.event_id, app_id = %event.app_id,
                     "a big fan-out waits for PostgreSQL; it goes on by itself");
-                self.defer_event(envelope, self.settings.ladder.first()).await
+                self.deferrer.event(envelope, app, Wait::Briefly).await
             }
-            Err(Pause::Books(refused)) => self.dead_letter_refused_event(event, envelope, &refused).await,
+            Err(Interruption::Ledger(refused)) => {
+                self.dead_letterer.refused_event(event, envelope, &refused).await
+            }
         }
     }
 
     async fn write_and_work_through(
-        self: &Arc<Self>,
-        event: &Arc<Event>,
-        envelope: &Arc<Envelope>,
-        first_sight: FirstSight,
-    ) -> Result<(), Pause> {
-        if !first_sight.written && is_expired(event, envelope) {
+        &self,
+        written: bool,
+        spreading: &Spreading<'_>,
+    ) -> Result<(), Interruption> {
+        let nobody = spreading.job(Recipient::Nobody);
+        if !written && nobody.delivery.is_expired(clock::now()) {
             // Its rows could not be written in all that time: nobody is left to look for.
-            return Ok(self.skip_nobody(event, envelope, SkipReason::Expired).await?);
+            return Ok(self.record_skip(&nobody, SkipReason::Expired).await?);
         }
-        let is_new = !first_sight.written && self.write_rows(event, envelope).await?;
+        let is_new = !written && self.write_rows(spreading).await?;
         crash_point("set_written");
-        if let Some(due) = event.deliver_after.filter(|due| *due > clock::now()) {
-            return Err(Pause::Wait(due.duration_since(clock::now()).unsigned_abs()));
+        if let Some(due) = spreading.event.deliver_after.filter(|due| *due > clock::now()) {
+            return Err(Unsettled::ToDefer(Wait::Until(due)).into());
         }
-        let nothing_left = self.work_through(event, envelope).await? == 0;
-        if !is_new && nothing_left && !first_sight.redelivered {
+        let nothing_left = self.work_through(spreading).await? == 0;
+        if !is_new && nothing_left && !spreading.redelivered {
             self.metrics.event(EventResult::Duplicate);
         }
         Ok(())
     }
 
-    /// Writes the set, unless it stands. Were there new rows?
-    async fn write_rows(&self, event: &Arc<Event>, envelope: &Arc<Envelope>) -> Result<bool, Pause> {
-        let Written { planned, skipped, any } = self.write_all(event, envelope).await?;
+    /// Writes the set, unless it is there. Were there new rows?
+    async fn write_rows(&self, spreading: &Spreading<'_>) -> Result<bool, Interruption> {
+        let Written { planned, skipped, any } = self.write_all(spreading).await?;
         if !any {
-            self.skip_nobody(event, envelope, SkipReason::NoRecipients).await?;
+            self.record_skip(&spreading.job(Recipient::Nobody), SkipReason::NoRecipients).await?;
         }
+        let event = spreading.event;
         let is_new = planned > 0 || !skipped.is_empty() || !any;
         for (reason, count) in &skipped {
             self.metrics.deliveries(&event.app_id, &Outcome::Skipped(*reason), *count);
@@ -112,21 +165,19 @@ impl Pipeline {
         Ok(is_new)
     }
 
-    /// Writes everybody whose row PostgreSQL takes. Whom it refuses becomes a dead letter first: once the set stands, nobody is
+    /// Writes everybody whose row PostgreSQL takes. Whom it refuses becomes a dead letter first: once the set is there, nobody is
     /// looked for again.
-    async fn write_all(&self, event: &Arc<Event>, envelope: &Arc<Envelope>) -> Result<Written, Pause> {
+    async fn write_all(&self, spreading: &Spreading<'_>) -> Result<Written, Interruption> {
         let mut refused = Vec::new();
         loop {
-            let trace_id = envelope.trace_id.as_deref();
-            match self.ledger.write_all(event, trace_id, &refused).await? {
+            let trace_id = spreading.envelope.trace_id.as_deref();
+            match self.ledger.write_all(spreading.event, trace_id, &refused).await? {
                 Done::Written(written) => {
                     return Ok(Written { any: written.any || !refused.is_empty(), ..written });
                 }
                 Done::Refused(some, error) => {
                     for recipient in &some {
-                        let (event, recipient) = (Arc::clone(event), recipient.clone());
-                        let delivery = Delivery { event, recipient, progress: envelope.progress };
-                        self.dead_letter_refused(&delivery, envelope, &error).await?;
+                        self.dead_letterer.refused(&spreading.job(recipient.clone()), &error).await?;
                     }
                     refused.extend(some);
                 }
@@ -135,95 +186,90 @@ impl Pipeline {
     }
 
     /// Brings everybody who is left, page by page. Answers how many that were.
-    async fn work_through(
-        self: &Arc<Self>,
-        event: &Arc<Event>,
-        envelope: &Arc<Envelope>,
-    ) -> Result<usize, Pause> {
+    async fn work_through(&self, spreading: &Spreading<'_>) -> Result<usize, Interruption> {
         let leave_at = Instant::now() + MAX_STAY;
         let (mut after, mut brought) = (String::new(), 0);
         loop {
-            let page = self.ledger.unfinished(event, &after).await?;
+            let page = self.ledger.unfinished(spreading.event, &after).await?;
             let Some(last) = page.last() else { return Ok(brought) };
             after = last.ledger_key();
             brought += page.len();
-            self.bring_page(page, event, envelope, leave_at).await?;
+            self.bring_page(page, spreading, leave_at).await?;
             crash_point("page_brought");
         }
     }
 
-    /// Brings one page. Somebody who is held, or whom the time does not reach, ends the fan-out for now: his row is the
-    /// event's to carry.
+    /// Brings one page. Somebody who must wait, or whom the time does not reach, ends the fan-out for now: the event brings that
+    /// row again.
     async fn bring_page(
-        self: &Arc<Self>,
+        &self,
         page: Vec<Recipient>,
-        event: &Arc<Event>,
-        envelope: &Arc<Envelope>,
+        spreading: &Spreading<'_>,
         leave_at: Instant,
-    ) -> Result<(), Pause> {
+    ) -> Disposition {
         let steps = page.into_iter().map(|recipient| async {
             if Instant::now() > leave_at {
-                return Ok(Brought::Held);
+                return Err(Unsettled::ToDefer(Wait::Briefly));
             }
-            let delivery = Delivery { event: Arc::clone(event), recipient, progress: envelope.progress };
-            self.bring_one_of_many(&delivery, envelope).await
-        });
-        let at_once = self.lane_in_hand(&event.app_id, MAX_AT_ONCE);
-        let ends: Vec<Result<Brought, Left>> = stream::iter(steps).buffer_unordered(at_once).collect().await;
-        let ends: Vec<Brought> = ends.into_iter().collect::<Result<_, _>>()?;
-        let template_due = ends.iter().find_map(|end| match end {
-            Brought::TemplatePaused(due) => Some(*due),
-            _ => None,
-        });
-        match () {
-            () if ends.contains(&Brought::Paused) => Err(Pause::InLane),
-            () if let Some(due) = template_due => {
-                Err(Pause::Wait(due.duration_since(clock::now()).try_into().unwrap_or_default()))
-            }
-            () if ends.contains(&Brought::Held) => Err(Pause::Wait(self.settings.ladder.first())),
-            () => Ok(()),
-        }
-    }
-
-    async fn bring_one_of_many(
-        self: &Arc<Self>,
-        delivery: &Delivery,
-        envelope: &Arc<Envelope>,
-    ) -> Result<Brought, Left> {
-        let work = async {
-            if let Err(reason) = self.app_of(&delivery.event).await {
-                return self.give_up(delivery, envelope, reason).await.map(|()| Brought::AsFarAsItGoes);
-            }
+            // Looked up for each: a page can take minutes, and the app may go meanwhile.
+            let app = self.apps.resolve(spreading.event).await;
             // Whatever queue the event came from: a fresh event for one user goes before a crowd.
-            self.bring_if_ready(delivery, envelope, Rank::Lane).await
+            let job = Job { app, ..spreading.job(recipient) };
+            self.dead_letterer.if_it_panics(&job, self.processor.process(&job, Rank::Lane)).await
+        });
+        let at_once = spreading
+            .app
+            .as_ref()
+            .map_or(MAX_AT_ONCE, |app| app.limits.most_in_hand(&app.settings(), self.max_hold, MAX_AT_ONCE));
+        let ends: Vec<Disposition> = stream::iter(steps).buffer_unordered(at_once).collect().await;
+        ends.into_iter().filter_map(Result::err).min_by_key(urgency).map_or(Ok(()), Err)
+    }
+
+    /// Records a skip that needs no claim: nobody has attempted this delivery.
+    async fn record_skip(&self, job: &Job, reason: SkipReason) -> Disposition {
+        let Job { delivery, envelope, .. } = job;
+        let request = record::Request {
+            event: Arc::clone(&delivery.event),
+            recipient: delivery.recipient.clone(),
+            what: record::What::Skipped(reason),
+            trace_id: envelope.trace_id.clone(),
         };
-        self.or_dead_letter(work, delivery, envelope, Brought::AsFarAsItGoes).await
-    }
-
-    /// The one row of an event that reaches nobody.
-    async fn skip_nobody(
-        &self,
-        event: &Arc<Event>,
-        envelope: &Arc<Envelope>,
-        reason: SkipReason,
-    ) -> Result<(), Left> {
-        let (event, recipient) = (Arc::clone(event), Recipient::Nobody);
-        self.record_skip(&Delivery { event, recipient, progress: envelope.progress }, envelope, reason).await
+        match self.ledger.record(&request).await {
+            Ok(true) => self.metrics.delivery(&delivery.event.app_id, &Outcome::Skipped(reason)),
+            // Somebody else has written the row, and counts it.
+            Ok(false) => {}
+            Err(refused) => return self.dead_letterer.refused(job, &refused).await,
+        }
+        crash_point("skip_recorded");
+        Ok(())
     }
 }
 
-fn is_expired(event: &Event, envelope: &Envelope) -> bool {
-    event.expires_at <= clock::now() && !envelope.progress.even_expired
-}
-
-impl From<Left> for Pause {
-    fn from(left: Left) -> Self {
-        Self::Left(left)
+impl Spreading<'_> {
+    fn job(&self, recipient: Recipient) -> Job {
+        let delivery = Delivery { event: Arc::clone(self.event), recipient, progress: self.progress };
+        Job { delivery, envelope: Arc::clone(self.envelope), app: self.app.clone() }
     }
 }
 
-impl From<db::Error> for Pause {
+/// Of several deliveries that are unsettled, the lowest decides about their event: a stop comes first, then a pause.
+fn urgency(unsettled: &Unsettled) -> u8 {
+    match unsettled {
+        Unsettled::CutOff | Unsettled::Released => 0,
+        Unsettled::ToDefer(Wait::InLane) => 1,
+        Unsettled::ToDefer(Wait::Until(_)) => 2,
+        Unsettled::ToDefer(Wait::Briefly) => 3,
+    }
+}
+
+impl From<Unsettled> for Interruption {
+    fn from(unsettled: Unsettled) -> Self {
+        Self::Unsettled(unsettled)
+    }
+}
+
+impl From<db::Error> for Interruption {
     fn from(error: db::Error) -> Self {
-        Self::Books(error)
+        Self::Ledger(error)
     }
 }

@@ -4,12 +4,12 @@ use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::Pipeline;
-use super::apps::AppWatch;
-use crate::amqp::LinkError;
+use super::apps::Apps;
+use crate::amqp::{Broker, LinkError};
 use crate::clock;
 use crate::domain::ids::AppId;
 use crate::lifecycle::Beat;
+use crate::metrics::Metrics;
 
 /// How often a process looks for lanes that an earlier one, or another, has filled.
 const LOOK_EVERY: Duration = Duration::from_secs(15);
@@ -17,14 +17,21 @@ const LOOK_EVERY: Duration = Duration::from_secs(15);
 /// most apps never have a lane; fewer, and one that another process has made is found later.
 const MISSING_AT_ONCE: usize = 20;
 
-impl Pipeline {
+/// Looks at the lanes of all apps.
+pub struct LaneWatch {
+    pub(super) broker: Broker,
+    pub(super) apps: Arc<Apps>,
+    pub(super) metrics: Arc<Metrics>,
+}
+
+impl LaneWatch {
     /// Looks every few seconds, without end.
-    pub async fn look_for_filled_lanes(self: Arc<Self>, beat: Arc<Beat>) {
+    pub async fn run(self: Arc<Self>, beat: Arc<Beat>) {
         let mut rounds = Rounds::default();
         loop {
             beat.beat();
-            let asked = rounds.next(self.tokens.apps());
-            match self.look_at_lanes(&asked).await {
+            let asked = rounds.next(self.apps.ids());
+            match self.look(&asked).await {
                 Ok(there) => rounds.found(there),
                 Err(error) => {
                     tracing::debug!(%error, "cannot look at the lanes");
@@ -35,17 +42,23 @@ impl Pipeline {
         }
     }
 
-    /// The apps of these whose lanes are there. Those with messages in them are attended from now on.
-    async fn look_at_lanes(self: &Arc<Self>, apps: &[AppId]) -> Result<HashSet<AppId>, LinkError> {
-        let lanes: Vec<String> = apps.iter().map(|app_id| self.topology.lane(app_id)).collect();
+    /// Somebody else has put something into the lane of this app.
+    pub fn lane_is_filled(&self, app_id: &AppId) {
+        if let Some(app) = self.apps.in_memory(app_id) {
+            app.lane_filled.notify_one();
+        }
+    }
+
+    /// The apps of these whose lanes are there. Those with messages in them are consumed from now on.
+    async fn look(&self, apps: &[AppId]) -> Result<HashSet<AppId>, LinkError> {
+        let topology = self.broker.topology();
+        let lanes: Vec<String> = apps.iter().map(|app_id| topology.lane(app_id)).collect();
         let found: HashMap<String, u64> = self.broker.depths(&lanes).await?.into_iter().collect();
         let depths = apps.iter().zip(&lanes).filter_map(|(app, lane)| Some((app.clone(), *found.get(lane)?)));
         let depths: Vec<(AppId, u64)> = depths.collect();
         self.metrics.lanes(&depths, clock::now());
         for (app_id, _) in depths.iter().filter(|(_, messages)| *messages > 0) {
-            if let Some(page) = self.tokens.watch(app_id) {
-                self.attend(app_id, &AppWatch::new(page)).notify_one();
-            }
+            self.lane_is_filled(app_id);
         }
         Ok(depths.into_iter().map(|(app_id, _)| app_id).collect())
     }

@@ -1,146 +1,89 @@
 //! Lanes: the queue of one app, where its messages wait alone while the app is paused or has more than its share.
 
-use std::collections::HashMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::{Notify, watch};
+use tokio::sync::{Mutex, mpsc, watch};
 use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 
-use super::apps::AppWatch;
-use super::envelope::Envelope;
-use super::intake::take_in;
-use super::{Left, Pipeline};
+use super::app_runtime::AppRuntime;
+use super::intake::Intake;
 use crate::admission::Rank;
-use crate::amqp::{Route, Subscription};
-use crate::domain::delivery::{Delivery, Progress};
-use crate::domain::event::Event;
-use crate::domain::ids::AppId;
-use crate::health::{Breaker, Ends, State};
-use crate::lifecycle::Task;
+use crate::amqp::{Broker, Subscription};
+use crate::health::{Ends, State};
+use crate::lifecycle::{Task, Tasks};
 
 /// Unacked messages of a lane per process: enough to use its slots, too few to crowd out fresh events.
 const PREFETCH: u16 = 64;
-/// How often a lane looks whether its breaker is open again, though nobody said so.
+/// How often a lane looks whether its breaker is closed again, though nobody said so.
 const LOOK_EVERY: Duration = Duration::from_secs(15);
 
-/// The apps this process attends; each with a word to its lane that there is something in it.
-#[derive(Default)]
-pub(super) struct Lanes(Mutex<HashMap<AppId, Arc<Notify>>>);
-
-impl Lanes {
-    fn lock(&self) -> MutexGuard<'_, HashMap<AppId, Arc<Notify>>> {
-        // Nothing panics under this lock.
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
+/// Consumes the lanes of the apps that this process meets.
+pub(super) struct Lanes {
+    pub(super) intake: Arc<Intake>,
+    pub(super) broker: Broker,
+    pub(super) max_hold: Duration,
+    /// Apps in the order in which they are met.
+    pub(super) newly_met: Mutex<mpsc::UnboundedReceiver<Arc<AppRuntime>>>,
+    /// Looks after the lanes' tasks.
+    pub(super) guard: Tasks,
+    pub(super) tasks: TaskTracker,
+    pub(super) soft_stop: CancellationToken,
 }
 
-impl Pipeline {
-    /// From the first time an app is met: its breaker follows its token, and its lane is consumed once there is one.
-    pub(super) fn attend(self: &Arc<Self>, app_id: &AppId, app: &AppWatch) -> Arc<Notify> {
-        let mut lanes = self.lanes.lock();
-        if let Some(filled) = lanes.get(app_id) {
-            return Arc::clone(filled);
-        }
-        let filled = Arc::new(Notify::new());
-        lanes.insert(app_id.clone(), Arc::clone(&filled));
-        let lane = Arc::new(Lane {
-            breaker: self.breakers.of(app_id),
-            pipeline: Arc::clone(self),
-            app_id: app_id.clone(),
-            filled: Arc::clone(&filled),
-        });
-        let app = app.clone();
-        let attended = move || Arc::clone(&lane).attend(app.clone());
-        self.tasks.spawn(self.guard.restarting(Task::Lane, attended));
-        filled
+impl Lanes {
+    /// Attends every app from the first time it is met, in tasks of their own.
+    pub(super) fn start(self) {
+        let (guard, tasks, lanes) = (self.guard.clone(), self.tasks.clone(), Arc::new(self));
+        tasks.spawn(guard.restarting(Task::Lane, move || Arc::clone(&lanes).attend_all()));
     }
 
-    /// Does this incoming belong in its app's lane, rather than here?
-    pub(super) fn belongs_in_lane(self: &Arc<Self>, app: &AppWatch, envelope: &Envelope) -> bool {
-        let app_id = &app.app().app_id;
-        self.attend(app_id, app);
-        envelope.rank == Rank::Fresh && (self.breakers.of(app_id).is_open() || self.is_over_share(&app.app()))
-    }
-
-    /// Hands one delivery to its app's lane.
-    pub(super) async fn defer_to_lane(
-        self: &Arc<Self>,
-        delivery: &Delivery,
-        envelope: &Envelope,
-        progress: Progress,
-    ) -> Result<(), Left> {
-        let app_id = &delivery.event.app_id;
-        self.publish(Route::queue(self.topology.lane(app_id)), envelope.delivery_message(delivery, progress))
-            .await?;
-        self.lane_is_filled(app_id);
-        Ok(())
-    }
-
-    /// Moves an incoming to its app's lane as it is: uncharged, and before any SQL.
-    pub(super) async fn move_to_lane(
-        self: &Arc<Self>,
-        app: &AppWatch,
-        envelope: &Envelope,
-    ) -> Result<(), Left> {
-        let app_id = app.app().app_id.clone();
-        self.publish(Route::queue(self.topology.lane(&app_id)), envelope.message.clone()).await?;
-        // Only now: a queue that two channels declare at once may take its consumer's connection down (RabbitMQ 3.10).
-        self.attend(&app_id, app).notify_one();
-        Ok(())
-    }
-
-    /// The same for an event whose deliveries are written down already, when its app is paused in the middle.
-    pub(super) async fn event_to_lane(
-        self: &Arc<Self>,
-        event: &Event,
-        envelope: &Arc<Envelope>,
-    ) -> Result<(), Left> {
-        match self.tokens.watch(&event.app_id) {
-            Some(page) => self.move_to_lane(&AppWatch::new(page), envelope).await,
-            // The app's row is gone: the next look at the event finds that out.
-            None => self.defer_event(envelope, self.settings.ladder.first()).await,
-        }
-    }
-
-    /// Somebody else has put something into the lane of this app.
-    pub fn lane_is_filled(self: &Arc<Self>, app_id: &AppId) {
-        if let Some(page) = self.tokens.watch(app_id) {
-            self.attend(app_id, &AppWatch::new(page)).notify_one();
+    async fn attend_all(self: Arc<Self>) {
+        let mut newly_met = self.newly_met.lock().await;
+        loop {
+            let app = tokio::select! {
+                () = self.soft_stop.cancelled() => return,
+                app = newly_met.recv() => app,
+            };
+            // The other end lives as long as the process works.
+            let Some(app) = app else { return };
+            let lane = Arc::new(Lane { lanes: Arc::clone(&self), app });
+            self.tasks.spawn(self.guard.restarting(Task::Lane, move || Arc::clone(&lane).attend()));
         }
     }
 }
 
 /// One app's lane in this process.
 struct Lane {
-    pipeline: Arc<Pipeline>,
-    app_id: AppId,
-    breaker: Arc<Breaker>,
-    filled: Arc<Notify>,
+    lanes: Arc<Lanes>,
+    app: Arc<AppRuntime>,
 }
 
 impl Lane {
-    /// Until the soft stop, or until the app's row is gone; whoever registers it again is met anew.
-    async fn attend(self: Arc<Self>, mut app: AppWatch) {
-        let soft = self.pipeline.stops.soft.clone();
+    /// The app's breaker follows its token, and its lane is consumed once there is something in it. Until the soft stop, or
+    /// until the app's row is gone.
+    async fn attend(self: Arc<Self>) {
+        let soft_stop = &self.lanes.soft_stop;
         let consumed = async {
             tokio::select! {
-                () = soft.cancelled() => return,
-                () = self.filled.notified() => {}
+                () = soft_stop.cancelled() => return,
+                () = self.app.lane_filled.notified() => {}
             }
             self.consume().await;
         };
         tokio::select! {
-            () = app.tell(&self.breaker) => { self.pipeline.lanes.lock().remove(&self.app_id); }
+            () = self.app.follow_token() => {}
             () = consumed => {}
         }
     }
 
-    /// Consumes as the breaker allows: fully while open, one message at a time while probing, not at all in between.
+    /// Consumes as the breaker allows: fully while it is closed, one message at a time while probing, not at all in between.
     async fn consume(&self) {
-        let mut state = self.breaker.watch();
-        let soft = &self.pipeline.stops.soft;
-        while !soft.is_cancelled() {
+        let mut state = self.app.breaker.watch();
+        let soft_stop = &self.lanes.soft_stop;
+        while !soft_stop.is_cancelled() {
             let ends = state.borrow_and_update().ends();
             let next_look = match ends {
                 None => {
@@ -157,14 +100,14 @@ impl Lane {
                 }
             };
             tokio::select! {
-                () = soft.cancelled() => {}
+                () = soft_stop.cancelled() => {}
                 () = tokio::time::sleep_until(next_look) => {}
                 _ = state.changed() => {}
             }
         }
     }
 
-    /// Takes in what the lane holds until the breaker shuts.
+    /// Takes in what the lane holds until the breaker opens.
     async fn feed(&self, state: &mut watch::Receiver<State>) {
         let prefetch = self.prefetch();
         let mut lane = self.subscribe(prefetch);
@@ -172,12 +115,12 @@ impl Lane {
         while self.prefetch() == prefetch {
             tokio::select! {
                 biased;
-                () = self.pipeline.stops.soft.cancelled() => break,
+                () = self.lanes.soft_stop.cancelled() => break,
                 // The breaker is the process's own and never goes away.
                 _ = state.changed() => if state.borrow_and_update().is_open() { break },
                 next = lane.next() => match next {
                     Some(incoming) => {
-                        self.pipeline.tasks.spawn(take_in(Arc::clone(&self.pipeline), incoming, Rank::Lane));
+                        self.lanes.intake.spawn(incoming, Rank::Lane);
                     }
                     None => break,
                 },
@@ -191,21 +134,23 @@ impl Lane {
         let mut lane = self.subscribe(1);
         tokio::select! {
             biased;
-            () = self.pipeline.stops.soft.cancelled() => {}
+            () = self.lanes.soft_stop.cancelled() => {}
             _ = state.changed() => {}
             next = lane.next() => if let Some(incoming) = next {
-                take_in(Arc::clone(&self.pipeline), incoming, Rank::Lane).await;
+                self.lanes.intake.take_in(incoming, Rank::Lane).await;
             },
         }
         lane.cancel().await;
     }
 
     fn prefetch(&self) -> u16 {
-        let in_hand = self.pipeline.lane_in_hand(&self.app_id, usize::from(PREFETCH));
+        let (settings, hold) = (self.app.settings(), self.lanes.max_hold);
+        let in_hand = self.app.limits.most_in_hand(&settings, hold, usize::from(PREFETCH));
         u16::try_from(in_hand).unwrap_or(PREFETCH)
     }
 
     fn subscribe(&self, prefetch: u16) -> Subscription {
-        self.pipeline.broker.consume(&self.pipeline.topology.lane(&self.app_id), prefetch)
+        let broker = &self.lanes.broker;
+        broker.consume(&broker.topology().lane(&self.app.app_id), prefetch)
     }
 }

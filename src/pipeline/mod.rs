@@ -1,163 +1,117 @@
 //! The pipeline: from an incoming message to its ack. **Read this first.**
 //!
 //! ```text
-//! intake ─► plan ─► bring ─┬─► ready     the recipient lock, an open app, a token, a slot: all waiting is here
-//!                          ├─► claim     the ledger grants the attempt, or says why not
-//!                          ├─► attempt   the request, and what its answer means
-//!                          └─► settle    publish onward, record in the ledger; only then ack
+//! intake ─┬─ event: plan ─► fan_out ─┬─► process ─┬─► ready     a lock, a token, a share, a closed breaker: all waiting is here
+//!         └─ delivery message ───────┘            ├─► claim     the ledger grants the attempt, or says why not
+//!                                                 ├─► attempt   the request, and what its answer means
+//!                                                 └─► settle    publish onward, record in the ledger; only then ack
 //! ```
 //!
-//! Each step takes what the one before made: `Incoming → Event → Plan → Delivery → Ready → Claim → Attempted → settled`.
-//! Nothing waits between claim and request, and nothing is acked because somebody else is working on it.
-//! An event for many takes the way of `fan_out`, which brings its deliveries page by page.
+//! Each step takes what the one before made: `Incoming → Event → Planned → Job → Ready → Claim → Attempted`, and its end is a
+//! `Disposition`. A [`Job`](job::Job) is a delivery with the envelope of the message that brought it, and all that we know of its
+//! app. Nothing waits between claim and request, and nothing is acked because somebody else is working on it.
+//!
+//! Each step is a struct that owns just the partners that it uses; `assembly` puts them together.
 
+mod app_runtime;
 mod apps;
+mod assembly;
 mod attempt;
-mod bring;
 mod claim;
+mod dead_letter;
 mod dead_letter_log;
+mod dead_letterer;
 mod defer;
 mod envelope;
 mod fan_out;
 mod intake;
+mod job;
 mod lane_watch;
 mod lanes;
 mod ledger;
-mod limits;
+mod limit_watch;
 mod plan;
+mod process;
+mod publish;
 mod ready;
 mod settle;
 mod unlisted;
 
 use std::sync::Arc;
-use std::time::Duration;
 
-use tokio_util::sync::CancellationToken;
+use tokio::sync::mpsc;
 use tokio_util::task::TaskTracker;
 
-use crate::admission::{Quotas, Rates, RecipientLocks, Slots};
-use crate::amqp::{Broker, Publisher, Topology};
-use crate::db::Database;
-use crate::db::ledger::claim::Lease;
-use crate::domain::ladder::Ladder;
-use crate::domain::protocol::OnUnknown;
-use crate::health::{Breakers, PauseReport, Progress};
-use crate::lifecycle::Tasks;
-use crate::metrics::Metrics;
-use crate::token::TokenCache;
-use crate::wechat;
+use crate::amqp::Subscription;
+use crate::health::{PauseReport, StallDetector};
 
+use apps::Apps;
+use assembly::Assembly;
+pub use assembly::{Partners, Settings, Stops};
 use dead_letter_log::DeadLetterLog;
-pub use intake::{Intake, Source};
+use intake::Intake;
+pub use intake::Source;
+pub use lane_watch::LaneWatch;
 use lanes::Lanes;
-use ledger::Ledger;
-use unlisted::Unlisted;
+pub use limit_watch::LimitWatch;
 
-/// The pipeline's own settings, taken from the configuration.
-#[derive(Debug, Clone)]
-pub struct Settings {
-    pub ladder: Ladder,
-    pub on_unknown: OnUnknown,
-    pub default_ttl: Duration,
-    pub request_timeout: Duration,
-    pub lease: Lease,
-    pub max_hold: Duration,
-    pub max_body_bytes: usize,
-    pub concurrency: usize,
-}
-
-/// Whom the pipeline works with.
-pub struct Partners {
-    pub db: Database,
-    pub broker: Broker,
-    pub wechat: wechat::Client,
-    pub tokens: TokenCache,
-    pub metrics: Arc<Metrics>,
-    pub tasks: Tasks,
-}
-
-/// When to stop.
-#[derive(Debug, Clone)]
-pub struct Stops {
-    /// Take no more, start no request.
-    pub soft: CancellationToken,
-    /// End now.
-    pub hard: CancellationToken,
-}
-
-/// Everything a delivery meets on its way; shared by all tasks of a process.
+/// The pipeline at work, and the loops that go with it.
 pub struct Pipeline {
-    settings: Settings,
-    db: Database,
-    ledger: Ledger,
-    broker: Broker,
-    publisher: Publisher,
-    topology: Topology,
-    wechat: wechat::Client,
-    tokens: TokenCache,
-    breakers: Breakers,
-    recipient_locks: RecipientLocks,
-    unlisted: Unlisted,
-    dead_letters: DeadLetterLog,
-    /// Requests in flight over all apps.
-    slots: Slots,
-    /// Requests per second and per day, where an app's row limits them.
-    rates: Rates,
-    quotas: Quotas,
-    lanes: Lanes,
+    intake: Arc<Intake>,
+    apps: Arc<Apps>,
+    dead_letter_log: DeadLetterLog,
     /// Everything at work; the drain waits for it.
     tasks: TaskTracker,
-    /// Looks after those of them that are long-lived.
-    guard: Tasks,
-    progress: Progress,
-    metrics: Arc<Metrics>,
-    stops: Stops,
+    /// Says whether messages in hand make progress.
+    pub stall_detector: Arc<StallDetector>,
+    pub lane_watch: Arc<LaneWatch>,
+    pub limit_watch: Arc<LimitWatch>,
+    pub pause_report: PauseReport,
 }
 
 impl Pipeline {
-    /// Starts the ledger's batchers; takes in nothing yet (see [`Intake`]).
+    /// Starts what works behind the pipeline; takes in nothing yet (see [`Self::feed`]).
     pub fn start(settings: Settings, partners: Partners, stops: Stops) -> Arc<Self> {
-        Arc::new(Self {
-            ledger: Ledger::start(&partners.db, settings.lease, &partners.metrics, &partners.tasks),
-            breakers: Breakers::new(Arc::clone(&partners.metrics)),
-            recipient_locks: RecipientLocks::new(),
-            unlisted: Unlisted::default(),
-            dead_letters: DeadLetterLog::default(),
-            slots: Slots::new(settings.concurrency),
-            rates: Rates::new(partners.tasks.clone()),
-            quotas: Quotas::new(partners.db.clone()),
-            lanes: Lanes::default(),
-            tasks: TaskTracker::new(),
+        let (tasks, max_hold) = (TaskTracker::new(), settings.max_hold);
+        let (meet, newly_met) = mpsc::unbounded_channel();
+        let assembly = Assembly::new(settings, partners, stops, meet);
+        let intake = Arc::new(assembly.intake(tasks.clone()));
+        let Assembly { partners, stops, breakers, limits, apps, stall_detector, dead_letterer, .. } =
+            assembly;
+        let (broker, metrics) = (partners.broker, partners.metrics);
+        Lanes::start(Lanes {
+            intake: Arc::clone(&intake),
+            broker: broker.clone(),
+            max_hold,
+            newly_met: newly_met.into(),
             guard: partners.tasks,
-            progress: Progress::new(settings.request_timeout),
-            publisher: partners.broker.publisher(),
-            topology: partners.broker.topology().clone(),
-            broker: partners.broker,
-            wechat: partners.wechat,
-            tokens: partners.tokens,
-            db: partners.db,
-            metrics: partners.metrics,
-            settings,
-            stops,
+            tasks: tasks.clone(),
+            soft_stop: stops.soft,
+        });
+        Arc::new(Self {
+            lane_watch: Arc::new(LaneWatch { broker: broker.clone(), apps: Arc::clone(&apps), metrics }),
+            limit_watch: Arc::new(LimitWatch { broker, apps: Arc::clone(&apps), limits }),
+            pause_report: PauseReport { db: partners.db, breakers },
+            dead_letter_log: dead_letterer.log,
+            intake,
+            apps,
+            tasks,
+            stall_detector,
         })
     }
 
-    /// How messages in hand come on.
-    pub fn progress(&self) -> &Progress {
-        &self.progress
+    /// Feeds from one queue until the soft stop. The subscription's prefetch bounds what is in hand.
+    pub async fn feed(&self, subscription: Subscription, source: Source, beat: impl Fn()) {
+        self.intake.feed(subscription, source, beat).await;
     }
 
-    /// What keeps the table of pauses.
-    pub fn pause_report(&self) -> PauseReport {
-        PauseReport { db: self.db.clone(), breakers: self.breakers.clone() }
+    /// Waits until everything taken in has ended. The caller bounds it.
+    pub async fn drain(&self) {
+        self.tasks.close();
+        self.tasks.wait().await;
+        for app in self.apps.all_met() {
+            app.limits.put_quota_back().await;
+        }
+        self.dead_letter_log.finish();
     }
-}
-
-/// Why a delivery, or a whole event, was left before its end. Its message is not acked, so it comes again.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Left {
-    /// A soft stop came before its attempt: given back to the broker at once, uncharged.
-    Unstarted,
-    /// A hard stop came in the middle: the broker finds out by itself.
-    Midway,
 }

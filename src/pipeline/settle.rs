@@ -7,40 +7,50 @@ use jiff::Timestamp;
 
 use super::attempt::Attempted;
 use super::claim::Claim;
-use super::defer::{DeadLetter, Life};
-use super::envelope::Envelope;
-use super::{Left, Pipeline};
+use super::dead_letter::History;
+use super::dead_letterer::DeadLetterer;
+use super::defer::Deferrer;
+use super::job::{Disposition, Job, Wait};
+use super::ledger::Ledger;
 use crate::clock;
 use crate::db::ledger::settle::{self, ConsentChange, Ending};
 use crate::domain::consent::Closing;
-use crate::domain::dead_letter;
 use crate::domain::delivery::{Delivery, Progress};
-use crate::domain::outcome::{DeadReason, Outcome, SkipReason};
+use crate::domain::ladder::Ladder;
+use crate::domain::outcome::{Outcome, SkipReason};
 use crate::domain::protocol::Settling;
 use crate::failpoint::{crash_point, panic_point};
+use crate::health::StallDetector;
+use crate::metrics::Metrics;
 
-impl Pipeline {
+/// A statement that PostgreSQL refuses needs a person; asking more often only fills its log.
+const REFUSED_PAUSE: Duration = Duration::from_secs(5);
+
+/// Settles claimed deliveries.
+pub(super) struct Settler {
+    pub(super) ledger: Ledger,
+    pub(super) deferrer: Deferrer,
+    pub(super) dead_letterer: DeadLetterer,
+    pub(super) ladder: Ladder,
+    pub(super) stall_detector: Arc<StallDetector>,
+    pub(super) metrics: Arc<Metrics>,
+}
+
+impl Settler {
     /// Settles one attempt. Afterwards the message that brought it may be acked.
-    pub(super) async fn settle(
-        self: &Arc<Self>,
-        delivery: &Delivery,
-        envelope: &Arc<Envelope>,
-        claim: &Claim,
-        attempted: Attempted,
-    ) -> Result<(), Left> {
+    pub(super) async fn settle(&self, job: &Job, claim: &Claim, attempted: Attempted) -> Disposition {
         panic_point("settle");
         if attempted.unknown {
-            self.metrics.unknown(&delivery.event.app_id);
+            self.metrics.unknown(&job.delivery.event.app_id);
         }
-        let ending = self.publish_onward(delivery, envelope, claim, &attempted).await?;
-        let request = request(delivery, envelope, claim, &attempted, ending);
-        let settling = self.record(&request).await;
+        let ending = self.publish_onward(job, claim, &attempted).await?;
+        let settling = self.record(&request(job, claim, &attempted, ending)).await;
         // An event for many is one message in hand for minutes; each of its deliveries is progress.
-        self.progress.beat();
+        self.stall_detector.progress();
         match settling {
             Settling::Record | Settling::Insert => {
                 crash_point("settled");
-                self.count(delivery, envelope, &attempted.outcome);
+                self.count(job, &attempted.outcome);
                 Ok(())
             }
             Settling::AlreadySent => Ok(()),
@@ -50,39 +60,35 @@ impl Pipeline {
             }
             Settling::DropAndDefer => {
                 self.metrics.dropped_settlement();
-                self.defer_unchanged(delivery, envelope, self.settings.ladder.first()).await
+                self.deferrer.delivery(job, Wait::Briefly).await
             }
         }
     }
 
     /// Whatever must go on is published, and confirmed, before the ledger says so.
-    async fn publish_onward(
-        self: &Arc<Self>,
-        delivery: &Delivery,
-        envelope: &Arc<Envelope>,
-        claim: &Claim,
-        attempted: &Attempted,
-    ) -> Result<Ending, Left> {
-        let first = self.settings.ladder.first();
-        let same = delivery.progress;
+    async fn publish_onward(&self, job: &Job, claim: &Claim, attempted: &Attempted) -> Disposition<Ending> {
+        let same = job.delivery.progress;
         let failed = Progress { first_failed: same.first_failed.or(Some(clock::now())), ..same };
         match attempted.outcome {
             Outcome::Sent { msgid } => Ok(Ending::Sent { msgid }),
             Outcome::Skipped(reason) => Ok(Ending::Skipped(reason)),
-            Outcome::Retry { step, after } => {
-                self.next_epoch(delivery, envelope, Progress { step, ..failed }, after).await
-            }
-            Outcome::Unknown => self.next_epoch(delivery, envelope, failed, first).await,
+            Outcome::Retry { step, after } => self.to_ladder(job, Progress { step, ..failed }, after).await,
+            Outcome::Unknown => self.to_ladder(job, failed, self.ladder.first()).await,
             Outcome::Uncharged if attempted.unknown => {
                 // Each of these may have reached the user, and while an outage lasts policy does not end it: ever more rarely.
                 let before = usize::try_from(claim.row.unknowns).unwrap_or_default();
-                self.next_epoch(delivery, envelope, failed, self.settings.ladder.nth(before)).await
+                self.to_ladder(job, failed, self.ladder.nth(before)).await
             }
-            Outcome::Uncharged => self.set_aside(delivery, envelope).await,
+            Outcome::Uncharged => self.to_lane_if_paused(job).await,
             Outcome::Dead(reason) => {
-                let dead_letter = dead_letter(delivery, claim, attempted, reason);
-                self.publish_dead_letter(delivery, envelope, &dead_letter).await?;
-                self.dead_letters.of_delivery(delivery, envelope, &dead_letter);
+                let history = History {
+                    facts: attempted.facts.clone(),
+                    class: attempted.class,
+                    token_generation: attempted.token_generation,
+                    attempts: claim.row.attempts + attempted.charged,
+                    first_failed: same.first_failed,
+                };
+                self.dead_letterer.delivery(job, reason, history).await?;
                 crash_point("dead_letter_published");
                 Ok(Ending::Dead(reason))
             }
@@ -90,30 +96,21 @@ impl Pipeline {
     }
 
     /// Defers what is not the delivery's fault: to its app's lane while the app is paused, else once round the ladder.
-    async fn set_aside(
-        self: &Arc<Self>,
-        delivery: &Delivery,
-        envelope: &Arc<Envelope>,
-    ) -> Result<Ending, Left> {
-        let first = self.settings.ladder.first();
-        let Some(due_at) = self.breakers.of(&delivery.event.app_id).paused_until() else {
-            return self.next_epoch(delivery, envelope, delivery.progress, first).await;
-        };
-        let (progress, epoch) = next_epoch(delivery, delivery.progress);
-        self.defer_to_lane(delivery, envelope, progress).await?;
-        crash_point("deferred");
-        Ok(Ending::Retrying { epoch, due_at })
+    async fn to_lane_if_paused(&self, job: &Job) -> Disposition<Ending> {
+        if let Ok(app) = &job.app
+            && let Some(due_at) = app.breaker.paused_until()
+        {
+            let (progress, epoch) = next_epoch(&job.delivery, job.delivery.progress);
+            self.deferrer.to_lane(job, app, progress).await?;
+            crash_point("deferred");
+            return Ok(Ending::Retrying { epoch, due_at });
+        }
+        self.to_ladder(job, job.delivery.progress, self.ladder.first()).await
     }
 
-    async fn next_epoch(
-        &self,
-        delivery: &Delivery,
-        envelope: &Arc<Envelope>,
-        progress: Progress,
-        delay: Duration,
-    ) -> Result<Ending, Left> {
-        let (progress, epoch) = next_epoch(delivery, progress);
-        self.publish_delivery_message(delivery, envelope, progress, delay).await?;
+    async fn to_ladder(&self, job: &Job, progress: Progress, delay: Duration) -> Disposition<Ending> {
+        let (progress, epoch) = next_epoch(&job.delivery, progress);
+        self.deferrer.to_ladder(job, progress, delay).await?;
         crash_point("deferred");
         Ok(Ending::Retrying { epoch, due_at: from_now(delay) })
     }
@@ -132,7 +129,7 @@ impl Pipeline {
         }
     }
 
-    fn count(&self, delivery: &Delivery, envelope: &Envelope, outcome: &Outcome) {
+    fn count(&self, Job { delivery, envelope, .. }: &Job, outcome: &Outcome) {
         self.metrics.delivery(&delivery.event.app_id, outcome);
         if matches!(outcome, Outcome::Sent { .. }) {
             let began = envelope.published_at().or(delivery.event.occurred_at).unwrap_or(envelope.first_seen);
@@ -153,16 +150,8 @@ fn from_now(wait: Duration) -> Timestamp {
     clock::now().saturating_add(wait).unwrap_or(Timestamp::MAX)
 }
 
-/// A statement that PostgreSQL refuses needs a person; asking more often only fills its log.
-const REFUSED_PAUSE: Duration = Duration::from_secs(5);
-
-fn request(
-    delivery: &Delivery,
-    envelope: &Envelope,
-    claim: &Claim,
-    attempted: &Attempted,
-    ending: Ending,
-) -> settle::Request {
+fn request(job: &Job, claim: &Claim, attempted: &Attempted, ending: Ending) -> settle::Request {
+    let delivery = &job.delivery;
     settle::Request {
         event: Arc::clone(&delivery.event),
         recipient: delivery.recipient.clone(),
@@ -177,7 +166,7 @@ fn request(
         consent: consent_change(claim, attempted),
         user_id: claim.row.user_id,
         token_generation: attempted.token_generation,
-        trace_id: envelope.trace_id.clone(),
+        trace_id: job.envelope.trace_id.clone(),
         epoch: delivery.progress.epoch,
     }
 }
@@ -193,20 +182,5 @@ fn consent_change(claim: &Claim, attempted: &Attempted) -> ConsentChange {
             ConsentChange::Closed(Closing::of_refusal(remaining, claim.row.unknowns))
         }
         _ => ConsentChange::Nothing,
-    }
-}
-
-fn dead_letter(delivery: &Delivery, claim: &Claim, attempted: &Attempted, reason: DeadReason) -> DeadLetter {
-    DeadLetter {
-        dead_letter: dead_letter::of_delivery(&delivery.event, &delivery.recipient, delivery.progress.epoch),
-        reason,
-        life: Life {
-            facts: attempted.facts.clone(),
-            class: attempted.class,
-            token_generation: attempted.token_generation,
-            attempts: claim.row.attempts + attempted.charged,
-            first_failed: delivery.progress.first_failed,
-        },
-        detail: None,
     }
 }

@@ -14,10 +14,9 @@ use crate::db::migrate::{self, MigrateError};
 use crate::db::shape::Difference;
 use crate::db::{Database, probe};
 use crate::delays::Delays;
-use crate::health::Stalled;
+use crate::health::{StallDetector, Stalled};
 use crate::lifecycle::{Beat, Part, Readiness};
 use crate::metrics::Metrics;
-use crate::pipeline::Pipeline;
 
 /// Between two looks at database and queues: readiness and depths are seconds old at most, at a cost nobody notices.
 const LOOK_EVERY: Duration = Duration::from_secs(2);
@@ -130,7 +129,7 @@ const PROGRESS_EVERY: Duration = Duration::from_secs(1);
 /// Whether what is in hand makes progress, whatever holds it up. While another part is missing that is the reason, and is said
 /// there.
 pub(super) async fn progress(
-    pipeline: Arc<Pipeline>,
+    detector: Arc<StallDetector>,
     readiness: Readiness,
     metrics: Arc<Metrics>,
     beat: Arc<Beat>,
@@ -138,13 +137,12 @@ pub(super) async fn progress(
     loop {
         beat.beat();
         if readiness.missing().iter().any(|missing| missing.part != Part::Progress.as_str()) {
-            pipeline.progress().excuse_stall();
+            detector.excuse_stall();
         }
-        let stalled = pipeline.progress().stalled();
+        let stalled = detector.stalled();
         metrics.stalled(stalled.as_ref().map_or(Duration::ZERO, |stalled| stalled.since));
-        let state = stalled
-            .filter(|stalled| stalled.since >= pipeline.progress().stall_after())
-            .map_or(Ok(()), standstill);
+        let state =
+            stalled.filter(|stalled| stalled.since >= detector.stall_after()).map_or(Ok(()), standstill);
         readiness.set(Part::Progress, state);
         metrics.ready(readiness.missing().is_empty());
         tokio::time::sleep(PROGRESS_EVERY).await;

@@ -1,4 +1,4 @@
-//! Whether messages in hand make progress: without it a standstill would show nowhere but in what users do not get.
+//! Do messages in hand make progress? Without it a standstill would show nowhere but in what users do not get.
 
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
@@ -11,7 +11,7 @@ const STALL_MARGIN: Duration = Duration::from_secs(2);
 const SHORTEST_STALL: Duration = Duration::from_secs(10);
 
 /// What is in hand, and when something was last done about it. Costs a look at the clock and three atomic writes a message.
-pub struct Progress {
+pub struct StallDetector {
     start: Instant,
     request_timeout: Duration,
     in_hand: AtomicUsize,
@@ -20,7 +20,7 @@ pub struct Progress {
 }
 
 /// One message in hand.
-pub struct InHand<'a>(&'a Progress);
+pub struct InHand<'a>(&'a StallDetector);
 
 /// Nothing has been done about what is in hand for a while.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -29,7 +29,7 @@ pub struct Stalled {
     pub since: Duration,
 }
 
-impl Progress {
+impl StallDetector {
     /// Nothing is in hand. A request may take this long.
     pub fn new(request_timeout: Duration) -> Self {
         Self {
@@ -43,13 +43,13 @@ impl Progress {
     /// Takes one message in hand, until the value is dropped.
     pub fn take(&self) -> InHand<'_> {
         if self.in_hand.fetch_add(1, Ordering::Relaxed) == 0 {
-            self.beat();
+            self.progress();
         }
         InHand(self)
     }
 
     /// Something was settled, deferred or given up.
-    pub fn beat(&self) {
+    pub fn progress(&self) {
         self.last_ms.store(self.now_ms(), Ordering::Relaxed);
     }
 
@@ -62,7 +62,7 @@ impl Progress {
 
     /// Why nothing happens is known, and said elsewhere: a standstill begins once that is over.
     pub fn excuse_stall(&self) {
-        self.beat();
+        self.progress();
     }
 
     /// From here on it is a standstill, and no slow answer.
@@ -77,7 +77,7 @@ impl Progress {
 
 impl Drop for InHand<'_> {
     fn drop(&mut self) {
-        self.0.beat();
+        self.0.progress();
         self.0.in_hand.fetch_sub(1, Ordering::Relaxed);
     }
 }
@@ -88,20 +88,20 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_standstill_begins_with_the_last_thing_done() {
-        let progress = Progress::new(Duration::from_secs(10));
-        assert_eq!(progress.stalled(), None, "nothing is in hand");
-        let (first, _second) = (progress.take(), progress.take());
+        let detector = StallDetector::new(Duration::from_secs(10));
+        assert_eq!(detector.stalled(), None, "nothing is in hand");
+        let (first, _second) = (detector.take(), detector.take());
         tokio::time::advance(Duration::from_secs(20)).await;
-        assert_eq!(progress.stalled(), Some(Stalled { in_hand: 2, since: Duration::from_secs(20) }));
+        assert_eq!(detector.stalled(), Some(Stalled { in_hand: 2, since: Duration::from_secs(20) }));
         drop(first);
-        assert_eq!(progress.stalled(), Some(Stalled { in_hand: 1, since: Duration::ZERO }));
+        assert_eq!(detector.stalled(), Some(Stalled { in_hand: 1, since: Duration::ZERO }));
     }
 
     #[tokio::test(start_paused = true)]
     async fn a_long_rest_is_no_standstill() {
-        let progress = Progress::new(Duration::from_secs(10));
+        let detector = StallDetector::new(Duration::from_secs(10));
         tokio::time::advance(Duration::from_secs(3600)).await;
-        let _first = progress.take();
-        assert_eq!(progress.stalled().unwrap().since, Duration::ZERO);
+        let _first = detector.take();
+        assert_eq!(detector.stalled().unwrap().since, Duration::ZERO);
     }
 }
