@@ -5,6 +5,7 @@
 
 mod circles;
 mod imports;
+mod journey;
 mod planted;
 mod sizes;
 mod source;
@@ -15,6 +16,7 @@ use std::sync::LazyLock;
 
 use circles::{KNOWN, circles};
 use imports::{strays, upward_imports};
+use journey::lost_steps;
 use sizes::{long_files, long_functions};
 use source::{SIMULATOR, Source, TextFile, daemon, sources, text_files, words};
 
@@ -57,6 +59,14 @@ fn no_files_need_each_other_but_those_that_are_listed() {
         findings,
         "Move what both need to a third file, or hand it in as an argument. The list stands in tests/it/tidy/circles.rs; it may \
          only become shorter.",
+    );
+}
+
+#[test]
+fn the_way_of_an_event_is_as_the_document_tells_it() {
+    expect_none(
+        lost_steps(&FILES, &SOURCES),
+        "Tell the way in docs/ARCHITECTURE.md as it is now. If it has become longer, make it shorter again.",
     );
 }
 
