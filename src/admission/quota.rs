@@ -60,6 +60,8 @@ struct State {
     day: Option<(Day, Instant)>,
     /// Nothing was left when last asked.
     is_used_up: bool,
+    /// What was left went back at the stop: nobody looks again.
+    is_put_back: bool,
 }
 
 impl AppQuota {
@@ -99,9 +101,10 @@ impl AppQuota {
         }
     }
 
-    /// Was the day's number used up when last asked?
+    /// Was the day's number used up when last asked? Not after [`Self::put_back`]: another look would reserve again.
     pub fn is_used_up(&self) -> bool {
-        self.reservation.lock().is_used_up
+        let state = self.reservation.lock();
+        state.is_used_up && !state.is_put_back
     }
 
     /// Looks whether there is something left by now: a new day, a higher quota, or what another process has given back.
@@ -122,8 +125,11 @@ impl AppQuota {
     /// Puts everything back that was not spent. Call it when nothing is at work any more.
     pub async fn put_back(&self) {
         let _asking = self.reservation.asking.lock().await;
-        // Whoever still wants to ask need not.
-        self.reservation.lock().is_used_up = true;
+        {
+            let mut state = self.reservation.lock();
+            // Whoever still wants to ask need not.
+            (state.is_used_up, state.is_put_back) = (true, true);
+        }
         if let Err(error) = self.reservation.put_back(&self.db).await {
             let app_id = &self.reservation.app_id;
             tracing::warn!(%error, %app_id, "what was left of the day's quota could not be put back");
@@ -181,7 +187,8 @@ impl Reservation {
         // A permit of the same day may have come back meanwhile.
         let came_back = if state.is_of(day) { state.permits } else { 0 };
         let permits = permits + came_back;
-        *state = State { quota, permits, day: Some((day, asked + resets_in)), is_used_up: permits == 0 };
+        let (day, is_used_up) = (Some((day, asked + resets_in)), permits == 0);
+        *state = State { quota, permits, day, is_used_up, is_put_back: state.is_put_back };
         Ok(())
     }
 
@@ -252,7 +259,8 @@ mod tests {
 
     fn reservation(permits: u64, is_used_up: bool) -> Arc<Reservation> {
         let ends = Instant::now() + Duration::from_secs(60);
-        let state = State { quota: 10, permits, day: Some((Day(1), ends)), is_used_up };
+        let day = Some((Day(1), ends));
+        let state = State { quota: 10, permits, day, is_used_up, is_put_back: false };
         let (app_id, asking) = ("wx1".parse().unwrap(), tokio::sync::Mutex::default());
         let is_failure_said = AtomicBool::new(false);
         Arc::new(Reservation { app_id, state: Mutex::new(state), asking, is_failure_said })

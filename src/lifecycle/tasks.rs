@@ -90,6 +90,8 @@ tasks! {
     AckWriter = "ack writer", Exit;
     /// Consumes the lane of one app.
     Lane = "lane", Restart;
+    /// Starts such a task for each app that is met.
+    NewLanes = "new lanes", Restart;
     /// Fills one app's bucket of permits.
     RatePermits = "rate permits", Restart;
     /// Follows the broker's connections.

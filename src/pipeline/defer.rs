@@ -50,7 +50,8 @@ impl Deferrer {
             (Wait::Briefly | Wait::InLane, _) => {
                 self.to_ladder(job, job.delivery.progress, self.ladder.first()).await
             }
-            (Wait::Until(due), _) => self.until(job, due).await,
+            // Boxed, as it is rare: room for it would be copied with each delivery.
+            (Wait::Until(due), _) => Box::pin(self.until(job, due)).await,
         }
     }
 

@@ -17,7 +17,7 @@ use crate::lifecycle::{Task, Tasks};
 
 /// Unacked messages of a lane per process: enough to use its slots, too few to crowd out fresh events.
 const PREFETCH: u16 = 64;
-/// How often a lane looks whether its breaker is closed again, though nobody said so.
+/// How often a lane looks whether its breaker is closed again, though no change was announced.
 const LOOK_EVERY: Duration = Duration::from_secs(15);
 
 /// Consumes the lanes of the apps that this process meets.
@@ -37,7 +37,7 @@ impl Lanes {
     /// Attends every app from the first time it is met, in tasks of their own.
     pub(super) fn start(self) {
         let (guard, tasks, lanes) = (self.guard.clone(), self.tasks.clone(), Arc::new(self));
-        tasks.spawn(guard.restarting(Task::Lane, move || Arc::clone(&lanes).attend_all()));
+        tasks.spawn(guard.restarting(Task::NewLanes, move || Arc::clone(&lanes).attend_all()));
     }
 
     async fn attend_all(self: Arc<Self>) {
