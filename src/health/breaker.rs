@@ -10,7 +10,7 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 
 use super::notices::{Notice, Reporter};
-use super::outage_detector::{OutageDetector, Trouble, Verdict};
+use super::outage_detector::{Failure, OutageDetector, Verdict};
 use super::pause::{Ends, Facts, Pause, State, first_probe, probe_every};
 use super::template_breakers::{TemplateBreakers, TemplatePass};
 use crate::clock;
@@ -116,11 +116,11 @@ impl Breaker {
         }
     }
 
-    /// Takes note of WeChat's answer to a send. Trouble comes back: whose it is may take a moment to show.
-    pub fn learn(&self, answered: &Answered<'_>) -> Option<Trouble> {
+    /// Takes note of WeChat's answer to a send. A failure comes back: whose it is may take a moment to show.
+    pub fn learn(&self, answered: &Answered<'_>) -> Option<Failure> {
         let Answered { template_id, begun, answer, class, .. } = *answered;
         if matches!(class, Class::Transient | Class::Unlisted | Class::Unknown) {
-            return Some(self.learn_of_trouble(answered));
+            return Some(self.learn_of_failure(answered));
         }
         self.outage_detector.send_if_modified(|outage_detector| outage_detector.good(begun, Instant::now()));
         if let Some(change) = self.templates.learn(template_id, class, answer) {
@@ -137,30 +137,30 @@ impl Breaker {
         None
     }
 
-    fn learn_of_trouble(&self, answered: &Answered<'_>) -> Trouble {
+    fn learn_of_failure(&self, answered: &Answered<'_>) -> Failure {
         let user = self.hasher.hash_one(answered.openid);
-        let trouble = Trouble { user, begun: answered.begun, ended: Instant::now() };
+        let failure = Failure { user, begun: answered.begun, ended: Instant::now() };
         let mut is_away = false;
-        self.outage_detector.send_modify(|outage_detector| is_away = outage_detector.trouble(trouble));
+        self.outage_detector.send_modify(|outage_detector| is_away = outage_detector.failure(failure));
         if is_away && !self.is_open() {
             let ends = Ends::by_probe_in(probe_every(PauseReason::Away));
             self.pause(PauseReason::Away, ends, || Facts::of_answer(answered.answer));
         }
-        trouble
+        failure
     }
 
-    /// Whose this trouble is, by what is known now.
-    pub fn verdict(&self, trouble: &Trouble) -> Verdict {
-        self.outage_detector.borrow().verdict(trouble)
+    /// Whose this failure is, by what is known now.
+    pub fn verdict(&self, failure: &Failure) -> Verdict {
+        self.outage_detector.borrow().verdict(failure)
     }
 
     /// The same, with the patience to wait for what others meet.
-    pub async fn verdict_within(&self, trouble: &Trouble, patience: Duration) -> Verdict {
+    pub async fn verdict_within(&self, failure: &Failure, patience: Duration) -> Verdict {
         let mut outage_detector = self.outage_detector.subscribe();
-        let decided =
-            outage_detector.wait_for(|outage_detector| outage_detector.verdict(trouble) != Verdict::Open);
+        let decided = outage_detector
+            .wait_for(|outage_detector| outage_detector.verdict(failure) != Verdict::Undecided);
         let _ = tokio::time::timeout(patience, decided).await;
-        self.verdict(trouble)
+        self.verdict(failure)
     }
 
     /// The refresher gets no token: nothing can be sent until it does.
@@ -236,7 +236,7 @@ impl Breaker {
         }
     }
 
-    /// Changes the state, and tells of it where another reason is to be shown.
+    /// Changes the state, and reports it where another reason is to be shown.
     fn change(&self, how: impl FnOnce(&mut State)) {
         let (mut before, mut after) = (None, State::default());
         self.state.send_modify(|state| {
@@ -277,7 +277,7 @@ impl Drop for Probe {
 
 impl Drop for TemplateProbe {
     fn drop(&mut self) {
-        self.0.templates.probe_told_nothing(&self.1);
+        self.0.templates.probe_ended_without_answer(&self.1);
     }
 }
 
@@ -294,7 +294,7 @@ mod tests {
     }
 
     /// Lets one user's request have this answer.
-    fn answered(breaker: &Breaker, name: &str, answer: &SendAnswer) -> Option<Trouble> {
+    fn answered(breaker: &Breaker, name: &str, answer: &SendAnswer) -> Option<Failure> {
         let (openid, template_id) = (name.parse().unwrap(), "T1".parse().unwrap());
         let (begun, class) = (Instant::now(), classify_send(answer));
         breaker.learn(&Answered { openid: &openid, template_id: &template_id, begun, answer, class })
@@ -313,7 +313,7 @@ mod tests {
         let Pass::Probing(probe) = breaker.pass() else { panic!("no probe") };
         assert!(matches!(breaker.pass(), Pass::Open), "two probes at once");
         drop(probe);
-        assert!(matches!(breaker.pass(), Pass::Open), "a probe without an answer tells nothing");
+        assert!(matches!(breaker.pass(), Pass::Open), "a probe without an answer changes nothing");
         tokio::time::advance(PROBE_EVERY).await;
         let Pass::Probing(_probe) = breaker.pass() else { panic!("no second probe") };
         answered(&breaker, "anna", &says(0));
@@ -342,13 +342,13 @@ mod tests {
             }
         };
         let (verdict, ()) = tokio::join!(waiting, others);
-        assert_eq!(verdict, Verdict::Apps);
+        assert_eq!(verdict, Verdict::App);
 
         answered(&breaker, "anna", &says(0));
         tokio::time::advance(Duration::from_secs(1)).await;
         let lonely = answered(&breaker, "anna", &says(-1)).unwrap();
         let asked_at = Instant::now();
-        assert_eq!(breaker.verdict_within(&lonely, Duration::from_secs(2)).await, Verdict::Open);
+        assert_eq!(breaker.verdict_within(&lonely, Duration::from_secs(2)).await, Verdict::Undecided);
         assert_eq!(asked_at.elapsed(), Duration::from_secs(2));
     }
 

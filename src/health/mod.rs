@@ -15,7 +15,7 @@ mod template_breakers;
 
 pub use breaker::{Answered, Breaker, Pass, Probe, TemplateProbe};
 pub use breakers::Breakers;
-pub use outage_detector::{Trouble, Verdict};
+pub use outage_detector::{Failure, Verdict};
 pub use pause::{Ends, Facts, State};
 pub use pause_report::PauseReport;
 pub use stall_detector::{InHand, StallDetector, Stalled};

@@ -1,4 +1,4 @@
-//! What the breakers have to tell: to the log and the metrics at each change, and to the table of pauses.
+//! What the breakers report: to the log and the metrics at each change, and to the table of pauses.
 
 use std::net::IpAddr;
 use std::sync::Arc;

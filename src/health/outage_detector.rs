@@ -1,6 +1,6 @@
-//! Is WeChat away for an app, or is it only this delivery? An app's answers in a row tell. Pure.
+//! Is WeChat away for an app, or is it only this delivery? Decided by an app's answers in a row. Pure.
 //!
-//! Trouble is not judged by when its answer came but by when its request was made: what overlapped an outage belongs to the
+//! A failure is not judged by when its answer came but by when its request was made: what overlapped an outage belongs to the
 //! outage, also where its answer comes before anybody could know, or after the first good one.
 
 use std::collections::VecDeque;
@@ -8,8 +8,8 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-/// Different users who must have been met by trouble, with nothing good since, before it counts as the app's. One user
-/// alone may be trouble himself.
+/// Different users whose requests must have failed, with nothing good since, before it counts as the app's. One user alone
+/// may be the cause.
 const USERS: usize = 5;
 /// Answers in a row, none of them good, before the app is paused.
 const ANSWERS: u32 = 20;
@@ -18,7 +18,7 @@ const LASTS: Duration = Duration::from_secs(10);
 
 /// A request that came to nothing: no answer, or one that says "not now".
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Trouble {
+pub struct Failure {
     /// Hash of the user it was for.
     pub user: u64,
     /// When the request was made.
@@ -27,38 +27,38 @@ pub struct Trouble {
     pub ended: Instant,
 }
 
-/// Whose a trouble is.
+/// Whose a failure is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Verdict {
     /// WeChat answered a request that was made after it.
-    Deliverys,
+    Delivery,
     /// Nobody of several users could be reached: no delivery is to blame.
-    Apps,
-    /// What comes next will tell.
-    Open,
+    App,
+    /// Later answers decide.
+    Undecided,
 }
 
 /// What an app's latest answers say.
 #[derive(Debug, Default)]
 pub struct OutageDetector {
-    /// The latest trouble of each of the users met last, oldest first, nothing good since; never more than [`USERS`].
-    recent: VecDeque<Trouble>,
+    /// The latest failure of each of the users met last, oldest first, nothing good since; never more than [`USERS`].
+    recent: VecDeque<Failure>,
     /// Since when, and how often, nothing good has come.
     bad_since: Option<Instant>,
     bad_answers: u32,
     /// When the latest good answer came, and when the latest of the requests that got one was made.
     good_at: Option<Instant>,
     good_begun: Option<Instant>,
-    /// The end of the last outage detector that was the app's: requests made before belong to it.
+    /// The end of the last outage: requests made before belong to it.
     apps_until: Option<Instant>,
 }
 
 impl OutageDetector {
-    /// WeChat answered a request made at `begun`, whatever it said. True where somebody may wait to hear of it.
+    /// WeChat answered a request made at `begun`, whatever it said. True where somebody may wait for it.
     pub fn good(&mut self, begun: Instant, now: Instant) -> bool {
         let (was_apps, was_bad) = (self.is_the_apps(), !self.recent.is_empty());
         // A slow answer to an early request does not speak for what came later.
-        self.recent.retain(|trouble| trouble.ended >= begun);
+        self.recent.retain(|failure| failure.ended >= begun);
         self.good_begun = self.good_begun.max(Some(begun));
         self.good_at = Some(now);
         (self.bad_since, self.bad_answers) = (None, 0);
@@ -68,30 +68,30 @@ impl OutageDetector {
         was_bad
     }
 
-    /// Trouble with one more request. True where the app has been away for so long that it should be paused.
-    pub fn trouble(&mut self, trouble: Trouble) -> bool {
-        self.recent.retain(|earlier| earlier.user != trouble.user);
-        self.recent.push_back(trouble);
+    /// One more request has failed. True where the app has been away for so long that it should be paused.
+    pub fn failure(&mut self, failure: Failure) -> bool {
+        self.recent.retain(|earlier| earlier.user != failure.user);
+        self.recent.push_back(failure);
         if self.recent.len() > USERS {
             self.recent.pop_front();
         }
         let bad_since =
-            *self.bad_since.get_or_insert(self.good_at.map_or(trouble.begun, |good| good.max(trouble.begun)));
+            *self.bad_since.get_or_insert(self.good_at.map_or(failure.begun, |good| good.max(failure.begun)));
         self.bad_answers = self.bad_answers.saturating_add(1);
         self.is_the_apps()
             && self.bad_answers >= ANSWERS
-            && trouble.ended.saturating_duration_since(bad_since) >= LASTS
+            && failure.ended.saturating_duration_since(bad_since) >= LASTS
     }
 
-    /// Whose this trouble, told to [`Self::trouble`] before, is by what is known now.
-    pub fn verdict(&self, trouble: &Trouble) -> Verdict {
-        let overlapped = self.apps_until.is_some_and(|until| trouble.begun < until);
+    /// Whose this failure is, which [`Self::failure`] has heard of, by what is known now.
+    pub fn verdict(&self, failure: &Failure) -> Verdict {
+        let overlapped = self.apps_until.is_some_and(|until| failure.begun < until);
         if self.is_the_apps() || overlapped {
-            Verdict::Apps
-        } else if self.good_begun.is_some_and(|begun| begun > trouble.ended) {
-            Verdict::Deliverys
+            Verdict::App
+        } else if self.good_begun.is_some_and(|begun| begun > failure.ended) {
+            Verdict::Delivery
         } else {
-            Verdict::Open
+            Verdict::Undecided
         }
     }
 
@@ -119,10 +119,10 @@ mod tests {
             self.zero + Duration::from_millis(ms)
         }
 
-        fn trouble(&mut self, user: u64, begun: u64, ended: u64) -> Trouble {
-            let trouble = Trouble { user, begun: self.at(begun), ended: self.at(ended) };
-            self.outage_detector.trouble(trouble);
-            trouble
+        fn failure(&mut self, user: u64, begun: u64, ended: u64) -> Failure {
+            let failure = Failure { user, begun: self.at(begun), ended: self.at(ended) };
+            self.outage_detector.failure(failure);
+            failure
         }
 
         fn good(&mut self, begun: u64, ended: u64) {
@@ -130,44 +130,44 @@ mod tests {
             self.outage_detector.good(begun, ended);
         }
 
-        /// Trouble with so many users, all at once.
-        fn outage(&mut self, users: u64, begun: u64, ended: u64) -> Vec<Trouble> {
-            (0..users).map(|user| self.trouble(user, begun, ended)).collect()
+        /// Failure with so many users, all at once.
+        fn outage(&mut self, users: u64, begun: u64, ended: u64) -> Vec<Failure> {
+            (0..users).map(|user| self.failure(user, begun, ended)).collect()
         }
 
-        fn verdicts(&self, troubles: &[Trouble]) -> Vec<Verdict> {
-            troubles.iter().map(|trouble| self.outage_detector.verdict(trouble)).collect()
+        fn verdicts(&self, failures: &[Failure]) -> Vec<Verdict> {
+            failures.iter().map(|failure| self.outage_detector.verdict(failure)).collect()
         }
     }
 
     #[test]
-    fn one_users_trouble_is_not_the_apps() {
+    fn one_users_failure_is_not_the_apps() {
         let mut story = Story::new();
-        let troubles: Vec<_> = (0..1_000).map(|n| story.trouble(n % 4, n, n + 1)).collect();
-        assert!(story.verdicts(&troubles).iter().all(|verdict| *verdict == Verdict::Open));
+        let failures: Vec<_> = (0..1_000).map(|n| story.failure(n % 4, n, n + 1)).collect();
+        assert!(story.verdicts(&failures).iter().all(|verdict| *verdict == Verdict::Undecided));
     }
 
     #[test]
     fn the_first_users_of_an_outage_are_cleared_by_the_fifth() {
         let mut story = Story::new();
         let first = story.outage(4, 0, 1);
-        assert_eq!(story.verdicts(&first), [Verdict::Open; 4]);
-        story.trouble(9, 5, 6);
-        assert_eq!(story.verdicts(&first), [Verdict::Apps; 4]);
+        assert_eq!(story.verdicts(&first), [Verdict::Undecided; 4]);
+        story.failure(9, 5, 6);
+        assert_eq!(story.verdicts(&first), [Verdict::App; 4]);
     }
 
     #[test]
-    fn a_good_answer_to_a_later_request_leaves_the_trouble_with_the_delivery() {
+    fn a_good_answer_to_a_later_request_leaves_the_failure_with_the_delivery() {
         let mut story = Story::new();
-        let lonely = story.trouble(1, 0, 10);
+        let lonely = story.failure(1, 0, 10);
         story.good(5, 20);
         assert_eq!(
             story.outage_detector.verdict(&lonely),
-            Verdict::Open,
-            "that request was made before the trouble was over"
+            Verdict::Undecided,
+            "that request was made before the failed one was over"
         );
         story.good(11, 30);
-        assert_eq!(story.outage_detector.verdict(&lonely), Verdict::Deliverys);
+        assert_eq!(story.outage_detector.verdict(&lonely), Verdict::Delivery);
     }
 
     #[test]
@@ -175,13 +175,13 @@ mod tests {
         let mut story = Story::new();
         let met = story.outage(5, 0, 10);
         story.good(20, 100);
-        assert_eq!(story.verdicts(&met), [Verdict::Apps; 5], "the outage is over, and was the app's");
-        let late = story.trouble(7, 50, 200);
+        assert_eq!(story.verdicts(&met), [Verdict::App; 5], "the outage is over, and was the app's");
+        let late = story.failure(7, 50, 200);
         story.good(210, 220);
-        assert_eq!(story.outage_detector.verdict(&late), Verdict::Apps);
-        let after = story.trouble(8, 101, 210);
+        assert_eq!(story.outage_detector.verdict(&late), Verdict::App);
+        let after = story.failure(8, 101, 210);
         story.good(211, 230);
-        assert_eq!(story.outage_detector.verdict(&after), Verdict::Deliverys);
+        assert_eq!(story.outage_detector.verdict(&after), Verdict::Delivery);
     }
 
     #[test]
@@ -189,7 +189,7 @@ mod tests {
         let mut story = Story::new();
         let met = story.outage(5, 10, 20);
         story.good(0, 1_000);
-        assert_eq!(story.verdicts(&met), [Verdict::Apps; 5]);
+        assert_eq!(story.verdicts(&met), [Verdict::App; 5]);
         assert_eq!(story.outage_detector.apps_until, None);
     }
 
@@ -198,14 +198,14 @@ mod tests {
         let lasts = 10_000;
         let mut story = Story::new();
         for n in 0..19 {
-            story.trouble(n % 5, 0, lasts);
+            story.failure(n % 5, 0, lasts);
         }
-        let last = Trouble { user: 1, begun: story.at(0), ended: story.at(lasts) };
-        assert!(story.outage_detector.trouble(last), "nothing good for ten seconds");
+        let last = Failure { user: 1, begun: story.at(0), ended: story.at(lasts) };
+        assert!(story.outage_detector.failure(last), "nothing good for ten seconds");
         story.good(lasts, lasts + 1);
         for n in 0..40 {
-            let early = Trouble { user: n % 5, begun: story.at(lasts - 1), ended: story.at(2 * lasts) };
-            assert!(!story.outage_detector.trouble(early), "something good came less than ten seconds ago");
+            let early = Failure { user: n % 5, begun: story.at(lasts - 1), ended: story.at(2 * lasts) };
+            assert!(!story.outage_detector.failure(early), "something good came less than ten seconds ago");
         }
     }
 }

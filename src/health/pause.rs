@@ -25,7 +25,7 @@ pub struct State {
     pub(super) own: Option<Pause>,
 }
 
-/// A pause that we came to by ourselves.
+/// A pause that this process began by itself.
 #[derive(Debug, Clone)]
 pub(super) struct Pause {
     pub(super) reason: PauseReason,
@@ -33,7 +33,7 @@ pub(super) struct Pause {
     pub(super) facts: Arc<Facts>,
 }
 
-/// What there is to tell of a pause.
+/// What is shown of a pause.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Facts {
     pub since: Timestamp,

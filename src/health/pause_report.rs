@@ -1,7 +1,6 @@
 //! The table of pauses and the breakers, kept in step: this process shows what it has paused, and hears what operators want.
 //!
-//! Nothing depends on the table but people and their orders. With PostgreSQL away the breakers work on, and the last
-//! orders stand.
+//! Only operators depend on the table. While PostgreSQL is away the breakers go on working, and the last orders stay in force.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -38,7 +37,7 @@ impl PauseReport {
         loop {
             beat.beat();
             let kept = board.keep_in_step(&self.breakers).await;
-            board.tell(kept);
+            board.log_failure(kept);
             tokio::select! {
                 () = self.breakers.changed() => {}
                 () = announced.notified() => {}
@@ -55,8 +54,8 @@ struct Board {
     process: String,
     posted: Vec<pauses::Posted>,
     posted_at: Instant,
-    /// The last time it could not be kept in step, and people were told.
-    complained: bool,
+    /// It cannot be kept in step, and the log says so.
+    is_failure_logged: bool,
 }
 
 impl Board {
@@ -66,7 +65,7 @@ impl Board {
             process: name_of_process(),
             posted: Vec::new(),
             posted_at: Instant::now(),
-            complained: false,
+            is_failure_logged: false,
         }
     }
 
@@ -81,15 +80,15 @@ impl Board {
         Ok(())
     }
 
-    /// A database that is away is told of elsewhere; one that refuses needs somebody.
-    fn tell(&mut self, kept: Result<(), db::Error>) {
+    /// A database that is away is reported elsewhere; one that refuses needs an operator.
+    fn log_failure(&mut self, kept: Result<(), db::Error>) {
         match kept {
-            Ok(()) => self.complained = false,
+            Ok(()) => self.is_failure_logged = false,
             Err(error) if !error.needs_operator() => {
                 tracing::debug!(%error, "the table of pauses waits for PostgreSQL")
             }
             Err(error) => {
-                if !std::mem::replace(&mut self.complained, true) {
+                if !std::mem::replace(&mut self.is_failure_logged, true) {
                     tracing::error!(%error, "the table of pauses (t_wechat_pause) cannot be read or written; a daemon that \
                          starts sends nothing before it knows what operators have paused");
                 }
@@ -114,7 +113,7 @@ fn obey(breakers: &Breakers, orders: pauses::Orders) {
     }
 }
 
-/// The time of the next probe alone is no news: it moves every few seconds, and a refresh tells it early enough.
+/// The time of the next probe alone is no news: it moves every few seconds, and a refresh shows it early enough.
 fn is_news(posted: &[pauses::Posted], now: &[pauses::Posted]) -> bool {
     let key =
         |pause: &pauses::Posted| (pause.app_id.clone(), pause.template_id.clone(), pause.reason, pause.since);
@@ -131,7 +130,7 @@ fn posted((app_id, notice): (AppId, Notice)) -> pauses::Posted {
     pauses::Posted { app_id, template_id, reason, errcode, detail, since, until }
 }
 
-/// `host:pid:nonce`: people know the first two; the third tells two containers apart that share both.
+/// `host:pid:nonce`: people know the first two; the third distinguishes two containers that share both.
 fn name_of_process() -> String {
     let host = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
     let nonce = Uuid::new_v4().simple().to_string();

@@ -26,7 +26,7 @@ const LONGEST_PROBE: Duration = Duration::from_secs(600);
 const LOOK_AT_HAND_EVERY: Duration = Duration::from_secs(30);
 /// Paused templates of an app. A publisher can invent ids, and each is refused; those beyond are not paused, they die.
 const MAX_PAUSED: usize = 1_000;
-/// A paused template that nobody has wanted for so long is forgotten: its next message tries anew.
+/// A paused template that nobody has wanted for so long is forgotten: its next message tries again.
 const FORGOTTEN_AFTER: Duration = Duration::from_secs(3_600);
 
 /// The paused templates of one app.
@@ -50,7 +50,7 @@ struct Own {
 /// What a delivery that asks finds its template's breaker to be.
 pub(super) enum TemplatePass {
     Closed,
-    /// This delivery tries. The breaker must be told how it went, or that it did not come to an answer.
+    /// This delivery tries. The breaker must learn how it went, or that there was no answer.
     Probing,
     /// Not before that time.
     OpenUntil(Timestamp),
@@ -129,8 +129,8 @@ impl TemplateBreakers {
         lifted
     }
 
-    /// A probe has ended without telling anything: the next one may try soon.
-    pub(super) fn probe_told_nothing(&self, template_id: &TemplateId) {
+    /// A probe has ended without an answer: the next one may try soon.
+    pub(super) fn probe_ended_without_answer(&self, template_id: &TemplateId) {
         if let Some(TemplatePause { own: Some(own), .. }) = self.lock().get_mut(template_id)
             && own.ends == Ends::Probing
         {
@@ -240,7 +240,7 @@ mod tests {
     async fn a_refused_template_is_paused_alone_and_tried_ever_more_rarely() {
         let templates = TemplateBreakers::default();
         assert!(matches!(refused(&templates), Some(Change::Paused(_))));
-        assert_eq!(refused(&templates), None, "those in flight tell nothing new");
+        assert_eq!(refused(&templates), None, "those in flight are no news");
         assert!(is_open(&templates, "T2"));
         for wait in [10, 20, 40, 80, 160, 320, 600, 600].map(Duration::from_secs) {
             tokio::time::advance(wait - Duration::from_millis(1)).await;
@@ -258,18 +258,18 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_probe_that_tells_nothing_lets_another_try() {
+    async fn a_probe_without_an_answer_lets_another_try() {
         let templates = TemplateBreakers::default();
         refused(&templates);
         tokio::time::advance(FIRST_PROBE).await;
         assert!(matches!(templates.pass(&template("T1")), TemplatePass::Probing));
-        templates.probe_told_nothing(&template("T1"));
+        templates.probe_ended_without_answer(&template("T1"));
         tokio::time::advance(FIRST_PROBE).await;
         assert!(matches!(templates.pass(&template("T1")), TemplatePass::Probing));
     }
 
     #[tokio::test(start_paused = true)]
-    async fn an_operators_pause_stands_over_wechats_answers() {
+    async fn an_operators_pause_outlasts_wechats_answers() {
         let templates = TemplateBreakers::default();
         let by_hand = HashMap::from([(template("T1"), Arc::new(Facts::said(None, "ann: wrong wording")))]);
         assert!(matches!(templates.by_hand(&by_hand)[..], [(_, Change::Paused(_))]));

@@ -22,7 +22,7 @@ use crate::domain::ladder::Ladder;
 use crate::domain::outcome::{AnswerFacts, DeadReason, Outcome};
 use crate::domain::protocol::OnUnknown;
 use crate::failpoint::{crash_point, panic_point};
-use crate::health::{Answered, Breaker, Trouble, Verdict};
+use crate::health::{Answered, Breaker, Failure, Verdict};
 use crate::metrics::Metrics;
 use crate::token::TokenCache;
 use crate::wechat::{AccessToken, Client, Message};
@@ -31,7 +31,7 @@ use crate::wechat::{AccessToken, Client, Message};
 const CONFLICT_PAUSE: (Duration, Duration) = (Duration::from_millis(20), Duration::from_millis(200));
 /// Ten times a fifth of a second outlasts any single request; then the ladder is the better place to wait.
 const MAX_CONFLICTS: u32 = 10;
-/// A token may be rejected, renewed, and killed again by a third party; more than that is the app's trouble.
+/// A token may be rejected, renewed, and killed again by a third party; more than that is a failure of the app.
 const MAX_TOKENS: u32 = 4;
 
 /// What an attempt came to.
@@ -73,8 +73,8 @@ impl Attempted {
     }
 }
 
-/// How long a trouble waits for its verdict before the delivery is charged for it. Under load five users meet an outage in
-/// less, and one good answer clears the app in less; a delivery that is alone in its trouble goes to the ladder this much
+/// How long a failure waits for its verdict before the delivery is charged for it. Under load five users meet an outage in
+/// less, and one good answer clears the app in less; a delivery that alone has failed goes to the ladder this much
 /// later. It holds its claim meanwhile, and nothing that others wait for.
 const VERDICT_WITHIN: Duration = Duration::from_secs(2);
 /// So much of the lease is left for settling, whatever the verdict waits for.
@@ -82,19 +82,19 @@ const ROOM_TO_SETTLE: Duration = Duration::from_secs(1);
 
 /// Tries so far within one claim.
 struct Tries {
-    /// Answers that count against the delivery whoever else is in trouble.
+    /// Answers that count against the delivery whatever fails beside it.
     answered: i32,
     /// Requests that came to nothing; whose they are shows later.
-    troubles: Vec<Trouble>,
+    failures: Vec<Failure>,
     conflicts: u32,
     tokens: u32,
     quick: Delays,
 }
 
-/// Whom the attempt's troubles count against.
+/// Whom the attempt's failures count against.
 struct Blame {
     charged: i32,
-    /// The last answer was trouble, and it is the app's.
+    /// The last answer was a failure, and it is the app's.
     is_the_apps: bool,
 }
 
@@ -138,8 +138,8 @@ impl Attempter {
             let (openid, template_id) = (go.openid, &event.template_id);
             let answered = Answered { openid, template_id, begun, answer: &answer, class };
             // The breaker hears every answer at once: pauses must not wait for this delivery's retries.
-            let trouble = breaker.learn(&answered);
-            tries.note(class, trouble);
+            let failure = breaker.learn(&answered);
+            tries.note(class, failure);
             let again = answer.retry_after().is_none()
                 && self.try_again(class, &token, claim, &mut tries, &go).await
                 // What was waited for may have taken the room for another request.
@@ -147,7 +147,7 @@ impl Attempter {
             if !again {
                 // What others wait for is given back with the answer, before the verdict.
                 drop(go);
-                let blame = blame(breaker, claim, &tries, trouble).await;
+                let blame = blame(breaker, claim, &tries, failure).await;
                 return self.decide(job, claim, (&answer, class), &blame, &token);
             }
         }
@@ -234,17 +234,17 @@ impl Attempter {
 
 impl Tries {
     fn none() -> Self {
-        Self { answered: 0, troubles: Vec::new(), conflicts: 0, tokens: 0, quick: Delays::quick_retry() }
+        Self { answered: 0, failures: Vec::new(), conflicts: 0, tokens: 0, quick: Delays::quick_retry() }
     }
 
-    fn note(&mut self, class: Class, trouble: Option<Trouble>) {
-        self.answered += i32::from(trouble.is_none() && is_charged(class));
-        self.troubles.extend(trouble);
+    fn note(&mut self, class: Class, failure: Option<Failure>) {
+        self.answered += i32::from(failure.is_none() && is_charged(class));
+        self.failures.extend(failure);
     }
 
-    /// Troubles whose verdict now is one of these, as a number of requests.
-    fn troubles_that(&self, breaker: &Breaker, count: impl Fn(Verdict) -> bool) -> i32 {
-        let counted = self.troubles.iter().filter(|trouble| count(breaker.verdict(trouble))).count();
+    /// Failures whose verdict now is one of these, as a number of requests.
+    fn failures_that(&self, breaker: &Breaker, count: impl Fn(Verdict) -> bool) -> i32 {
+        let counted = self.failures.iter().filter(|failure| count(breaker.verdict(failure))).count();
         i32::try_from(counted).unwrap_or(i32::MAX)
     }
 }
@@ -260,25 +260,25 @@ fn message<'a>(event: &'a Event, app: &'a App, openid: &'a Openid) -> Message<'a
     }
 }
 
-/// Whom to charge. Where the last answer was trouble, waits a little for what others meet; what nobody has cleared by then
+/// Whom to charge. Where the last answer was a failure, waits a little for what others meet; what nobody has cleared by then
 /// is the delivery's own.
-async fn blame(breaker: &Breaker, claim: &Claim, tries: &Tries, last: Option<Trouble>) -> Blame {
+async fn blame(breaker: &Breaker, claim: &Claim, tries: &Tries, last: Option<Failure>) -> Blame {
     let patience = claim.time_for(ROOM_TO_SETTLE).unwrap_or_default().min(VERDICT_WITHIN);
     let is_the_apps = match last {
-        Some(trouble) => breaker.verdict_within(&trouble, patience).await == Verdict::Apps,
+        Some(failure) => breaker.verdict_within(&failure, patience).await == Verdict::App,
         None => false,
     };
-    let troubles = tries.troubles_that(breaker, |verdict| verdict != Verdict::Apps);
-    Blame { charged: tries.answered + troubles, is_the_apps }
+    let failures = tries.failures_that(breaker, |verdict| verdict != Verdict::App);
+    Blame { charged: tries.answered + failures, is_the_apps }
 }
 
-/// The app's troubles, and two processes meeting at one user, are not the delivery's doing.
+/// The app's failures, and two processes meeting at one user, are not the delivery's doing.
 fn is_charged(class: Class) -> bool {
     !matches!(class, Class::Token | Class::AppFault(_) | Class::Quota | Class::Throttled | Class::Conflict)
 }
 
 /// Deferred without a verdict on this delivery: requests made so far still count, where they are known to be its own.
 fn uncharged(tries: &Tries, breaker: &Breaker) -> Attempted {
-    let troubles = tries.troubles_that(breaker, |verdict| verdict == Verdict::Deliverys);
-    Attempted { charged: tries.answered + troubles, ..Attempted::without_request(Outcome::Uncharged) }
+    let failures = tries.failures_that(breaker, |verdict| verdict == Verdict::Delivery);
+    Attempted { charged: tries.answered + failures, ..Attempted::without_request(Outcome::Uncharged) }
 }

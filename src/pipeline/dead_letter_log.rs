@@ -53,7 +53,7 @@ struct Line {
     example: Example,
 }
 
-/// Tells people of dead letters. Cheap to clone.
+/// Logs dead letters. Cheap to clone.
 #[derive(Clone, Default)]
 pub(super) struct DeadLetterLog(Arc<Mutex<Tally>>);
 

@@ -87,7 +87,7 @@ impl Envelope {
     }
 
     /// The event as it came. One that does not say when it was made is as old as we know it to be: its time to live must
-    /// not begin anew.
+    /// not begin again.
     pub fn event_again(&self) -> Message {
         let mut message = self.message.clone();
         message.timestamp = message.timestamp.or_else(|| u64::try_from(self.first_seen.as_second()).ok());

@@ -1,4 +1,4 @@
-//! Codes that no source lists: whoever operates the daemon is told of each once.
+//! Codes that no source lists: each is logged once.
 
 use std::collections::BTreeSet;
 use std::sync::{Mutex, PoisonError};
@@ -6,10 +6,10 @@ use std::sync::{Mutex, PoisonError};
 use crate::domain::answer::{MAX_UNLISTED_ATTEMPTS, SendAnswer};
 use crate::domain::ids::AppId;
 
-/// Codes remembered. WeChat invents a handful in a year; what answers with more is not WeChat, and its codes tell nothing.
+/// Codes remembered. WeChat invents a handful in a year; what answers with more is not WeChat, and its codes mean nothing.
 const MAX_CODES: usize = 100;
 
-/// The codes told of so far.
+/// The codes logged so far.
 #[derive(Default)]
 pub(super) struct Unlisted(Mutex<BTreeSet<i64>>);
 
