@@ -68,11 +68,11 @@ pub(super) struct TrackedApp {
 pub(super) enum Done {
     All { begun: Instant, rows: Result<Vec<AppRow>, db::Error> },
     One { app_id: AppId, begun: Instant, row: Result<Option<AppRow>, db::Error> },
-    Refreshed { app_id: AppId, trip: Refreshed },
+    Refreshed { app_id: AppId, refreshed: Refreshed },
 }
 
 impl Refresher {
-    /// Starts the task. It works until the stop, lets the trips under way end, and then ends itself; stop it after the
+    /// Starts the task. It works until the stop, lets the refreshes under way end, and then ends itself; stop it after the
     /// senders, who need it. Nothing has to be up: it waits for the database, and lookups say so.
     pub fn start(
         db: Database,
@@ -82,7 +82,7 @@ impl Refresher {
         hook: RefreshHook,
         around: Surroundings,
     ) -> (TokenCache, JoinHandle<()>) {
-        let (book, states, requests) = TokenCache::new();
+        let (cache, states, requests) = TokenCache::new();
         let lease = client.request_timeout() + LEASE_MARGIN;
         let refresher = Self {
             means: Means { db, client, owner: Uuid::new_v4(), lease },
@@ -93,7 +93,7 @@ impl Refresher {
             readings: Readings::default(),
             work: FuturesUnordered::new(),
         };
-        (book, tokio::spawn(refresher.run(listener, requests, around)))
+        (cache, tokio::spawn(refresher.run(listener, requests, around)))
     }
 
     async fn run(mut self, listener: Listener, mut requests: mpsc::Receiver<Request>, around: Surroundings) {
@@ -142,8 +142,8 @@ impl Refresher {
                 room -= 1;
                 let (means, app_id) = (self.means.clone(), app_id.clone());
                 self.work.push(Box::pin(async move {
-                    let trip = refresh(&means, &order).await;
-                    Done::Refreshed { app_id, trip }
+                    let refreshed = refresh(&means, &order).await;
+                    Done::Refreshed { app_id, refreshed }
                 }));
             }
         }
@@ -153,7 +153,7 @@ impl Refresher {
         self.entries.values().filter(|tracked| tracked.entry.is_away()).count()
     }
 
-    /// When [`Self::keep_time`] has something to do next. Without room for a trip, its end is what wakes us.
+    /// When [`Self::keep_time`] has something to do next. Without room for a refresh, its end is what wakes us.
     fn wake_at(&self) -> Option<Instant> {
         let room = self.refreshes() < MAX_REFRESHES;
         let moments =
@@ -199,14 +199,14 @@ impl Refresher {
         match done {
             Done::All { begun, rows } => self.finish_all(begun, rows),
             Done::One { app_id, begun, row } => self.finish_one(&app_id, begun, row),
-            Done::Refreshed { app_id, trip } => self.finish_refresh(&app_id, trip),
+            Done::Refreshed { app_id, refreshed } => self.finish_refresh(&app_id, refreshed),
         }
     }
 
-    fn finish_refresh(&mut self, app_id: &AppId, trip: Refreshed) {
+    fn finish_refresh(&mut self, app_id: &AppId, refreshed: Refreshed) {
         let Some(tracked) = self.entries.get_mut(app_id) else { return };
-        tracked.tell(app_id, &trip);
-        let result = tracked.entry.settle(trip, Instant::now(), &self.timing);
+        tracked.tell(app_id, &refreshed);
+        let result = tracked.entry.settle(refreshed, Instant::now(), &self.timing);
         tracked.publish();
         if let Some(result) = result {
             (self.hook)(app_id, result);
@@ -233,8 +233,8 @@ impl TrackedApp {
     }
 
     /// Logs a trouble when it begins and when it ends; in between it is the same trouble, tried again.
-    fn tell(&mut self, app_id: &AppId, trip: &Refreshed) {
-        match trip {
+    fn tell(&mut self, app_id: &AppId, refreshed: &Refreshed) {
+        match refreshed {
             Refreshed::Stored { .. } | Refreshed::Unsaved { .. } | Refreshed::MovedOn(_)
                 if self.complaint.take().is_some() =>
             {
