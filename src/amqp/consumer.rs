@@ -65,7 +65,10 @@ impl AckHandle {
 impl Drop for AckHandle {
     fn drop(&mut self) {
         if self.acks.is_some() {
-            debug!(tag = self.tag, "an ack handle was dropped without a verdict; its message stays unacked");
+            debug!(
+                tag = self.tag,
+                "an ack handle was dropped without ack or nack; its message stays unacked"
+            );
         }
     }
 }
@@ -165,7 +168,7 @@ impl Subscription {
         if let Some(attachment) = self.current.take() {
             let why = error.map_or_else(|| "the stream ended".to_owned(), |error| error.to_string());
             let queue = attachment.consumer.queue();
-            info!(%queue, why, "a consumer ended; attaching again");
+            info!(%queue, why, "consumer ended; subscribing again");
             attachment.over.cancel();
         }
     }
@@ -189,7 +192,7 @@ impl Attachment {
         }
         let cancelled = self.channel.basic_cancel(self.consumer.tag(), BasicCancelOptions::default());
         if let Err(error) = in_time("basic.cancel", cancelled).await {
-            debug!(%error, "a consumer could not be cancelled; its channel ends");
+            debug!(%error, "cannot cancel a consumer; closing its channel");
             self.over.cancel();
             return 0;
         }
