@@ -86,9 +86,7 @@ impl Config {
     pub fn read_from(&self) -> String {
         match &self.file {
             Some(file) => format!("read from {}, then the environment", file.display()),
-            None => format!(
-                "no file was read ({DEFAULT_PATH} is not in the current folder), only the environment"
-            ),
+            None => format!("no file ({DEFAULT_PATH} is not in the current folder), only the environment"),
         }
     }
 }

@@ -174,7 +174,7 @@ impl Metrics {
         self.measure_process(Usage::read());
         let mut page = String::new();
         if let Err(error) = TextEncoder::new().encode_utf8(&self.registry.gather(), &mut page) {
-            tracing::warn!(%error, "the metrics page is incomplete");
+            tracing::warn!(%error, "cannot render all metrics; the page is incomplete");
         }
         page
     }

@@ -44,7 +44,7 @@ impl Attachment {
         }
         let cancelled = self.channel.basic_cancel(self.consumer.tag(), BasicCancelOptions::default());
         if let Err(error) = in_time("basic.cancel", cancelled).await {
-            debug!(%error, "a consumer could not be cancelled; its channel ends");
+            debug!(%error, "cannot cancel a consumer; closing its channel");
             self.over.cancel();
             return 0;
         }

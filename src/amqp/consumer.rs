@@ -97,7 +97,7 @@ impl Subscription {
         if let Some(attachment) = self.current.take() {
             let why = error.map_or_else(|| "the stream ended".to_owned(), |error| error.to_string());
             let queue = attachment.consumer.queue();
-            info!(%queue, why, "a consumer ended; attaching again");
+            info!(%queue, why, "consumer ended; subscribing again");
             attachment.over.cancel();
         }
     }

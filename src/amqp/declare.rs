@@ -12,7 +12,7 @@ use super::wire::short;
 pub enum TopologyError {
     /// A queue or exchange of that name exists, but is another one. It is never deleted by us.
     #[error(
-        "{kind} {name} exists with {argument} = {is}, wanted is {wanted}; stop its publishers, let it run empty, then: {remedy}"
+        "{kind} {name} exists with {argument} = {is}, expected {wanted}; stop its publishers, let it run empty, then: {remedy}"
     )]
     Mismatch { kind: String, name: String, argument: String, is: String, wanted: String, remedy: String },
     /// The broker does not let us.

@@ -27,22 +27,22 @@ impl Route {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum PublishError {
     /// No queue at the end of the route. Nothing was stored.
-    #[error("no queue takes the message")]
+    #[error("no queue is bound for the message")]
     Unroutable,
     /// The broker said no (a full queue, an internal error). Nothing was stored, as far as it knows.
     #[error("the broker refused the message")]
     Refused,
     /// The exchange is not there. Nothing was stored.
-    #[error("there is no such exchange")]
+    #[error("the exchange does not exist")]
     NoExchange,
     /// We may not publish there. Nothing was stored.
-    #[error("the broker does not let this user publish there")]
+    #[error("the broker does not allow this user to publish there")]
     Forbidden,
     /// The broker takes no messages until its alarm is over; what was under way when it began is stored then.
-    #[error("the broker takes no messages: its memory or disk alarm is on")]
+    #[error("the broker accepts no messages: it has a memory or disk alarm")]
     Blocked,
     /// No connection, a connection lost before the answer, or no answer in time.
-    #[error("the broker is away")]
+    #[error("cannot reach the broker")]
     Away,
 }
 

@@ -81,7 +81,7 @@ impl Publisher {
                     debug!(routing_key = route.routing_key, "waiting for the broker")
                 }
                 _ => {
-                    warn!(routing_key = route.routing_key, %error, "a message is not published yet; trying on")
+                    warn!(routing_key = route.routing_key, %error, "cannot publish a message; retrying")
                 }
             }
             let Some(delay) = delays.next() else { return Err(error) };

@@ -149,7 +149,7 @@ fn a_wrong_value_is_refused_with_its_place_and_what_is_wanted() {
         ),
         (
             "[retry]\ndelays = [\"1m\", \"10s\"]",
-            "`retry.delays` in wechat-notifier.toml:2 must rise strictly: 60s is followed by 10s",
+            "`retry.delays` in wechat-notifier.toml:2 must increase: 60s is followed by 10s",
         ),
         (
             "[delivery]\non_unknown = \"hope\"",

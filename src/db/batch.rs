@@ -57,7 +57,7 @@ impl<I: Send + Sync + 'static, O: Send + 'static> Batcher<I, O> {
     /// Asks, and waits for this request's own answer.
     pub async fn submit(&self, item: I) -> Result<O, Error> {
         let (answer, answered) = oneshot::channel();
-        let gone = || Error::Again("the batch task has ended");
+        let gone = || Error::Again("the batch task has stopped");
         self.requests.send(Request { item, answer }).await.map_err(|_| gone())?;
         answered.await.map_err(|_| gone())?
     }
@@ -140,7 +140,7 @@ fn only<O>(mut list: Vec<O>) -> Result<O, Error> {
 }
 
 fn lost_answer() -> Error {
-    Error::Again("the statement lost an answer")
+    Error::Again("the statement returned too few answers")
 }
 
 fn out_of_time() -> Error {

@@ -6,10 +6,10 @@ use super::sqlstate::{Fault, Remedy, fault_of};
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum Error {
     /// Nothing reached the database, or its answer did not reach us: try again later.
-    #[error("PostgreSQL is away: {0}")]
+    #[error("cannot reach PostgreSQL: {0}")]
     Away(String),
     /// Another transaction came in between; the same statement is fine a moment later.
-    #[error("PostgreSQL has to be asked again: {0}")]
+    #[error("PostgreSQL asks to retry: {0}")]
     Again(&'static str),
     /// The statement fails for everybody until the operator has fixed something. Try again later.
     #[error("PostgreSQL refused `{query}`: {code} {message}; {}", .remedy.advice())]

@@ -166,7 +166,7 @@ impl Health {
             && std::mem::take(&mut faults.is_said)
         {
             let down_s = (now - since).as_secs();
-            tracing::info!(down_s, "PostgreSQL does its work again; deliveries go on");
+            tracing::info!(down_s, "PostgreSQL works again; deliveries resume");
         }
         self.publish(&faults);
     }
@@ -198,13 +198,13 @@ fn key(error: &Error) -> (&'static str, String) {
 
 fn say(asker: Asker, error: &Error) {
     if error.needs_operator() && !asker.is_needed_to_deliver() {
-        tracing::error!(%error, "PostgreSQL does not do its work: deliveries that do not need this go on, the others wait; \
-            nothing is charged or given up, and all goes on by itself once this is fixed");
+        tracing::error!(%error, "PostgreSQL refuses statements: deliveries that do not need them continue, the others wait; \
+            nothing is charged or given up, and everything resumes once this is fixed");
     } else if error.needs_operator() {
-        tracing::error!(%error, "PostgreSQL does not do its work: deliveries that meet this wait, nothing is charged or given \
-            up, and they go on by themselves once this is fixed");
+        tracing::error!(%error, "PostgreSQL refuses statements: deliveries that need them wait, nothing is charged or given \
+            up, and they resume once this is fixed");
     } else {
-        tracing::warn!(%error, "PostgreSQL is away: deliveries wait, and go on by themselves once it is back");
+        tracing::warn!(%error, "cannot reach PostgreSQL: deliveries wait, and resume once it is back");
     }
 }
 

@@ -89,7 +89,7 @@ impl Listener {
             let error = match self.connect().await {
                 Ok(line) => {
                     if !std::mem::replace(&mut up, true) {
-                        info!("hearing of new tokens again");
+                        info!("LISTEN connection restored");
                     }
                     delays.reset();
                     let Err(error) = follow(line, &heard, &self.pauses).await else { return };
@@ -98,7 +98,7 @@ impl Listener {
                 Err(error) => error,
             };
             if std::mem::replace(&mut up, false) {
-                warn!(%error, "not hearing of new tokens: reading by the clock until the connection is back");
+                warn!(%error, "LISTEN connection lost; polling until it is back");
             }
             let Some(delay) = delays.next() else { return };
             tokio::select! {

@@ -64,8 +64,8 @@ pub enum MigrateError {
     Changed { version: i32, name: String, recorded: String, ours: String },
     /// A newer release was here, and what it did is more than this one can live with.
     #[error(
-        "the database has migration {version} ({name}), which release {} does not know and which does not say that this \
-         release can work beside it. Install the release that applied it, or a later one; nothing was changed",
+        "the database has migration {version} ({name}), which release {} does not know and which does not allow this \
+         release to work beside it. Install the release that applied it, or a later one; nothing was changed",
         env!("CARGO_PKG_VERSION")
     )]
     Unknown { version: i32, name: String },

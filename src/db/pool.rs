@@ -129,7 +129,7 @@ impl Database {
         let answer = tokio::time::timeout(limit, work).await;
         answer.unwrap_or_else(|_silence| {
             let connections = self.lines.hang_up();
-            tracing::warn!(connections, "PostgreSQL does not answer; giving up the connections to it");
+            tracing::warn!(connections, "PostgreSQL does not answer; closing all connections to it");
             Err(Error::Away(format!("no answer within {}s", limit.as_secs())).into())
         })
     }

@@ -40,7 +40,7 @@ impl Remedy {
             Self::Grant => "run deploy/sql/grants.sql as the owner of the tables",
             Self::Login => "check user, password and pg_hba.conf for the role in database.url",
             Self::Migrate => {
-                "the tables do not have the shape that this release needs: run `wechat-notifier migrate` and undo changes made by hand"
+                "the tables do not have the shape that this release needs: run `wechat-notifier migrate` and undo manual changes"
             }
             Self::Disk => "PostgreSQL cannot write: free disk space on its server",
             Self::Memory => "PostgreSQL is out of memory: look at its server",
@@ -48,13 +48,13 @@ impl Remedy {
                 "PostgreSQL has no connection left: raise max_connections or lower database.pool_size"
             }
             Self::Standby => {
-                "database.url leads to a server that only reads: point it to the primary, or end default_transaction_read_only"
+                "database.url points to a read-only server: point it to the primary, or unset default_transaction_read_only"
             }
             Self::Lock => {
-                "somebody holds a lock on our tables: find the session in pg_stat_activity and pg_locks and end it"
+                "another session holds a lock on our tables: find it in pg_stat_activity and pg_locks and end it"
             }
             Self::Slow => {
-                "a statement took longer than its time-out: look for locks, a missing ANALYZE, or an overloaded server"
+                "a statement exceeded its timeout: look for locks, a missing ANALYZE, or an overloaded server"
             }
             Self::Pooler => {
                 "connect to PostgreSQL directly, or through a pooler in session mode: prepared statements are needed"

@@ -124,7 +124,7 @@ impl Story {
     fn by_nobody() -> Self {
         Self {
             reason: DeadReason::Malformed,
-            errmsg: Some("published straight to the dead queue: not a dead letter of ours".to_owned()),
+            errmsg: Some("published directly to the dead queue: not a dead letter of ours".to_owned()),
             died_at: None,
         }
     }

@@ -108,7 +108,7 @@ impl Pipeline {
                 Ok(Lookup::Known(page)) => return Some(page),
                 Ok(Lookup::Unknown) => return None,
                 Err(error) => {
-                    tracing::debug!(%error, app_id = %event.app_id, "waiting to look an app up");
+                    tracing::debug!(%error, app_id = %event.app_id, "cannot look up an app; retrying");
                     tokio::time::sleep(delays.next().unwrap_or_default()).await;
                 }
             }

@@ -64,7 +64,7 @@ impl Pipeline {
             Err(Pause::Books(error)) if error.is_away() => {
                 self.db.health().count(&error);
                 tracing::debug!(%error, event_id = %event.event_id, app_id = %event.app_id,
-                    "a big fan-out waits for PostgreSQL; it goes on by itself");
+                    "a big fan-out waits for PostgreSQL; it will resume");
                 self.defer_event(envelope, self.settings.ladder.first()).await
             }
             Err(Pause::Books(refused)) => self.dead_letter_refused_event(event, envelope, &refused).await,
@@ -107,7 +107,7 @@ impl Pipeline {
             self.metrics.event(EventResult::Planned);
             let skipped: usize = skipped.iter().map(|(_, count)| count).sum();
             tracing::info!(event_id = %event.event_id, app_id = %event.app_id, planned, skipped,
-                "big fan-out: its rows are written");
+                "big fan-out: rows written");
         }
         Ok(is_new)
     }

@@ -105,8 +105,7 @@ impl Pipeline {
     async fn work(self: &Arc<Self>, envelope: &Arc<Envelope>, redelivered: bool) -> Result<(), Left> {
         let size = envelope.message.body.len();
         if size > self.settings.max_body_bytes {
-            let problem =
-                format!("{size} bytes, allowed are {} (amqp.max_body)", self.settings.max_body_bytes);
+            let problem = format!("{size} bytes; amqp.max_body is {}", self.settings.max_body_bytes);
             return self.dead_letter(envelope, DeadReason::Oversized, None, &problem).await;
         }
         if !envelope.message.damaged.is_empty() {

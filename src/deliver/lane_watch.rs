@@ -27,7 +27,7 @@ impl Pipeline {
             match self.look_at_lanes(&asked).await {
                 Ok(there) => rounds.found(there),
                 Err(error) => {
-                    tracing::debug!(%error, "cannot look at the lanes");
+                    tracing::debug!(%error, "cannot look for lanes");
                     rounds.again();
                 }
             }

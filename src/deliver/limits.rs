@@ -123,7 +123,7 @@ impl Pipeline {
                     sharers(before, now).into_iter().for_each(|processes| self.rates.shared_by(processes));
                     before = Some(now);
                 }
-                Err(error) => tracing::debug!(%error, "who shares the rates is not to be had"),
+                Err(error) => tracing::debug!(%error, "cannot count the processes that share the rates"),
             }
             self.look_at_quotas().await;
             tokio::time::sleep(LOOK_EVERY).await;
@@ -137,7 +137,9 @@ impl Pipeline {
             match self.quotas.look_again(&app_id, quota).await {
                 Ok(true) => self.breakers.of(&app_id).quota_back(),
                 Ok(false) => {}
-                Err(error) => tracing::debug!(%error, %app_id, "whether the quota is back is not to be had"),
+                Err(error) => {
+                    tracing::debug!(%error, %app_id, "cannot check whether the quota is available again")
+                }
             }
         }
     }

@@ -128,7 +128,7 @@ impl Quotas {
             // Whoever still wants to ask need not.
             reservation.lock().is_used_up = true;
             if let Err(error) = reservation.put_back(&self.db).await {
-                tracing::warn!(%error, %app_id, "what was left of the day's quota could not be put back");
+                tracing::warn!(%error, %app_id, "cannot return the unused quota reservation");
             }
         }
     }
@@ -190,7 +190,7 @@ impl Reservation {
             && !is_said
         {
             tracing::warn!(%error, app_id = %self.app_id,
-                "cannot ask how much of the day's quota is left; the app's deliveries wait");
+                "cannot reserve quota; the app's deliveries wait");
         }
         filled
     }

@@ -125,7 +125,7 @@ impl Pipeline {
                 Ok(settling) => return settling,
                 Err(refused) => {
                     tracing::error!(error = %refused, event_id = %request.event.event_id,
-                        "PostgreSQL refuses to record an outcome; it is kept in memory and tried again");
+                        "PostgreSQL refuses to record an outcome; it is kept in memory and retried");
                     tokio::time::sleep(REFUSED_PAUSE).await;
                 }
             }

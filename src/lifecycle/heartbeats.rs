@@ -32,7 +32,7 @@ pub struct Stalled {
 impl fmt::Display for Stalled {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (silence, most) = (self.silence.as_secs(), self.max_silence.as_secs());
-        write!(f, "{} has been silent for {silence} s; {most} s are allowed", self.name)
+        write!(f, "{} gave no sign of life for {silence} s; the limit is {most} s", self.name)
     }
 }
 

@@ -80,7 +80,7 @@ impl Refresher {
                 self.forget_all_but(&seen, begun);
             }
             // Whoever needs the database meets the same and says so; here nothing is lost by waiting.
-            Err(error) => debug!(%error, "the apps cannot be read; working with what is known"),
+            Err(error) => debug!(%error, "cannot read the apps; using those already known"),
         }
     }
 
@@ -118,7 +118,7 @@ impl Refresher {
             Err(error) if !matches!(error, db::Error::Unreadable { .. }) => return Err(error),
             missing => {
                 if let Err(error) = missing {
-                    warn!(%app_id, %error, "the app's row cannot be read, and the app counts as unknown");
+                    warn!(%app_id, %error, "cannot read the app's row; the app is treated as unknown");
                 }
                 self.forget(app_id, begun);
             }

@@ -133,7 +133,7 @@ impl Refresher {
         let mut room = MAX_REFRESHES.saturating_sub(self.refreshes());
         for (app_id, tracked) in &mut self.entries {
             if tracked.entry.expire(now) {
-                warn!(%app_id, "the access token has expired before there was a newer one");
+                warn!(%app_id, "the access token expired before a newer one was fetched");
                 tracked.publish();
             }
             if room > 0
@@ -171,7 +171,7 @@ impl Refresher {
     fn reject(&mut self, app_id: &AppId, generation: i64) {
         let Some(tracked) = self.entries.get_mut(app_id) else { return };
         if tracked.entry.reject(generation, Instant::now(), &self.timing) {
-            warn!(%app_id, generation, "WeChat rejects the access token; fetching another");
+            warn!(%app_id, generation, "WeChat rejects the access token; fetching a new one");
             tracked.publish();
             (self.hook)(app_id, RefreshResult::Discarded);
         }
@@ -238,22 +238,22 @@ impl TrackedApp {
             Refreshed::Stored { .. } | Refreshed::Unsaved { .. } | Refreshed::MovedOn(_)
                 if self.complaint.take().is_some() =>
             {
-                info!(%app_id, "there is a fresh access token again");
+                info!(%app_id, "fetched a new access token; the failure is over");
             }
             Refreshed::Refused { errcode, errmsg } if self.is_new(errcode.to_string()) => {
-                error!(%app_id, errcode, errmsg, "WeChat refuses an access token: the app's settings need mending");
+                error!(%app_id, errcode, errmsg, "WeChat refuses an access token: the app's settings must be fixed");
             }
             Refreshed::RejectedAgain if self.is_new("rejected".to_owned()) => {
-                error!(%app_id, "WeChat rejects the access token that it hands out: the app is paused");
+                error!(%app_id, "WeChat rejects the access token that it has just issued: the app is paused");
             }
             Refreshed::Sealed(error) if self.is_new(error.to_string()) => {
-                error!(%app_id, %error, "the app's secret cannot be opened: the app waits for the right master key");
+                error!(%app_id, %error, "cannot decrypt the app's secret: the app waits for the right master key");
             }
             Refreshed::Away(error) if self.is_new(error.to_string()) => {
-                warn!(%app_id, %error, "no fresh access token for now; trying again");
+                warn!(%app_id, %error, "cannot fetch an access token; retrying");
             }
             Refreshed::DatabaseAway(error) if self.is_new("database".to_owned()) => {
-                warn!(%app_id, %error, "no fresh access token without the database; trying again");
+                warn!(%app_id, %error, "cannot fetch an access token without the database; retrying");
             }
             _ => {}
         }

@@ -121,7 +121,7 @@ impl Entry {
     pub(super) fn bar(&mut self, now: Instant) {
         self.token = None;
         self.rejections.allow_probe();
-        let errmsg = "WeChat rejects the token that it hands out".to_owned();
+        let errmsg = "WeChat rejects the token that it has just issued".to_owned();
         self.raise(FaultReason::TokenRejected, TOKEN_INVALID, errmsg);
         self.due = now + slow(&mut self.refusals);
     }

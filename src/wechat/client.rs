@@ -45,10 +45,10 @@ pub enum SetupError {
 #[derive(Debug, thiserror::Error)]
 pub enum RequestError {
     /// Nothing was sent.
-    #[error("no connection came about: {}", root_cause(.0))]
+    #[error("cannot connect: {}", root_cause(.0))]
     NotConnected(#[source] reqwest::Error),
     /// The request may have been taken.
-    #[error("no answer came in time")]
+    #[error("no answer in time")]
     TimedOut(#[source] reqwest::Error),
     /// The connection ended between request and answer: the request may have been taken.
     #[error("the connection broke: {}", root_cause(.0))]

@@ -102,7 +102,7 @@ async fn why_tells_why_somebody_has_no_delivery() {
     let told = why("sunqi");
     assert!(told.contains("quota_used") && !told.contains("No rule"), "{told}");
     terminal.ok("user bind --app-id wx1 --openid oSUNQI1234 --accept T1");
-    assert!(why("sunqi").contains("he would get it"));
+    assert!(why("sunqi").contains("they would get it"));
 }
 
 #[tokio::test]

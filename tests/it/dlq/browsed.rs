@@ -140,7 +140,7 @@ async fn show_tells_the_dead_letter_s_story_without_naming_people() {
     );
     assert_eq!(shown["actions"][0]["action"], "resolved");
     assert_eq!(terminal.json("dlq show 4 --full")["body_base64"], "/wA=", "bytes are kept");
-    assert!(terminal.ok("dlq show 4").contains("no row belongs to it"));
+    assert!(terminal.ok("dlq show 4").contains("it has no row"));
 }
 
 #[tokio::test]

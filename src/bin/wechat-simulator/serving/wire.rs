@@ -45,7 +45,7 @@ impl Listener for CuttableListener {
     async fn accept(&mut self) -> (Self::Io, Self::Addr) {
         let (tcp, address) = Listener::accept(&mut self.0).await;
         if let Err(error) = tcp.set_nodelay(true) {
-            tracing::debug!(%error, "could not turn off Nagle's algorithm");
+            tracing::debug!(%error, "cannot set TCP_NODELAY");
         }
         let peer = Peer::at(address.ip());
         (CuttableStream { tcp, cut: peer.cut.clone() }, peer)
