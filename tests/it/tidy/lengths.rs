@@ -18,6 +18,8 @@ pub struct Lengths {
 }
 
 type Length = (usize, String);
+/// Which of them.
+type Measure = fn(&Lengths) -> &[Length];
 
 impl Lengths {
     pub fn of(files: &[TextFile]) -> Self {
@@ -45,7 +47,7 @@ impl Lengths {
 
 /// A table of named trees.
 pub fn report(trees: &[(String, Lengths)]) -> String {
-    let measures: [(&str, fn(&Lengths) -> &[Length]); 3] = [
+    let measures: [(&str, Measure); 3] = [
         ("functions", |lengths| &lengths.functions),
         ("files", |lengths| &lengths.files),
         ("test functions", |lengths| &lengths.test_functions),
