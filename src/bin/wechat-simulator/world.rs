@@ -16,7 +16,7 @@ use crate::token_index::TokenIndex;
 use crate::tokens;
 use crate::user::{Consent, User};
 
-/// Ids of real messages are beyond 2^53, where a float would corrupt them (facts: wechat-api 3.2).
+/// Ids of real messages are beyond 2^53, where a float would corrupt them (docs/WECHAT.md#the-answer).
 const FIRST_MSGID: u64 = 1_988_810_812_324_364_291;
 
 /// What a world starts with: the configuration file, and the body of `/_sim/reset`.
