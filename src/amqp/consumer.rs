@@ -92,7 +92,7 @@ impl Subscription {
         given_back
     }
 
-    /// An error, or the end, of a stream is the end of the whole channel (facts: stack 1.1, rows e, i, j).
+    /// An error, or the end, of a stream is the end of the whole channel (docs/STACK.md#recovery-stays-off).
     fn detach(&mut self, error: Option<lapin::Error>) {
         if let Some(attachment) = self.current.take() {
             let why = error.map_or_else(|| "the stream ended".to_owned(), |error| error.to_string());

@@ -107,7 +107,7 @@ mod tests {
         );
         assert_eq!(
             error.unwrap().to_string(),
-            "queue wechat.events exists with x-delivery-limit = none, wanted is 50; stop its publishers, let it run \
+            "queue wechat.events exists with x-delivery-limit = none, expected 50; stop its publishers, let it run \
              empty, then: rabbitmqctl delete_queue --vhost '/' 'wechat.events'"
         );
         assert!(mismatch("ACCESS_REFUSED - no").is_none());

@@ -18,7 +18,7 @@ pub const MAX_TOTAL_BYTES: usize = 64 * 1024;
 /// A text that is cut keeps this much: enough for an error message, small enough that hundreds fit.
 const CUT_TEXT_BYTES: usize = 256;
 
-/// Set by the broker, or an order to the broker; harmful or refused when published by a client (facts: stack 0.8, 2.3).
+/// Set by the broker, or an order to the broker; harmful or refused when published by a client (docs/STACK.md#headers-that-a-client-must-not-publish-again).
 /// `CC` and `BCC` would multiply the message; a copied `x-death` can stop the retry ladder on RabbitMQ 3.
 const BROKERS_OWN: [&str; 5] = ["x-death", "x-delivery-count", "x-acquired-count", "CC", "BCC"];
 const BROKERS_OWN_PREFIXES: [&str; 3] = ["x-death-", "x-first-death-", "x-last-death-"];

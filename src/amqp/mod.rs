@@ -11,8 +11,9 @@
 //! has blocked, and the broker blocks only connections that publish. The consumed queues have one each, so that what ends
 //! one (a queue of another shape, a fault of the client) leaves the others alone. Below lapin, [`stream`] makes foreign texts
 //! UTF-8, since lapin ends a connection over one that is not. lapin's own recovery stays off: a consumer recovered by it can fall
-//! silent for ever on a healthy connection, and its stale delivery tags ack messages of the new channel (facts: stack
-//! 1.1, rows f to h). A [`link`] rebuilds everything instead, and an ack can only ever reach the channel it came from.
+//! silent forever on a healthy connection, and its old delivery tags ack messages of the new channel
+//! (docs/STACK.md#recovery-stays-off). A [`link`] rebuilds everything instead, and an ack can only reach the channel it came
+//! from.
 
 mod acks;
 mod acks_task;

@@ -1,6 +1,6 @@
 //! Publishing with confirms: one task owns the channel, callers share it through [`Publisher`].
 //!
-//! One owner, because a confirm channel shared by tasks hands out other messages' verdicts (facts: stack 1.1, row a).
+//! One owner, because a confirm channel shared by tasks hands out other messages' verdicts (docs/STACK.md#a-confirm-channel-has-one-owner).
 //! Whole batches, because lapin pins a returned message to an arbitrary confirm (row d): only when all verdicts of a
 //! batch are in is it known which routes have nobody at their end.
 

@@ -202,7 +202,8 @@ fn a_secret_can_come_from_a_file() {
 
     assert_eq!(from_variable.unwrap().amqp.url.expose_secret(), "amqp://from-file");
     assert_eq!(plain_wins.unwrap().amqp.url.expose_secret(), "amqp://plain");
-    let wanted = "`amqp.url` in wechat-notifier.toml:2 stands beside `amqp.url_file`: keep one of them";
+    let wanted =
+        "`amqp.url` in wechat-notifier.toml:2 is set together with `amqp.url_file`: keep one of them";
     assert_eq!(both.err().as_deref(), Some(wanted));
 }
 

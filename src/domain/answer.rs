@@ -23,7 +23,7 @@ pub enum SendAnswer {
         errmsg: String,
         /// Trace id of the request, where the body has one.
         rid: Option<String>,
-        /// WeChat's id of the message; often above 2^53, not always there (facts: wechat-api 3.2).
+        /// WeChat's id of the message; often above 2^53, not always there (docs/WECHAT.md#the-answer).
         msgid: Option<u64>,
     },
     /// Another HTTP status. WeChat itself answers errors with 200, so this is a gateway, or something on the way.
@@ -202,7 +202,7 @@ pub enum TokenFault {
     Transient,
 }
 
-/// What `errcode` means when a token endpoint returns it (facts: wechat-api 1.4).
+/// What `errcode` means when a token endpoint returns it (docs/WECHAT.md#error-codes-of-the-token-endpoints).
 pub fn classify_token(errcode: i64) -> TokenFault {
     match class_of(errcode) {
         // Nothing but appid and secret was sent: "invalid credential" (40001) means the secret.

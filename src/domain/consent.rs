@@ -10,7 +10,7 @@ pub struct Consent {
     pub remaining: Option<i64>,
 }
 
-/// The user's answer to `wx.requestSubscribeMessage` (facts: wechat-api 5).
+/// The user's answer to `wx.requestSubscribeMessage` (docs/WECHAT.md#consent).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Answer {
     /// `accept`, and any `acceptWith…`: WeChat has `acceptWithAudio` and `acceptWithAlert`, and may have more.

@@ -62,7 +62,7 @@ fn climb(situation: &Situation<'_>) -> Outcome {
     }
 }
 
-/// 43101 has four causes and one code (facts: wechat-api 3.3). Used up by our own count is not among them: such a consent is
+/// 43101 has four causes and one code (docs/WECHAT.md#error-codes-of-a-send). Used up by our own count is not among them: such a consent is
 /// not sent to. So either the user withdrew it, or an attempt without an answer used it.
 fn reason_of(refusal: Refusal, situation: &Situation<'_>) -> SkipReason {
     match refusal {

@@ -115,7 +115,7 @@ mod tests {
         events.beat();
         tokio::time::advance(Duration::from_secs(1)).await;
         let stalled: Vec<_> = heartbeats.stalled().iter().map(ToString::to_string).collect();
-        assert_eq!(stalled, ["archive has been silent for 31 s; 30 s are allowed"]);
+        assert_eq!(stalled, ["archive gave no sign of life for 31 s; the limit is 30 s"]);
     }
 
     #[tokio::test(start_paused = true)]

@@ -53,7 +53,7 @@ pub enum RequestError {
     /// The connection ended between request and answer: the request may have been taken.
     #[error("the connection broke: {}", root_cause(.0))]
     Broken(#[source] reqwest::Error),
-    /// An HTTP status other than success. WeChat itself reports its errors under 200 (facts: wechat-api 7).
+    /// An HTTP status other than success. WeChat itself reports its errors under 200 (docs/WECHAT.md#transport).
     #[error("the answer was HTTP {status}")]
     Http { status: u16, retry_after: Option<Duration> },
     #[error("the answer was larger than {MAX_ANSWER_BYTES} bytes")]

@@ -1,4 +1,4 @@
-//! The two token endpoints (facts: wechat-api 1).
+//! The two token endpoints (docs/WECHAT.md#access-tokens).
 
 use std::fmt;
 use std::time::Duration;

@@ -1,4 +1,4 @@
-//! `subscribe/send`: one message to one openid (facts: wechat-api 3).
+//! `subscribe/send`: one message to one openid (docs/WECHAT.md#sending-a-subscribe-message).
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -78,7 +78,7 @@ struct Words {
     errcode: Value,
     #[serde(default)]
     errmsg: Value,
-    /// A number beyond 2^53 (facts: wechat-api 3.2).
+    /// A number beyond 2^53 (docs/WECHAT.md#the-answer).
     #[serde(default)]
     msgid: Value,
 }

@@ -1,6 +1,6 @@
 //! What WeChat can answer, code by code, on the real system: its class, and what becomes of the delivery.
 //!
-//! The table is read out of the facts (wechat-api 3.3), not out of the daemon's own table. Each answer has an app of its
+//! The table is taken from docs/WECHAT.md, not from the daemon's own table. Each answer has an app of its
 //! own, so that none disturbs another.
 
 use serde_json::{Value, json};

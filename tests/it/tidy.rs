@@ -78,7 +78,10 @@ fn sql_stands_in_the_database_adapter() {
 
 #[test]
 fn the_simulator_shares_no_code_with_the_daemon() {
-    expect_none(shared_with_simulator(&SOURCES), "Write it again from the facts: each checks the other.");
+    expect_none(
+        shared_with_simulator(&SOURCES),
+        "Write it again from docs/WECHAT.md: each checks the other.",
+    );
 }
 
 #[test]

@@ -1,4 +1,4 @@
-//! Every code that `subscribe/send` or a token endpoint is known to return (facts: wechat-api 3.3 and 1.4).
+//! Every code that `subscribe/send` or a token endpoint is known to return (docs/WECHAT.md#error-codes-of-a-send).
 
 use std::ops::RangeInclusive;
 

@@ -1,6 +1,6 @@
 use super::*;
 
-/// Read out of the facts a second time, code by code, so that a class that changes in the table is noticed here.
+/// Taken from docs/WECHAT.md a second time, code by code, so that a class that changes in the table is noticed here.
 const EXPECTED: &[(&str, &[i64])] = &[
     ("sent", &[0]),
     ("transient", &[-1]),

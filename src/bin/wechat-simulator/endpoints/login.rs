@@ -1,4 +1,4 @@
-//! `GET /sns/jscode2session` (facts: wechat-api 2).
+//! `GET /sns/jscode2session` (docs/WECHAT.md#login).
 
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;

@@ -1,4 +1,4 @@
-//! `POST /cgi-bin/message/subscribe/send` (facts: wechat-api 3).
+//! `POST /cgi-bin/message/subscribe/send` (docs/WECHAT.md#sending-a-subscribe-message).
 
 use std::sync::Arc;
 
@@ -112,7 +112,7 @@ impl Message {
         world.user(appid, &self.touser).inbox.receive(&self.template_id, self.page.clone(), data);
     }
 
-    /// The data object. Data sent as a JSON string is a common mistake, and gets a 47003 (facts: wechat-api 3.1).
+    /// The data object. Data sent as a JSON string is a common mistake, and gets a 47003 (docs/WECHAT.md#the-request).
     fn fields(&self) -> Result<&Map<String, Value>, Refusal> {
         self.data.as_object().ok_or_else(|| Refusal::bad_field("thing1", "is empty"))
     }

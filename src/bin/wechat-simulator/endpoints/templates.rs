@@ -1,4 +1,4 @@
-//! `GET /wxaapi/newtmpl/gettemplate` (facts: wechat-api 9).
+//! `GET /wxaapi/newtmpl/gettemplate` (docs/WECHAT.md#templates).
 
 use std::sync::Arc;
 

@@ -1,4 +1,4 @@
-//! `GET /cgi-bin/token` and `POST /cgi-bin/stable_token` (facts: wechat-api 1.1).
+//! `GET /cgi-bin/token` and `POST /cgi-bin/stable_token` (docs/WECHAT.md#the-two-token-endpoints).
 
 use std::sync::Arc;
 

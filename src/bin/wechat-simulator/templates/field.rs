@@ -1,4 +1,4 @@
-//! The value rules of template parameter types (facts: wechat-api 4).
+//! The value rules of template parameter types (docs/WECHAT.md#parameter-types).
 
 /// Whether a value fits the type that its key's prefix names. A prefix nobody knows takes anything.
 /// `allowed` is the list of an enum key.

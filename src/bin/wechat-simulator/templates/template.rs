@@ -1,4 +1,4 @@
-//! Templates an app has registered, and whether a message's data fits one (facts: wechat-api 4 and 9).
+//! Templates an app has registered, and whether a message's data fits one (docs/WECHAT.md#templates).
 
 use std::collections::BTreeMap;
 

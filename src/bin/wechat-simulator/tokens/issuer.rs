@@ -1,4 +1,4 @@
-//! How long an access token works: the rules of both token interfaces, pure (facts: wechat-api 1.2).
+//! How long an access token works: the rules of both token interfaces, pure (docs/WECHAT.md#lifetime-of-a-token).
 //!
 //! An app has one issuer per interface, and they know nothing of each other. An issuer remembers two tokens, the
 //! current one and the one before: that is the platform's "old and new both work for five minutes", and it is

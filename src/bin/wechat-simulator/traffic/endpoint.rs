@@ -34,7 +34,7 @@ impl Endpoint {
         }
     }
 
-    /// WeChat labels its JSON in more than one way (facts: wechat-api 2).
+    /// WeChat labels its JSON in more than one way (docs/WECHAT.md#transport).
     pub fn content_type(self) -> &'static str {
         match self {
             Self::Login => "text/plain",

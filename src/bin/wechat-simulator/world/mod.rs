@@ -22,7 +22,7 @@ use crate::faults::Faults;
 use crate::tokens::{self, TokenIndex};
 use crate::traffic::Journal;
 
-/// Ids of real messages are beyond 2^53, where a float would corrupt them (facts: wechat-api 3.2).
+/// Ids of real messages are beyond 2^53, where a float would corrupt them (docs/WECHAT.md#the-answer).
 const FIRST_MSGID: u64 = 1_988_810_812_324_364_291;
 
 /// The simulated platform.
