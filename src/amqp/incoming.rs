@@ -47,7 +47,10 @@ impl AckHandle {
 impl Drop for AckHandle {
     fn drop(&mut self) {
         if self.acks.is_some() {
-            debug!(tag = self.tag, "an ack handle was dropped without ack or nack; its message stays unacked");
+            debug!(
+                tag = self.tag,
+                "an ack handle was dropped without ack or nack; its message stays unacked"
+            );
         }
     }
 }

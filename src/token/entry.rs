@@ -96,11 +96,6 @@ impl Entry {
         self.told_at
     }
 
-    /// Is a refresh under way?
-    pub(super) fn is_away(&self) -> bool {
-        self.order.is_some()
-    }
-
     /// When [`Self::order`] would give an order.
     pub(super) fn due_at(&self) -> Option<Instant> {
         (self.app.active && self.order.is_none()).then_some(self.due)

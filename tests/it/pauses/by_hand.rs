@@ -111,20 +111,16 @@ async fn what_a_daemon_paused_by_itself_is_tried_at_an_operators_word() {
     let _daemon = world.daemon().await;
     world.wechat.fault(json!({ "match": { "path": "send" }, "action": { "errcode": 45009 } })).await;
     world.publish_all((1..=3).map(to_user)).await;
-    eventually("the pause to be shown", async || {
-        is_shown_as_paused(&world, "quota").await.then_some(())
-    })
-    .await;
+    eventually("the pause to be shown", async || is_shown_as_paused(&world, "quota").await.then_some(()))
+        .await;
     lane_holds(&world, 3).await;
 
     world.wechat.heal().await;
     world.cli(&["app", "resume", APP]).await;
     world.all_ended(3).await;
     assert!(world.ledger().await.iter().all(|row| (row.end().as_str(), row.attempts) == ("sent", 1)));
-    eventually("the pause to be gone", async || {
-        (!is_shown_as_paused(&world, "quota").await).then_some(())
-    })
-    .await;
+    eventually("the pause to be gone", async || (!is_shown_as_paused(&world, "quota").await).then_some(()))
+        .await;
     world.conserved([]).await;
 }
 

@@ -7,9 +7,6 @@ use super::source::{BENCHES, SIMULATOR, Source, words};
 /// What there is of it today, by file below `src/`: files that need each other, and, alone, a file that needs those below it
 /// and is needed by them. To be taken apart, never to grow.
 pub const KNOWN: &[&[&str]] = &[
-    &["amqp/attacher", "amqp/consumer"],
-    &["amqp/confirm", "amqp/publisher"],
-    &["amqp/header", "amqp/own"],
     &["cli/deliveries"],
     &["cli/deliveries", "cli/deliveries/why", "cli/dlq", "cli/dlq/show"],
     &["cli/dlq"],
@@ -24,7 +21,6 @@ pub const KNOWN: &[&[&str]] = &[
     &["deliver/mod"],
     &["domain/answer"],
     &["domain/event"],
-    &["token/reading", "token/refresher"],
 ];
 
 /// The programs whose files are looked at, by the folder of their root. A file belongs to the innermost.
