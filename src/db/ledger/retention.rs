@@ -2,8 +2,9 @@
 
 use jiff::Timestamp;
 
+use crate::db::query::{self, sql};
 use crate::db::row::Read;
-use crate::db::{Database, Error, query};
+use crate::db::{Database, Error};
 
 /// Rows looked at in one transaction: some ten milliseconds, and its locks are on rows that nobody else wants.
 const BATCH: i64 = 500;
@@ -24,10 +25,10 @@ pub struct Removed {
 pub async fn remove_settled(db: &Database, until: Timestamp, after: i64) -> Result<Removed, Error> {
     let mut client = db.durable().await?;
     let transaction = client.transaction().await.map_err(|error| query::failed(BEGIN, &error))?;
-    if !query::one(&transaction, HOLD, &[]).await?.read::<bool>("held")? {
+    if !sql!(HOLD).one(&transaction).await?.read::<bool>("held")? {
         return Ok(Removed { rows: 0, after: None });
     }
-    let row = query::one(&transaction, REMOVE, &[&after, &BATCH, &until]).await?;
+    let row = sql!(REMOVE, after, batch = BATCH, until).one(&transaction).await?;
     let removed = Removed { rows: row.read::<i64>("removed")?.unsigned_abs(), after: row.read("last")? };
     transaction.commit().await.map_err(|error| query::failed(COMMIT, &error))?;
     Ok(removed)
@@ -45,10 +46,10 @@ const HOLD: &str = "-- retention::hold
 // that would be planned as a join with every open dead letter there is.
 const REMOVE: &str = "-- retention::remove_settled
     WITH page AS MATERIALIZED (
-        SELECT id, created_at FROM t_wechat_delivery WHERE id > $1 ORDER BY id LIMIT $2
+        SELECT id, created_at FROM t_wechat_delivery WHERE id > :after ORDER BY id LIMIT :batch
     ), old AS MATERIALIZED (
         SELECT d.id FROM t_wechat_delivery d JOIN page USING (id)
-         WHERE d.settled_at < $3
+         WHERE d.settled_at < :until
            AND (d.status IN ('sent', 'skipped')
                 OR (d.status = 'dead'
                     AND (SELECT count(*) FROM t_wechat_dead_letter l
@@ -64,4 +65,4 @@ const REMOVE: &str = "-- retention::remove_settled
         DELETE FROM t_wechat_delivery d USING old WHERE d.id = old.id RETURNING d.id
     )
     SELECT (SELECT count(*) FROM gone) AS removed,
-           (SELECT max(id) FROM page HAVING count(*) = $2 AND min(created_at) < $3) AS last";
+           (SELECT max(id) FROM page HAVING count(*) = :batch AND min(created_at) < :until) AS last";

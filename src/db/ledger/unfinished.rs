@@ -3,8 +3,9 @@
 
 use jiff::Timestamp;
 
+use crate::db::query::sql;
 use crate::db::row::Read;
-use crate::db::{Database, Error, query};
+use crate::db::{Database, Error};
 
 /// Rows read by one statement: a few milliseconds.
 const PAGE: i64 = 5_000;
@@ -32,7 +33,7 @@ pub struct Page {
 pub async fn page(db: &Database, after: i64) -> Result<Page, Error> {
     const SQL: &str = "-- unfinished::page
         WITH page AS MATERIALIZED (
-            SELECT id, status, created_at FROM t_wechat_delivery WHERE id > $1 ORDER BY id LIMIT $2
+            SELECT id, status, created_at FROM t_wechat_delivery WHERE id > :after ORDER BY id LIMIT :page
         ), young AS MATERIALIZED (
             SELECT min(id) AS first FROM page WHERE created_at >= now() - interval '1 min'
         )
@@ -41,7 +42,7 @@ pub async fn page(db: &Database, after: i64) -> Result<Page, Error> {
                u.id, u.created_at
           FROM (SELECT 1) one
           LEFT JOIN (SELECT id, created_at FROM page WHERE status IN ('planned', 'attempting', 'retrying')) u ON true";
-    let rows = query::rows(&db.durable().await?, SQL, &[&after, &PAGE]).await?;
+    let rows = sql!(SQL, after, page = PAGE).rows(&db.durable().await?).await?;
     let mut page = Page { unfinished: Vec::new(), last: None, is_full: false, complete_to: None };
     for row in &rows {
         (page.last, page.is_full) = (row.read("last")?, row.read::<i64>("rows")? == PAGE);
@@ -55,8 +56,8 @@ pub async fn page(db: &Database, after: i64) -> Result<Page, Error> {
 pub async fn still(db: &Database, ids: &[i64]) -> Result<Vec<Unfinished>, Error> {
     const SQL: &str = "-- unfinished::still
         SELECT id, created_at FROM t_wechat_delivery
-         WHERE id = ANY ($1) AND status IN ('planned', 'attempting', 'retrying')";
-    let rows = query::rows(&db.durable().await?, SQL, &[&ids]).await?;
+         WHERE id = ANY (:ids) AND status IN ('planned', 'attempting', 'retrying')";
+    let rows = sql!(SQL, ids).rows(&db.durable().await?).await?;
     rows.iter().filter_map(|row| unfinished_of(row).transpose()).collect()
 }
 

@@ -12,8 +12,6 @@ pub const KNOWN: &[&[&str]] = &[
     &["cli/dlq"],
     &["cli/mod"],
     &["config"],
-    &["db/ledger/claim"],
-    &["db/ledger/settle"],
     &["deliver/attempt", "deliver/claim"],
     &["deliver/fan_out", "deliver/plan"],
     &["deliver/breakers/notices", "deliver/breakers/templates"],
