@@ -5,9 +5,10 @@ use jiff::Timestamp;
 use sha2::{Digest, Sha256};
 use tokio_postgres::Row;
 
+use super::query::{self, sql};
 use super::row::Read;
 use super::shape::{self, Difference};
-use super::{Database, Error, query};
+use super::{Database, Error};
 
 /// One step of the schema. Never edited once released: its checksum is recorded where it was applied.
 struct Migration {
@@ -253,15 +254,15 @@ fn checksum(sql: &str) -> String {
 /// Waits until no other process migrates; the transaction's end lets the next one in.
 async fn lock(transaction: &Transaction<'_>) -> Result<(), Error> {
     const SQL: &str = "-- migrate::lock
-        SELECT pg_advisory_xact_lock($1)";
-    query::count(transaction, SQL, &[&LOCK_KEY]).await?;
+        SELECT pg_advisory_xact_lock(:key)";
+    sql!(SQL, key = LOCK_KEY).count(transaction).await?;
     Ok(())
 }
 
 async fn is_recorded(transaction: &Transaction<'_>) -> Result<bool, Error> {
     const SQL: &str = "-- migrate::is_recorded
         SELECT to_regclass('t_wechat_migration') IS NOT NULL";
-    query::one(transaction, SQL, &[]).await?.read(0)
+    sql!(SQL).one(transaction).await?.read(0)
 }
 
 async fn recorded(transaction: &Transaction<'_>) -> Result<Vec<Record>, Error> {
@@ -278,15 +279,17 @@ async fn recorded(transaction: &Transaction<'_>) -> Result<Vec<Record>, Error> {
             compatible_with: row.read("compatible_with")?,
         })
     };
-    query::rows(transaction, SQL, &[]).await?.iter().map(record).collect()
+    sql!(SQL).rows(transaction).await?.iter().map(record).collect()
 }
 
 async fn record(transaction: &Transaction<'_>, migration: &Migration) -> Result<Timestamp, Error> {
     const SQL: &str = "-- migrate::record
-        INSERT INTO t_wechat_migration (version, name, checksum, compatible_with) VALUES ($1, $2, $3, $4)
+        INSERT INTO t_wechat_migration (version, name, checksum, compatible_with)
+        VALUES (:version, :name, :checksum, :compatible_with)
         RETURNING applied_at";
     let Migration { version, name, sql, compatible_with } = migration;
-    query::one(transaction, SQL, &[version, name, &checksum(sql), compatible_with]).await?.read("applied_at")
+    let row = sql!(SQL, version, name, checksum = checksum(sql), compatible_with).one(transaction).await?;
+    row.read("applied_at")
 }
 
 /// Runs text SQL without values.

@@ -4,9 +4,10 @@ use std::time::Duration;
 
 use uuid::Uuid;
 
+use super::query::{self, sql};
 use super::row::Read;
 use super::sqlstate::Remedy;
-use super::{Database, Error, dead_letters, query};
+use super::{Database, Error, dead_letters};
 use crate::db::ledger::claim::{self, Lease};
 use crate::db::ledger::{plan, record, settle};
 use crate::db::registry::{live_apps, pauses};
@@ -37,10 +38,10 @@ const WRITTEN_AT_TIMES: [&str; 2] = ["t_wechat_quota", "t_wechat_pause"];
 async fn rights(db: &Database) -> Result<(), Error> {
     const RIGHTS: &str = "-- probe: rights
         SELECT t || ' (' || p || ')' AS missing
-          FROM unnest($1::text[]) t, unnest(ARRAY['SELECT', 'INSERT', 'UPDATE']) p
+          FROM unnest(:tables::text[]) t, unnest(ARRAY['SELECT', 'INSERT', 'UPDATE']) p
          WHERE NOT has_table_privilege(t, p)
          LIMIT 1";
-    match query::rows(&db.durable().await?, RIGHTS, &[&&WRITTEN_AT_TIMES[..]]).await?.first() {
+    match sql!(RIGHTS, tables = &WRITTEN_AT_TIMES[..]).optional(&db.durable().await?).await? {
         None => Ok(()),
         Some(row) => Err(Error::Installation {
             query: "probe: rights",
@@ -54,12 +55,12 @@ async fn rights(db: &Database) -> Result<(), Error> {
 async fn write_and_take_back(db: &Database) -> Result<(), Error> {
     const WRITE: &str = "-- probe: a row that is taken back
         INSERT INTO t_wechat_delivery (company_no, app_id, template_id, event_id, recipient, status, content_hash)
-        VALUES ('', '', '', $1, '', 'planned', '')";
+        VALUES ('', '', '', :event_id, '', 'planned', '')";
     const BEGIN: &str = "-- probe: begin";
     const ROLLBACK: &str = "-- probe: take back";
     let mut client = db.durable().await?;
     let transaction = client.transaction().await.map_err(|error| query::failed(BEGIN, &error))?;
     // A key of its own: two processes that write the same one would wait for each other.
-    query::count(&transaction, WRITE, &[&Uuid::new_v4().to_string()]).await?;
+    sql!(WRITE, event_id = Uuid::new_v4().to_string()).count(&transaction).await?;
     transaction.rollback().await.map_err(|error| query::failed(ROLLBACK, &error))
 }

@@ -6,6 +6,7 @@ use secrecy::{ExposeSecret, SecretString};
 use tokio_postgres::Row;
 
 use super::secrets::SecretColumn;
+use crate::db::query::sql;
 use crate::db::row::Read;
 use crate::db::{Database, Error};
 use crate::domain::app::TokenApi;
@@ -98,23 +99,15 @@ SELECT app_id, app_name, company_no, app_secret, token_api, miniprogram_state, l
 
 /// Every app. Rows that cannot be read are left out: one bad row must not hide the others; [`one`] says what is wrong.
 pub async fn all(db: &Database) -> Result<Vec<AppRow>, Error> {
-    const NAME: &str = "apps::all";
     const SQL: &str = select_app!("apps::all", "");
-    let connection = db.durable().await?;
-    let refused = |error| Error::of_query(NAME, &error);
-    let statement = connection.prepare_cached(SQL).await.map_err(refused)?;
-    let rows = connection.query(&statement, &[]).await.map_err(refused)?;
+    let rows = sql!(SQL).rows(&db.durable().await?).await?;
     Ok(rows.iter().filter_map(|row| read(row, db.sealer()).ok()).collect())
 }
 
 /// One app, or `None` when there is no such row.
 pub async fn one(db: &Database, app_id: &AppId) -> Result<Option<AppRow>, Error> {
-    const NAME: &str = "apps::one";
-    const SQL: &str = select_app!("apps::one", " WHERE app_id = $1");
-    let connection = db.durable().await?;
-    let refused = |error| Error::of_query(NAME, &error);
-    let statement = connection.prepare_cached(SQL).await.map_err(refused)?;
-    let row = connection.query_opt(&statement, &[&app_id.as_str()]).await.map_err(refused)?;
+    const SQL: &str = select_app!("apps::one", " WHERE app_id = :app_id");
+    let row = sql!(SQL, app_id = app_id.as_str()).optional(&db.durable().await?).await?;
     row.as_ref().map(|row| read(row, db.sealer())).transpose()
 }
 

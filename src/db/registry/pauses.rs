@@ -7,8 +7,9 @@ use jiff::Timestamp;
 use serde::Serialize;
 
 use super::tokens::CHANNEL;
+use crate::db::query::{columns, sql};
 use crate::db::row::Read;
-use crate::db::{Database, Error, query};
+use crate::db::{Database, Error};
 use crate::domain::ids::{AppId, TemplateId};
 use crate::domain::pause::PauseReason;
 
@@ -74,41 +75,45 @@ pub struct Resumed {
     pub daemons: i64,
 }
 
+columns! {
+    /// What a daemon shows.
+    struct Rows<'a>(pause: &'a Posted) {
+        app_id: &'a str = pause.app_id.as_str(),
+        template_id: &'a str = stored(pause.template_id.as_ref()),
+        reason: &'static str = pause.reason.as_str(),
+        errcode: Option<i64> = pause.errcode,
+        detail: &'a str = pause.detail.as_str(),
+        since: Timestamp = pause.since,
+        until: Option<Timestamp> = pause.until,
+    }
+}
+
 /// Replaces what `process` has posted, and takes away what daemons left that are gone.
 pub async fn post(db: &Database, process: &str, pauses: &[Posted]) -> Result<(), Error> {
     const SQL: &str = "-- pauses::post
-        WITH gone AS (
+        WITH input AS (
+            SELECT * FROM :i
+        ), gone AS (
             DELETE FROM t_wechat_pause
-             WHERE (process = $1 AND (app_id, template_id) NOT IN (SELECT * FROM unnest($2::text[], $3::text[])))
-                OR (process NOT IN ('', $1) AND updated_at < now() - $9 * interval '1 second'))
+             WHERE (process = :process AND (app_id, template_id) NOT IN (SELECT app_id, template_id FROM input))
+                OR (process NOT IN ('', :process) AND updated_at < now() - :stale_after_s * interval '1 second'))
         INSERT INTO t_wechat_pause AS p (app_id, template_id, process, reason, errcode, detail, since, until, updated_at)
-        SELECT app_id, template_id, $1, reason, errcode, detail, since, until, now()
-          FROM unnest($2::text[], $3::text[], $4::text[], $5::bigint[], $6::text[], $7::timestamptz[], $8::timestamptz[])
-               AS mine (app_id, template_id, reason, errcode, detail, since, until)
+        SELECT app_id, template_id, :process, reason, errcode, detail, since, until, now()
+          FROM input
         ON CONFLICT (app_id, template_id, process) DO UPDATE
            SET reason = excluded.reason, errcode = excluded.errcode, detail = excluded.detail, since = excluded.since,
                until = excluded.until, updated_at = excluded.updated_at";
-    let app_ids: Vec<&str> = pauses.iter().map(|pause| pause.app_id.as_str()).collect();
-    let template_ids: Vec<&str> = pauses.iter().map(|pause| stored(pause.template_id.as_ref())).collect();
-    let reasons: Vec<&str> = pauses.iter().map(|pause| pause.reason.as_str()).collect();
-    let errcodes: Vec<Option<i64>> = pauses.iter().map(|pause| pause.errcode).collect();
-    let details: Vec<&str> = pauses.iter().map(|pause| pause.detail.as_str()).collect();
-    let since: Vec<Timestamp> = pauses.iter().map(|pause| pause.since).collect();
-    let until: Vec<Option<Timestamp>> = pauses.iter().map(|pause| pause.until).collect();
-    query::count(
-        &db.durable().await?,
-        SQL,
-        &[&process, &app_ids, &template_ids, &reasons, &errcodes, &details, &since, &until, &STALE_AFTER_S],
-    )
-    .await
-    .map(drop)
+    sql!(SQL, Rows::of(pauses) as i, process, stale_after_s = STALE_AFTER_S)
+        .count(&db.durable().await?)
+        .await
+        .map(drop)
 }
 
 /// What operators want of `process`; a wish to probe is answered once.
 pub async fn orders(db: &Database, process: &str) -> Result<Orders, Error> {
     const SQL: &str = "-- pauses::orders
         WITH asked AS (
-            UPDATE t_wechat_pause SET probe_asked = false WHERE process = $1 AND probe_asked
+            UPDATE t_wechat_pause SET probe_asked = false WHERE process = :process AND probe_asked
             RETURNING app_id, template_id)
         SELECT app_id, template_id, coalesce(detail, '') AS why, since, true AS by_hand
           FROM t_wechat_pause WHERE process = ''
@@ -116,7 +121,7 @@ pub async fn orders(db: &Database, process: &str) -> Result<Orders, Error> {
         SELECT app_id, template_id, '', now(), false FROM asked
          LIMIT 100000";
     let mut orders = Orders::default();
-    for row in query::rows(&db.durable().await?, SQL, &[&process]).await? {
+    for row in sql!(SQL, process).rows(&db.durable().await?).await? {
         // Operators write this table too: what cannot be an id names nothing.
         let Ok(app_id) = AppId::parse(row.read("app_id")?) else { continue };
         let template_id = match row.read("template_id")? {
@@ -146,11 +151,11 @@ pub async fn list(db: &Database, app_id: Option<&str>) -> Result<Vec<Found>, Err
         SELECT app_id, nullif(template_id, '') AS template_id, nullif(process, '') AS process, reason, errcode,
                nullif(detail, '') AS detail, since, until, operator
           FROM t_wechat_pause
-         WHERE ($1::text IS NULL OR app_id = $1)
-           AND (process = '' OR updated_at >= now() - $2 * interval '1 second')
+         WHERE (:app_id::text IS NULL OR app_id = :app_id)
+           AND (process = '' OR updated_at >= now() - :stale_after_s * interval '1 second')
          ORDER BY app_id, t_wechat_pause.template_id, t_wechat_pause.process
          LIMIT 10000";
-    let rows = query::rows(&db.durable().await?, SQL, &[&app_id, &STALE_AFTER_S]).await?;
+    let rows = sql!(SQL, app_id, stale_after_s = STALE_AFTER_S).rows(&db.durable().await?).await?;
     let found = |row: &tokio_postgres::Row| {
         Ok(Found {
             app_id: row.read("app_id")?,
@@ -187,24 +192,22 @@ pub async fn pause(
     const SQL: &str = "-- pauses::pause
         WITH paused AS (
             INSERT INTO t_wechat_pause AS p (app_id, template_id, reason, detail, operator)
-            SELECT app_id, $2, $3, $4, $5 FROM t_wechat_app WHERE app_id = $1
+            SELECT app_id, :template_id, :reason, :why, :operator FROM t_wechat_app WHERE app_id = :app_id
             ON CONFLICT (app_id, template_id, process) DO UPDATE
                SET detail = excluded.detail, operator = excluded.operator, updated_at = now()
             RETURNING p.app_id)
-        SELECT pg_notify($6, concat_ws(':', current_schema(), app_id, $7::text)) FROM paused";
-    let rows = query::rows(
-        &db.durable().await?,
+        SELECT pg_notify(:channel, concat_ws(':', current_schema(), app_id, :announced::text)) FROM paused";
+    let rows = sql!(
         SQL,
-        &[
-            &app_id.as_str(),
-            &stored(template_id),
-            &PauseReason::ByHand.as_str(),
-            &why,
-            &operator,
-            &CHANNEL,
-            &ANNOUNCED,
-        ],
+        app_id = app_id.as_str(),
+        template_id = stored(template_id),
+        reason = PauseReason::ByHand.as_str(),
+        why,
+        operator,
+        channel = CHANNEL,
+        announced = ANNOUNCED,
     )
+    .rows(&db.durable().await?)
     .await?;
     Ok(!rows.is_empty())
 }
@@ -217,17 +220,25 @@ pub async fn resume(
 ) -> Result<Resumed, Error> {
     const SQL: &str = "-- pauses::resume
         WITH lifted AS (
-            DELETE FROM t_wechat_pause WHERE app_id = $1 AND template_id = $2 AND process = '' RETURNING app_id
+            DELETE FROM t_wechat_pause WHERE app_id = :app_id AND template_id = :template_id AND process = ''
+            RETURNING app_id
         ), asked AS (
             UPDATE t_wechat_pause SET probe_asked = true
-             WHERE app_id = $1 AND template_id = $2 AND process <> ''
-               AND updated_at >= now() - $5 * interval '1 second'
+             WHERE app_id = :app_id AND template_id = :template_id AND process <> ''
+               AND updated_at >= now() - :stale_after_s * interval '1 second'
             RETURNING app_id)
         SELECT (SELECT count(*) FROM lifted) > 0 AS by_hand, (SELECT count(*) FROM asked) AS daemons,
-               pg_notify($3, concat_ws(':', current_schema(), $1::text, $4::text))";
-    let values: [&(dyn tokio_postgres::types::ToSql + Sync); 5] =
-        [&app_id.as_str(), &stored(template_id), &CHANNEL, &ANNOUNCED, &STALE_AFTER_S];
-    let row = query::one(&db.durable().await?, SQL, &values).await?;
+               pg_notify(:channel, concat_ws(':', current_schema(), :app_id::text, :announced::text))";
+    let row = sql!(
+        SQL,
+        app_id = app_id.as_str(),
+        template_id = stored(template_id),
+        channel = CHANNEL,
+        announced = ANNOUNCED,
+        stale_after_s = STALE_AFTER_S,
+    )
+    .one(&db.durable().await?)
+    .await?;
     Ok(Resumed { by_hand: row.read("by_hand")?, daemons: row.read("daemons")? })
 }
 

@@ -15,9 +15,6 @@ pub(super) enum SecretColumn {
 }
 
 impl SecretColumn {
-    /// Every one.
-    pub(super) const ALL: [Self; 3] = [Self::AppSecret, Self::AccessToken, Self::EncodingAesKey];
-
     /// Its name in the table.
     pub(super) const fn as_str(self) -> &'static str {
         match self {

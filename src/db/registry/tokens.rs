@@ -7,10 +7,10 @@
 use std::time::Duration;
 
 use secrecy::{ExposeSecret, SecretString};
-use tokio_postgres::types::ToSql;
 use uuid::Uuid;
 
 use super::secrets::SecretColumn;
+use crate::db::query::sql;
 use crate::db::row::Read;
 use crate::db::{Database, Error};
 use crate::domain::ids::AppId;
@@ -34,11 +34,13 @@ pub async fn take_lease(
 ) -> Result<bool, Error> {
     const SQL: &str = "-- tokens::take_lease
 UPDATE t_wechat_app
-   SET token_lease_owner = $3, token_lease_until = now() + $4 * interval '1 second'
- WHERE app_id = $1 AND token_version = $2
-   AND (token_lease_until IS NULL OR token_lease_until < now() OR token_lease_owner = $3)";
-    let binds: [&(dyn ToSql + Sync); 4] = [&app_id.as_str(), &version, &owner, &lease.as_secs_f64()];
-    Ok(execute(db, "tokens::take_lease", SQL, &binds).await? == 1)
+   SET token_lease_owner = :owner, token_lease_until = now() + :lease_s * interval '1 second'
+ WHERE app_id = :app_id AND token_version = :version
+   AND (token_lease_until IS NULL OR token_lease_until < now() OR token_lease_owner = :owner)";
+    let taken = sql!(SQL, app_id = app_id.as_str(), version, owner, lease_s = lease.as_secs_f64())
+        .count(&db.durable().await?)
+        .await?;
+    Ok(taken == 1)
 }
 
 /// Stores the token that follows `version`, sealed where there is a key, gives the lease back and tells the others. The new version, or `None` when
@@ -54,18 +56,23 @@ pub async fn store(
     const SQL: &str = "-- tokens::store
 WITH stored AS (
     UPDATE t_wechat_app
-       SET access_token = $4, token_exp_time = now() + $5 * interval '1 second', token_version = token_version + 1,
-           token_lease_owner = NULL, token_lease_until = NULL
-     WHERE app_id = $1 AND token_version = $2 AND token_lease_owner = $3
+       SET access_token = :token, token_exp_time = now() + :expires_in_s * interval '1 second',
+           token_version = token_version + 1, token_lease_owner = NULL, token_lease_until = NULL
+     WHERE app_id = :app_id AND token_version = :version AND token_lease_owner = :owner
     RETURNING app_id, token_version)
-SELECT token_version, pg_notify($6, concat_ws(':', current_schema(), app_id, token_version)) FROM stored";
+SELECT token_version, pg_notify(:channel, concat_ws(':', current_schema(), app_id, token_version)) FROM stored";
     let stored = SecretColumn::AccessToken.write(db.sealer(), app_id, token);
-    let binds: [&(dyn ToSql + Sync); 6] =
-        [&app_id.as_str(), &version, &owner, &stored.expose_secret(), &expires_in.as_secs_f64(), &CHANNEL];
-    let connection = db.durable().await?;
-    let refused = |error| Error::of_query("tokens::store", &error);
-    let statement = connection.prepare_cached(SQL).await.map_err(refused)?;
-    let row = connection.query_opt(&statement, &binds).await.map_err(refused)?;
+    let row = sql!(
+        SQL,
+        app_id = app_id.as_str(),
+        version,
+        owner,
+        token = stored.expose_secret(),
+        expires_in_s = expires_in.as_secs_f64(),
+        channel = CHANNEL,
+    )
+    .optional(&db.durable().await?)
+    .await?;
     row.map(|row| row.read("token_version")).transpose()
 }
 
@@ -73,26 +80,14 @@ SELECT token_version, pg_notify($6, concat_ws(':', current_schema(), app_id, tok
 pub async fn release(db: &Database, app_id: &AppId, owner: Uuid) -> Result<(), Error> {
     const SQL: &str = "-- tokens::release
 UPDATE t_wechat_app SET token_lease_owner = NULL, token_lease_until = NULL
- WHERE app_id = $1 AND token_lease_owner = $2";
-    execute(db, "tokens::release", SQL, &[&app_id.as_str(), &owner]).await.map(drop)
+ WHERE app_id = :app_id AND token_lease_owner = :owner";
+    sql!(SQL, app_id = app_id.as_str(), owner).count(&db.durable().await?).await.map(drop)
 }
 
 /// Tells every process that the app's row was changed by hand: they read it at once, and try again where they had
 /// given up on it for a while.
 pub async fn announce(db: &Database, app_id: &AppId) -> Result<(), Error> {
     const SQL: &str = "-- tokens::announce
-SELECT pg_notify($1, concat_ws(':', current_schema(), $2::text, ''))";
-    execute(db, "tokens::announce", SQL, &[&CHANNEL, &app_id.as_str()]).await.map(drop)
-}
-
-async fn execute(
-    db: &Database,
-    name: &'static str,
-    sql: &'static str,
-    binds: &[&(dyn ToSql + Sync)],
-) -> Result<u64, Error> {
-    let connection = db.durable().await?;
-    let refused = |error| Error::of_query(name, &error);
-    let statement = connection.prepare_cached(sql).await.map_err(refused)?;
-    connection.execute(&statement, binds).await.map_err(refused)
+SELECT pg_notify(:channel, concat_ws(':', current_schema(), :app_id::text, ''))";
+    sql!(SQL, channel = CHANNEL, app_id = app_id.as_str()).count(&db.durable().await?).await.map(drop)
 }
