@@ -13,8 +13,8 @@ use secrecy::ExposeSecret;
 use tokio_postgres_rustls::MakeRustlsConnect;
 
 use super::Error;
+use super::connections::Connections;
 use super::health::{Asker, Health};
-use super::lines::Lines;
 use crate::config;
 use crate::sealing::Sealer;
 
@@ -38,7 +38,7 @@ const LOCK_TIMEOUT_MS: u32 = 2_000;
 #[derive(Clone)]
 pub struct Database {
     pool: Pool,
-    lines: Lines,
+    connections: Connections,
     sealer: Sealer,
     health: Health,
 }
@@ -67,10 +67,10 @@ pub enum SetupError {
 impl Database {
     /// Prepares the pool; connects to nothing yet. Without [`Self::sealed_by`] secrets are written as they are.
     pub fn new(config: &config::Database, planning: Planning) -> Result<Self, SetupError> {
-        let lines = Lines::default();
+        let connections = Connections::default();
         Ok(Self {
-            pool: pool(client_config(config, planning)?, config, &lines)?,
-            lines,
+            pool: pool(client_config(config, planning)?, config, &connections)?,
+            connections,
             sealer: Sealer::default(),
             health: Health::default(),
         })
@@ -128,7 +128,7 @@ impl Database {
     ) -> Result<T, E> {
         let answer = tokio::time::timeout(limit, work).await;
         answer.unwrap_or_else(|_silence| {
-            let connections = self.lines.hang_up();
+            let connections = self.connections.close_all();
             tracing::warn!(connections, "PostgreSQL does not answer; closing all connections to it");
             Err(Error::Away(format!("no answer within {}s", limit.as_secs())).into())
         })
@@ -142,11 +142,11 @@ const BESIDE: usize = 2;
 fn pool(
     client: tokio_postgres::Config,
     config: &config::Database,
-    lines: &Lines,
+    connections: &Connections,
 ) -> Result<Pool, SetupError> {
     let manager = Manager::from_connect(
         client,
-        lines.connecting(tls(config.ca_file.as_deref())?),
+        connections.connector(tls(config.ca_file.as_deref())?),
         ManagerConfig { recycling_method: RecyclingMethod::Fast },
     );
     let timeouts =

@@ -1,4 +1,4 @@
-//! The open connections of a process, all of which can be hung up at once.
+//! The open connections of a process, all of which can be closed at once.
 
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -8,29 +8,29 @@ use tokio::task::{AbortHandle, JoinHandle};
 use tokio_postgres::{Client, Config};
 use tokio_postgres_rustls::MakeRustlsConnect;
 
-/// The tasks that drive the connections: a client whose driver is gone answers every question with an error.
+/// The tasks that drive the connections: a client whose driver is gone answers every request with an error.
 #[derive(Clone, Default)]
-pub(super) struct Lines(Arc<Mutex<Vec<AbortHandle>>>);
+pub(super) struct Connections(Arc<Mutex<Vec<AbortHandle>>>);
 
-/// Connects for a pool, and enters what it connects.
-struct Entered {
+/// Connects for a pool, and remembers each connection.
+struct Connector {
     tls: MakeRustlsConnect,
-    lines: Lines,
+    connections: Connections,
 }
 
-impl Lines {
-    /// A way for a pool to connect that enters each connection here.
-    pub(super) fn connecting(&self, tls: MakeRustlsConnect) -> impl Connect + 'static {
-        Entered { tls, lines: self.clone() }
+impl Connections {
+    /// A way for a pool to connect that remembers each connection here.
+    pub(super) fn connector(&self, tls: MakeRustlsConnect) -> impl Connect + 'static {
+        Connector { tls, connections: self.clone() }
     }
 
-    /// Ends every connection. Answers how many there were.
-    pub(super) fn hang_up(&self) -> usize {
+    /// Closes every connection. Returns how many there were.
+    pub(super) fn close_all(&self) -> usize {
         let mut open = self.open();
         open.drain(..).filter(|driver| !driver.is_finished()).map(|driver| driver.abort()).count()
     }
 
-    fn enter(&self, driver: AbortHandle) {
+    fn add(&self, driver: AbortHandle) {
         let mut open = self.open();
         open.retain(|driver| !driver.is_finished());
         open.push(driver);
@@ -41,7 +41,7 @@ impl Lines {
     }
 }
 
-impl Connect for Entered {
+impl Connect for Connector {
     fn connect(
         &self,
         config: &Config,
@@ -50,12 +50,12 @@ impl Connect for Entered {
         Box::pin(async move {
             let (client, connection) = config.connect(self.tls.clone()).await?;
             let driver = tokio::spawn(async move {
-                // Whoever waits for an answer is told as well.
+                // Each request that waits for an answer gets the error as well.
                 if let Err(error) = connection.await {
                     tracing::debug!(%error, "a connection to PostgreSQL ended");
                 }
             });
-            self.lines.enter(driver.abort_handle());
+            self.connections.add(driver.abort_handle());
             Ok((client, driver))
         })
     }
