@@ -1,4 +1,4 @@
-//! Can PostgreSQL do our work? Asked by readiness and by `check`, whether there is traffic or not.
+//! The probe of PostgreSQL that readiness and `check` run, whether there is traffic or not.
 
 use std::time::Duration;
 
@@ -16,8 +16,8 @@ use crate::domain::ids::AppId;
 /// An app that no row has.
 const NO_APP: &str = "probe";
 
-/// Runs the daemon's own statements over nothing, so that every table, column and right that it needs is asked for; then
-/// writes a row to the ledger and takes it back, which a full disk or a standby refuses.
+/// Runs the daemon's own statements with empty batches, so that every table, column and right that they need is checked; then
+/// writes a row to the ledger and rolls it back, which a full disk or a standby refuses.
 pub async fn probe(db: &Database) -> Result<(), Error> {
     if let Ok(no_app) = AppId::parse(NO_APP) {
         live_apps::one(db, &no_app).await?;
@@ -32,7 +32,7 @@ pub async fn probe(db: &Database) -> Result<(), Error> {
     write_and_take_back(db).await
 }
 
-/// Tables that are written when an operator, or an app's quota, asks for it: a lost right must not wait for that to show.
+/// Tables that are written only for an operator or for an app's quota: a lost right must show before that.
 const WRITTEN_AT_TIMES: [&str; 2] = ["t_wechat_quota", "t_wechat_pause"];
 
 async fn rights(db: &Database) -> Result<(), Error> {

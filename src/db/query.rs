@@ -147,7 +147,7 @@ pub(super) async fn count(
     client.execute(&statement, values).await.map_err(|error| failed(sql, &error))
 }
 
-/// The error under the statement's own name.
+/// The error, with the statement's name.
 pub(super) fn failed(sql: &'static str, error: &tokio_postgres::Error) -> Error {
     Error::of_query(name_of(sql), error)
 }

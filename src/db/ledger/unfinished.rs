@@ -1,5 +1,5 @@
-//! The ledger's unfinished rows, found without an index of their own: a condition on `status` in an index would keep every
-//! settlement from updating its row in place.
+//! The ledger's unfinished rows, found without an index: an index with a condition on `status` would keep every settlement
+//! from updating its row in place.
 
 use jiff::Timestamp;
 
@@ -21,15 +21,15 @@ pub struct Unfinished {
 #[derive(Debug)]
 pub struct Page {
     pub unfinished: Vec<Unfinished>,
-    /// The last id looked at; there may be more behind it where the page is full.
+    /// The last id of the page; there may be more after it where the page is full.
     pub last: Option<i64>,
     pub is_full: bool,
-    /// Up to this id nothing can appear any more: ids are given out before their rows are committed, so what is younger than
-    /// a minute, and all behind it, is to be looked at again.
+    /// Up to this id no row can appear any more: ids are assigned before their rows are committed, so a row younger than a
+    /// minute, and all after it, must be read again.
     pub complete_to: Option<i64>,
 }
 
-/// Looks through the rows behind `after`.
+/// Reads the rows after `after`.
 pub async fn page(db: &Database, after: i64) -> Result<Page, Error> {
     const SQL: &str = "-- unfinished::page
         WITH page AS MATERIALIZED (
@@ -52,7 +52,7 @@ pub async fn page(db: &Database, after: i64) -> Result<Page, Error> {
     Ok(page)
 }
 
-/// Which of these rows are unfinished still.
+/// Which of these rows are still unfinished.
 pub async fn still(db: &Database, ids: &[i64]) -> Result<Vec<Unfinished>, Error> {
     const SQL: &str = "-- unfinished::still
         SELECT id, created_at FROM t_wechat_delivery

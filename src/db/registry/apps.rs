@@ -13,7 +13,7 @@ use crate::db::{Database, Error};
 use crate::domain::ids::AppId;
 use crate::sealing::SEALED;
 
-/// A mini program as operators may see it: without its secret and its token.
+/// A mini program as shown to operators: without its secret and its token.
 #[derive(Debug, Serialize)]
 pub struct App {
     pub app_id: String,
@@ -26,18 +26,18 @@ pub struct App {
     pub lang: String,
     pub rate_per_second: Option<i32>,
     pub daily_quota: Option<i64>,
-    /// Requests of today, by Beijing's clock, with what running processes hold in hand; `None` where none was counted.
+    /// Today's requests, by Beijing's clock, including the reservations of running processes; `None` where none was counted.
     pub quota_used: Option<i64>,
     pub has_secret: bool,
     /// Its secret is stored sealed.
     pub secret_sealed: bool,
     pub active: bool,
-    /// `None` where whoever wrote the row did not say.
+    /// `None` where the writer of the row left it out.
     pub update_time: Option<Timestamp>,
 }
 
-/// What to write into an app's row. `None` leaves a column as it is (on adding: at its default); an empty text and a zero
-/// take a limit or an owner away.
+/// What to write into an app's row. `None` keeps a column's value (on adding: its default); an empty text or a zero
+/// removes a limit or an owner.
 #[derive(Debug, Default)]
 pub struct AppChanges {
     pub app_name: Option<String>,
@@ -52,13 +52,13 @@ pub struct AppChanges {
 }
 
 impl AppChanges {
-    /// The secret as it is to stand in the row of this app.
+    /// The secret in the form in which the app's row stores it.
     fn stored_secret(&self, db: &Database, app_id: &AppId) -> Option<SecretString> {
         self.app_secret.as_ref().map(|plain| SecretColumn::AppSecret.write(db.sealer(), app_id, plain))
     }
 }
 
-/// Registers an app. False where one of that id exists; it is left as it is.
+/// Registers an app. False where one of that id exists; it is not changed.
 pub async fn add(db: &Database, app_id: &AppId, new: &AppChanges) -> Result<bool, Error> {
     const SQL: &str = "-- registry::add_app
         INSERT INTO t_wechat_app (app_id, app_name, app_secret, company_no, token_api, miniprogram_state, lang,

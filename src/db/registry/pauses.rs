@@ -1,4 +1,4 @@
-//! `t_wechat_pause`: where daemons show what they have paused, and operators say what is to be.
+//! `t_wechat_pause`: daemons show what they have paused, and operators order pauses.
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -13,12 +13,12 @@ use crate::db::{Database, Error};
 use crate::domain::ids::{AppId, TemplateId};
 use crate::domain::pause::PauseReason;
 
-/// A daemon that has not refreshed its rows for so long is gone: three times what it takes between two.
+/// A daemon that has not refreshed its rows for this long is gone: three times [`REFRESH_EVERY`].
 pub(in crate::db) const STALE_AFTER_S: f64 = 30.0;
-/// What daemons call each other's attention with; see [`CHANNEL`].
+/// Stands for the version in a notification of a pause; see [`CHANNEL`].
 pub(in crate::db) const ANNOUNCED: &str = "pause";
 
-/// A pause that a daemon came to by itself.
+/// A pause that a daemon decided by itself.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Posted {
     pub app_id: AppId,
@@ -32,12 +32,12 @@ pub struct Posted {
     pub until: Option<Timestamp>,
 }
 
-/// What operators want of a daemon.
+/// The operators' orders to a daemon.
 #[derive(Debug, Default)]
 pub struct Orders {
     /// Paused by hand.
     pub paused: Vec<Order>,
-    /// To be tried at once, of what this daemon has posted.
+    /// To be probed at once, of what this daemon has paused.
     pub probes: Vec<(AppId, Option<TemplateId>)>,
 }
 
@@ -50,7 +50,7 @@ pub struct Order {
     pub since: Timestamp,
 }
 
-/// A pause in force, as operators ask for it.
+/// A pause in force, for operators.
 #[derive(Debug, Clone, Serialize)]
 pub struct Found {
     pub app_id: String,
@@ -69,14 +69,14 @@ pub struct Found {
 /// What a `resume` found.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Resumed {
-    /// A pause by hand, lifted.
+    /// A pause by hand was lifted.
     pub by_hand: bool,
-    /// Daemons that paused it by themselves; they try at once.
+    /// Daemons that paused it by themselves; they probe at once.
     pub daemons: i64,
 }
 
 columns! {
-    /// What a daemon shows.
+    /// A daemon's own pauses.
     struct Rows<'a>(pause: &'a Posted) {
         app_id: &'a str = pause.app_id.as_str(),
         template_id: &'a str = stored(pause.template_id.as_ref()),
@@ -88,7 +88,7 @@ columns! {
     }
 }
 
-/// Replaces what `process` has posted, and takes away what daemons left that are gone.
+/// Replaces the pauses of `process`, and deletes those of daemons that are gone.
 pub async fn post(db: &Database, process: &str, pauses: &[Posted]) -> Result<(), Error> {
     const SQL: &str = "-- pauses::post
         WITH input AS (
@@ -109,7 +109,7 @@ pub async fn post(db: &Database, process: &str, pauses: &[Posted]) -> Result<(),
         .map(drop)
 }
 
-/// What operators want of `process`; a wish to probe is answered once.
+/// The orders to `process`; an order to probe is returned once.
 pub async fn orders(db: &Database, process: &str) -> Result<Orders, Error> {
     const SQL: &str = "-- pauses::orders
         WITH asked AS (
@@ -122,7 +122,7 @@ pub async fn orders(db: &Database, process: &str) -> Result<Orders, Error> {
          LIMIT 100000";
     let mut orders = Orders::default();
     for row in sql!(SQL, process).rows(&db.durable().await?).await? {
-        // Operators write this table too: what cannot be an id names nothing.
+        // Operators write this table too: an invalid id names nothing.
         let Ok(app_id) = AppId::parse(row.read("app_id")?) else { continue };
         let template_id = match row.read("template_id")? {
             "" => None,
@@ -181,7 +181,7 @@ pub async fn by_app(db: &Database) -> Result<HashMap<String, Vec<Found>>, Error>
     Ok(pauses)
 }
 
-/// Pauses an app, or one template of it, by hand, and tells every daemon. False where no such app is registered.
+/// Pauses an app, or one template of it, by hand, and notifies every daemon. False where no such app is registered.
 pub async fn pause(
     db: &Database,
     app_id: &AppId,
@@ -212,7 +212,7 @@ pub async fn pause(
     Ok(!rows.is_empty())
 }
 
-/// Lifts a pause by hand; where daemons paused it by themselves, they are asked to try at once.
+/// Lifts a pause by hand; daemons that paused it by themselves are told to probe at once.
 pub async fn resume(
     db: &Database,
     app_id: &AppId,
@@ -242,7 +242,7 @@ pub async fn resume(
     Ok(Resumed { by_hand: row.read("by_hand")?, daemons: row.read("daemons")? })
 }
 
-/// How long a daemon may leave its rows as they are, without being taken for dead.
+/// How often a daemon refreshes its rows; see [`STALE_AFTER_S`].
 pub const REFRESH_EVERY: Duration = Duration::from_secs(10);
 
 fn stored(template_id: Option<&TemplateId>) -> &str {

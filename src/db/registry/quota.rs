@@ -1,5 +1,5 @@
-//! How much of each app's day is used, in `t_wechat_quota`. WeChat's days begin at midnight in Beijing; whose midnight it is,
-//! the database's clock says, so that all processes change the day together.
+//! How much of each app's daily quota is used, in `t_wechat_quota`. WeChat's days begin at midnight in Beijing, by the
+//! database's clock, so that all processes change the day together.
 
 use std::time::Duration;
 
@@ -12,18 +12,18 @@ use crate::domain::ids::AppId;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Day(pub i32);
 
-/// Permits taken out of a day's number.
+/// Permits reserved from a day's quota.
 #[derive(Debug, Clone, Copy)]
 pub struct Chunk {
-    /// None: the day's number is used up.
+    /// Zero: the day's quota is used up.
     pub permits: u64,
     pub day: Day,
     /// Until the day's end.
     pub resets_in: Duration,
 }
 
-/// Takes a chunk of what the day still has: a tenth, so that the last ones are shared in small pieces and no process sits
-/// on what another one needs, and 500 at most, which is what a crash may waste.
+/// Reserves a chunk of what is left of the day: a tenth, so that the last permits are shared in small pieces and no process
+/// holds what another one needs, and 500 at most, which is what a crash may waste.
 pub async fn reserve(db: &Database, app_id: &AppId, quota: u64) -> Result<Chunk, Error> {
     const SQL: &str = "-- quota::reserve
         WITH today AS (
@@ -68,12 +68,12 @@ async fn begin_day(client: &deadpool_postgres::Object, app_id: &AppId) -> Result
 #[error("{error}")]
 pub struct NotPutBack {
     pub error: Error,
-    /// The day's number stands as it was: they can be used, or put back again. Without an answer nobody knows, and they must
-    /// be forgotten: in two places at once they would let the app exceed its quota.
+    /// The day's quota is unchanged: the permits can be used, or put back later. Without an answer that is unknown, and they
+    /// must be dropped: counted in two places they would let the app exceed its quota.
     pub is_certain: bool,
 }
 
-/// Puts back what was not spent of that day.
+/// Puts back that day's unused permits.
 pub async fn put_back(db: &Database, app_id: &AppId, day: Day, permits: u64) -> Result<(), NotPutBack> {
     const SQL: &str = "-- quota::put_back
         UPDATE t_wechat_quota SET used = greatest(used - :permits, 0)

@@ -1,4 +1,4 @@
-//! Registering rules: who hears of a template.
+//! Registering rules: who gets the messages of a template.
 
 use jiff::Timestamp;
 use serde::Serialize;
@@ -22,11 +22,11 @@ pub struct Rule {
     pub sys_user_ids: Vec<String>,
     pub openids: Vec<String>,
     pub active: bool,
-    /// `None` where whoever wrote the row did not say.
+    /// `None` where the writer of the row left it out.
     pub update_time: Option<Timestamp>,
 }
 
-/// A rule to be.
+/// A rule to add.
 #[derive(Debug)]
 pub struct NewRule {
     pub company_no: CompanyNo,
@@ -45,11 +45,11 @@ pub struct RuleFilter {
     pub template_id: Option<String>,
     /// Rules that name this business user or openid.
     pub user: Option<String>,
-    /// Only those behind this one.
+    /// Only rules after this id.
     pub after: Option<i64>,
     /// At most this many.
     pub limit: i64,
-    /// And none behind the one that names the last of so many people: one rule can name a hundred thousand.
+    /// And none after the rule that names the last of this many people: one rule can name a hundred thousand.
     pub people: i64,
 }
 
@@ -57,7 +57,7 @@ pub struct RuleFilter {
 #[derive(Debug)]
 pub struct Page {
     pub rules: Vec<Rule>,
-    /// There may be more behind the last one.
+    /// There may be more after the last one.
     pub is_full: bool,
 }
 

@@ -24,14 +24,13 @@ impl PlainRow {
     }
 }
 
-/// How many secrets stand plain, over all apps.
+/// How many secrets are stored in plaintext, over all apps.
 pub async fn count_plain(db: &Database) -> Result<u64, Error> {
     Ok(plain_rows(db, None).await?.iter().map(PlainRow::count).sum())
 }
 
-/// Seals what stands plain in the rows of one app or, for `None`, of all; answers how many secrets that were. Needs a key,
-/// or it writes back what was there. What changes meanwhile is left as it is: whoever changed it seals it, or the next
-/// call does.
+/// Seals what is stored in plaintext for one app or, for `None`, for all; returns how many secrets that were. Needs a key, or
+/// it writes back what was there. A secret that changes meanwhile is left alone: its writer seals it, or the next call does.
 pub async fn seal(db: &Database, app_id: Option<&AppId>) -> Result<u64, Error> {
     let mut sealed = 0;
     for row in plain_rows(db, app_id).await? {
@@ -60,7 +59,7 @@ async fn plain_rows(db: &Database, app_id: Option<&AppId>) -> Result<Vec<PlainRo
     Ok(rows.into_iter().flatten().filter(|row| row.count() > 0).collect())
 }
 
-/// Nothing for a row whose app_id cannot be one: no daemon uses it.
+/// `None` for a row with an invalid app_id: no daemon uses it.
 fn plain_row(row: &Row) -> Result<Option<PlainRow>, Error> {
     let Some(app_id) = row.read::<Option<&str>>("app_id")?.and_then(|id| AppId::parse(id).ok()) else {
         return Ok(None);

@@ -1,4 +1,4 @@
-//! The columns of `t_wechat_app` that hold secrets: what is sealed there is bound to its column and its app.
+//! The columns of `t_wechat_app` that hold secrets. A sealed value is bound to its column and its app.
 
 use secrecy::SecretString;
 
@@ -10,7 +10,7 @@ use crate::sealing::{OpenError, Sealer};
 pub(super) enum SecretColumn {
     AppSecret,
     AccessToken,
-    /// Decrypts what WeChat calls us back with.
+    /// Decrypts WeChat's callbacks.
     EncodingAesKey,
 }
 

@@ -1,7 +1,7 @@
 //! How processes share one token per app: a lease on the row, and compare-and-set by version.
 //!
-//! The version counts the tokens of an app. Who knows version *n* may take the lease *on n*, fetch, and store *n + 1*; a
-//! process that was too slow finds the version moved on and reads what the other one stored. All times are the
+//! The version counts the tokens of an app. A process that knows version *n* may take the lease *on n*, fetch, and store
+//! *n + 1*; a process that was too slow finds a newer version and reads the token that the other one stored. All times are the
 //! database's; WeChat is asked outside of any transaction.
 
 use std::time::Duration;
@@ -15,15 +15,15 @@ use crate::db::row::Read;
 use crate::db::{Database, Error};
 use crate::domain::ids::AppId;
 
-/// Where changes of tokens and apps are announced. Notifications reach every schema of a database, so each says which
-/// one it means: `<schema>:<app_id>:<version>`. Never the token: any role may listen. Pauses by hand are announced here too, with
-/// a word for the version.
+/// The channel for notifications of new tokens and changed apps. Notifications reach every schema of a database, so each
+/// names its own: `<schema>:<app_id>:<version>`. Never the token: any role may listen. Pauses by hand are notified here too,
+/// with a word for the version.
 pub const CHANNEL: &str = "wechat_token";
 
-/// Takes the right to fetch the token that follows `version`. False when the version has moved on, or somebody else
-/// holds the lease. The own lease can be taken again: its first answer may have been lost.
+/// Takes the right to fetch the token that follows `version`. False when there is a newer version, or another
+/// process holds the lease. A process may take its own lease again: the first answer may have been lost.
 ///
-/// `lease` must outlast a request to WeChat and the storing after it; a process that dies holding it delays the next
+/// `lease` must outlast a request to WeChat and storing its answer; a process that dies with the lease delays the next
 /// token by as much.
 pub async fn take_lease(
     db: &Database,
@@ -43,8 +43,8 @@ UPDATE t_wechat_app
     Ok(taken == 1)
 }
 
-/// Stores the token that follows `version`, sealed where there is a key, gives the lease back and tells the others. The new version, or `None` when
-/// the lease was lost: then somebody else's token stands there, or soon will.
+/// Stores the token that follows `version`, sealed where there is a key, releases the lease and notifies the other processes.
+/// Returns the new version, or `None` when the lease was lost: then another process has stored a token, or soon will.
 pub async fn store(
     db: &Database,
     app_id: &AppId,
@@ -76,7 +76,7 @@ SELECT token_version, pg_notify(:channel, concat_ws(':', current_schema(), app_i
     row.map(|row| row.read("token_version")).transpose()
 }
 
-/// Gives the lease back after a fetch that brought nothing, so that the next one need not wait for its end.
+/// Releases the lease after a failed fetch, so that the next one need not wait for its end.
 pub async fn release(db: &Database, app_id: &AppId, owner: Uuid) -> Result<(), Error> {
     const SQL: &str = "-- tokens::release
 UPDATE t_wechat_app SET token_lease_owner = NULL, token_lease_until = NULL
@@ -84,8 +84,7 @@ UPDATE t_wechat_app SET token_lease_owner = NULL, token_lease_until = NULL
     sql!(SQL, app_id = app_id.as_str(), owner).count(&db.durable().await?).await.map(drop)
 }
 
-/// Tells every process that the app's row was changed by hand: they read it at once, and try again where they had
-/// given up on it for a while.
+/// Notifies every process that an operator changed the app's row: they read it at once, and end their backoff for it.
 pub async fn announce(db: &Database, app_id: &AppId) -> Result<(), Error> {
     const SQL: &str = "-- tokens::announce
 SELECT pg_notify(:channel, concat_ws(':', current_schema(), :app_id::text, ''))";

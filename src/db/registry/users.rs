@@ -19,10 +19,10 @@ pub struct User {
     pub openid: String,
     pub sys_user_id: Option<String>,
     pub username: Option<String>,
-    /// The record of consents as it stands, by template.
+    /// The stored record of consents, by template.
     pub subscribe_template: Value,
     pub active: bool,
-    /// `None` where whoever wrote the row did not say.
+    /// `None` where the writer of the row left it out.
     pub update_time: Option<Timestamp>,
 }
 
@@ -41,7 +41,7 @@ impl User {
     }
 }
 
-/// A binding to be written; existing rows keep what is not given.
+/// A binding to write; in an existing row omitted values are kept.
 #[derive(Debug)]
 pub struct Binding {
     pub app_id: AppId,
@@ -69,7 +69,7 @@ columns! {
     }
 }
 
-/// Binds a user, or changes his row; switches it on. True where the row is new.
+/// Binds a user, or changes an existing row; switches it on. True where the row is new.
 pub async fn bind(db: &Database, binding: &Binding) -> Result<bool, Error> {
     const SQL: &str = "-- registry::bind_user
         INSERT INTO t_wechat_user AS u (app_id, openid, sys_user_id, username, subscribe_template, create_by, update_by)
@@ -99,7 +99,7 @@ pub async fn bind(db: &Database, binding: &Binding) -> Result<bool, Error> {
     row.read("is_new")
 }
 
-/// The rows of one person, whom the text names as a business user or as an openid; of one app or of all.
+/// The rows of one person, named by business user or openid; of one app or of all.
 pub async fn find(db: &Database, app_id: Option<&str>, user: &str) -> Result<Vec<User>, Error> {
     const SQL: &str = "-- registry::find_users
         SELECT app_id, openid, sys_user_id, username, coalesce(subscribe_template, '{}') AS subscribe_template,

@@ -1,4 +1,4 @@
-//! What the database has under the names of our tables.
+//! The tables that the database has under our names.
 
 use std::collections::{BTreeMap, BTreeSet};
 
