@@ -57,7 +57,7 @@ pub struct Listener {
 }
 
 /// A listening connection.
-struct Line {
+struct ListeningConnection {
     client: Client,
     /// Our own schema: a database may have the tables of several installations.
     schema: String,
@@ -108,19 +108,23 @@ impl Listener {
         }
     }
 
-    async fn connect(&self) -> Result<Line, Error> {
+    async fn connect(&self) -> Result<ListeningConnection, Error> {
         let (client, connection) = self.client.connect(self.tls.clone()).await.map_err(away)?;
         let (sender, payloads) = mpsc::channel(BUFFER);
         let driver = AbortOnDropHandle::new(tokio::spawn(drive(connection, sender)));
         client.execute(&format!("LISTEN {CHANNEL}"), &[]).await.map_err(away)?;
         let schema: Option<String> =
             client.query_one("SELECT current_schema()::text", &[]).await.map_err(away)?.read(0)?;
-        Ok(Line { client, schema: schema.unwrap_or_default(), payloads, _driver: driver })
+        Ok(ListeningConnection { client, schema: schema.unwrap_or_default(), payloads, _driver: driver })
     }
 }
 
 /// Passes on the notifications of one connection. Returns without an error only when the receiver is dropped.
-async fn follow(mut line: Line, heard: &mpsc::Sender<Heard>, pauses: &Notify) -> Result<(), Error> {
+async fn follow(
+    mut line: ListeningConnection,
+    heard: &mpsc::Sender<Heard>,
+    pauses: &Notify,
+) -> Result<(), Error> {
     pauses.notify_one();
     if heard.send(Heard::Listening).await.is_err() {
         return Ok(());
@@ -140,7 +144,7 @@ async fn follow(mut line: Line, heard: &mpsc::Sender<Heard>, pauses: &Notify) ->
     }
 }
 
-impl Line {
+impl ListeningConnection {
     /// The next notification for our schema. Cancel safe.
     async fn next(&mut self) -> Result<Announced, Error> {
         loop {
