@@ -1,6 +1,6 @@
 //! Reasons in words.
 
-use crate::domain::answer;
+use crate::domain::message_kind;
 use crate::domain::outcome::{DeadReason, SkipReason};
 
 /// What a reason of the ledger or of a dead letter means, and what can be done about it where something can.
@@ -12,7 +12,7 @@ pub fn meaning(reason: &str) -> &'static str {
 
 /// WeChat's code, what it means, and what to do.
 pub fn errcode(code: i64) -> String {
-    match answer::explain(code) {
+    match message_kind::explain(code) {
         Some(known) => format!("WeChat said {code} ({}; {})", known.meaning, known.advice),
         None => format!("WeChat said {code} (a code that this release does not know)"),
     }

@@ -13,7 +13,6 @@ pub const KNOWN: &[&[&str]] = &[
     &["cli/deliveries", "cli/deliveries/why", "cli/dlq", "cli/dlq/show"],
     &["cli/dlq"],
     &["cli/mod"],
-    &["config"],
     &["db/claim"],
     &["db/settle"],
     &["deliver/attempt", "deliver/claim"],
@@ -21,8 +20,6 @@ pub const KNOWN: &[&[&str]] = &[
     &["deliver/breakers/notices", "deliver/breakers/templates"],
     &["deliver/limits", "deliver/ready"],
     &["deliver/mod"],
-    &["domain/answer"],
-    &["domain/event"],
     &["token/reading", "token/refresher"],
 ];
 
