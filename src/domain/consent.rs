@@ -59,7 +59,8 @@ pub enum Closing {
 }
 
 impl Closing {
-    const ALL: &[Self] = &[Self::Refused, Self::UsedUp, Self::BadOpenid];
+    /// Every cause.
+    pub const ALL: &[Self] = &[Self::Refused, Self::UsedUp, Self::BadOpenid];
 
     /// The word in the record.
     pub const fn as_str(self) -> &'static str {

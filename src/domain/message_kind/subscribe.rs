@@ -43,6 +43,7 @@ pub const VERDICTS: &[(Finding, Result<(), SkipReason>)] = &[
     (Finding::Disabled, Err(SkipReason::Disabled)),
     (Finding::NoneLeft, Err(SkipReason::QuotaUsed)),
     (Finding::Accepts, Ok(())),
+    (Finding::ClosedAs(Closing::Refused), Err(SkipReason::Rejected)),
     (Finding::ClosedAs(Closing::UsedUp), Err(SkipReason::QuotaUsed)),
     (Finding::ClosedAs(Closing::BadOpenid), Err(SkipReason::BadOpenid)),
     // Whatever the count says: WeChat's refusal sets it to 0, and the user's no is not a used-up quota.
@@ -149,6 +150,14 @@ mod tests {
         assert_eq!(verdict("ban", None, None), Err(SkipReason::Banned));
         assert_eq!(verdict("filter", None, None), Err(SkipReason::NotSubscribed));
         assert_eq!(verdict("whatever", None, None), Err(SkipReason::NotSubscribed));
+    }
+
+    #[test]
+    fn every_consent_that_we_close_has_its_reason() {
+        for closing in Closing::ALL {
+            let is_judged = VERDICTS.iter().any(|(finding, _)| *finding == Finding::ClosedAs(*closing));
+            assert!(is_judged, "{closing:?} would count as the user's own no");
+        }
     }
 
     #[test]
