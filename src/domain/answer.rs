@@ -1,8 +1,8 @@
 //! What WeChat's answer means.
 //!
-//! The codes that every endpoint shares are data ([`COMMON_CODES`]); a kind of message adds its own
-//! ([`MessageKind::codes`](super::message_kind::MessageKind::codes)). The functions here only look things up and keep apart
-//! what a code means after a send ([`classify_send`]) and at the token endpoints ([`classify_token`]).
+//! The codes that all endpoints share are data ([`COMMON_CODES`]). A kind of message has some of its own, which take
+//! precedence ([`MessageKind::codes`](super::message_kind::MessageKind::codes)); at the token endpoints some mean something else
+//! ([`classify_token`]).
 
 mod class;
 mod codes;
@@ -13,8 +13,8 @@ use std::time::Duration;
 use super::outcome::AnswerFacts;
 pub use super::pause::PauseReason;
 pub use class::{Class, MAX_UNLISTED_ATTEMPTS};
-pub(super) use codes::code;
-pub use codes::{COMMON_CODES, ErrorCode, explain};
+pub use codes::{COMMON_CODES, ErrorCode};
+pub(super) use codes::{code, explain};
 pub use errmsg::{MAX_ERRMSG_CHARS, blocked_ip, field_of, split as split_errmsg};
 
 /// What came back from a request to send, as far as the adapter could read it.
@@ -90,7 +90,7 @@ fn said(words: impl Into<String>) -> AnswerFacts {
 }
 
 /// What an answer to a send means; `own` are the codes that the kind of message gives a meaning of its own.
-pub fn classify_send(answer: &SendAnswer, own: &'static [ErrorCode]) -> Class {
+pub(super) fn classify_send(answer: &SendAnswer, own: &'static [ErrorCode]) -> Class {
     match answer {
         SendAnswer::Read { errcode, .. } => class_of(*errcode, own),
         SendAnswer::Http { status, .. } => class_of_status(*status),
@@ -100,7 +100,7 @@ pub fn classify_send(answer: &SendAnswer, own: &'static [ErrorCode]) -> Class {
 }
 
 /// What `errcode` means after a send.
-pub fn class_of(errcode: i64, own: &'static [ErrorCode]) -> Class {
+pub(super) fn class_of(errcode: i64, own: &'static [ErrorCode]) -> Class {
     match explain(errcode, own) {
         Some(listed) => listed.class,
         None if codes::IP_CONFIRMATION.contains(&errcode) => Class::AppFault(PauseReason::IpNotAllowed),

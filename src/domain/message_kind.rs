@@ -1,7 +1,7 @@
 //! The kinds of message that WeChat brings to a user for us, and all that they differ in.
 //!
-//! One so far. What is particular to a kind is data in a file of its own ([`subscribe`]); nobody else asks which kind a message
-//! is of. A second kind is a variant here, its file, and the event's word for it.
+//! There is one so far. What is particular to a kind is data in a file of its own ([`subscribe`]); nothing outside branches on
+//! the kind. A second kind is a variant here, its file, and the event's word for it.
 
 mod message;
 mod subscribe;

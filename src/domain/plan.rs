@@ -7,12 +7,12 @@ use super::outcome::SkipReason;
 use super::protocol::Status;
 use super::recipient::Recipient;
 
-/// Somebody whom a rule, or the event itself, names; with what is known of him.
+/// A person whom a rule, or the event itself, names.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Named {
-    /// The business user he was named as, where he was.
+    /// The business user they were named as, if they were.
     pub sys_user_id: Option<SysUserId>,
-    /// His openid: of the bound user's row, or as named.
+    /// Their openid: of the bound user's row, or as named.
     pub openid: Option<Openid>,
     /// May a message go out to them? `Err` is the reason to skip.
     pub verdict: Result<(), SkipReason>,
@@ -75,7 +75,7 @@ pub fn spread(named: Vec<Named>, many: bool, known: &[Known]) -> Result<Spread, 
     })
 }
 
-/// Makes the plan. Each person once, however many rules name him; rows that are finished, or carried by a later message,
+/// Makes the plan. Each person once, however many rules name them; rows that are finished, or carried by a later message,
 /// need nothing; unfinished rows of the event itself are taken up whatever the rules say by now.
 fn plan(named: Vec<Named>, known: &[Known]) -> Plan {
     let mut verdicts: BTreeMap<Recipient, Result<(), SkipReason>> =
@@ -147,7 +147,7 @@ mod tests {
     }
 
     #[test]
-    fn each_person_once_however_many_rules_name_him() {
+    fn each_person_once_however_many_rules_name_them() {
         let twice = vec![named(None, Some("o1"), Ok(())), named(Some("zhang"), Some("o1"), Ok(()))];
         assert_eq!(plan(twice, &[]).deliveries, [bound(Some("zhang"), "o1")]);
     }

@@ -23,7 +23,7 @@ pub struct ErrorCode {
 pub(super) const IP_CONFIRMATION: RangeInclusive<i64> = 89_500..=89_599;
 
 /// What is known about `errcode`: by the table of a kind of message, else by the common one. Both rise.
-pub fn explain(errcode: i64, own: &'static [ErrorCode]) -> Option<&'static ErrorCode> {
+pub(in crate::domain) fn explain(errcode: i64, own: &'static [ErrorCode]) -> Option<&'static ErrorCode> {
     [own, COMMON_CODES].into_iter().find_map(|table| {
         table.binary_search_by_key(&errcode, |listed| listed.errcode).ok().map(|index| &table[index])
     })
