@@ -5,12 +5,12 @@
 //! `skipped`, tried again later, or `dead` and kept as a dead letter.
 //!
 //! ```text
-//! amqp::consumer ─► deliver::intake ─► deliver::plan ─► deliver::ready ─► db::ledger::claim ─► wechat::send
+//! amqp::consumer ─► pipeline::intake ─► pipeline::plan ─► pipeline::ready ─► db::ledger::claim ─► wechat::send
 //!                                                                                          │
 //!        ack ◄── db::ledger::settle ◄── amqp::publisher (retry, dead letter) ◄── domain::decide ◄── domain::answer
 //! ```
 //!
-//! Read `deliver` first, then `domain::protocol`, the table that makes "nothing lost, nothing doubled" true.
+//! Read `pipeline` first, then `domain::protocol`, the table that makes "nothing lost, nothing doubled" true.
 //! A module below imports only from those above it in this list; `tests/it/tidy.rs` checks it.
 
 #![allow(
@@ -37,9 +37,11 @@ pub mod db;
 pub mod wechat;
 
 // The daemon's work.
+pub mod admission;
+pub mod health;
 pub mod token;
 
-pub mod deliver;
+pub mod pipeline;
 
 pub mod dead_letters;
 

@@ -16,10 +16,10 @@ use crate::db::listen::Listener as TokenListener;
 use crate::db::{Database, Health, Planning};
 use crate::dead_letters::archiver::{self, Archiver};
 use crate::dead_letters::{count_dead_letters, count_unfinished, purge_old, remove_old, replay};
-use crate::deliver::{Intake, Partners, Pipeline, Settings, Source, Stops};
 use crate::http;
 use crate::lifecycle::{AfterPanic, Lifecycle, News, Part, Readiness, Task};
 use crate::metrics::Metrics;
+use crate::pipeline::{Partners, Pipeline, Settings, Source, Stops};
 use crate::telemetry;
 use crate::token::{self, RefreshResult, Refresher, Timing, TokenCache};
 use crate::wechat;
@@ -114,12 +114,12 @@ impl Daemon {
             move |beat| watch::database(db.clone(), readiness.clone(), metrics.clone(), beat)
         });
         lifecycle.keep_beating(Task::ProgressWatch, {
-            let (pipeline, metrics) = (pipeline.clone(), metrics.clone());
-            move |beat| watch::progress(pipeline.clone(), readiness.clone(), metrics.clone(), beat)
+            let (detector, metrics) = (pipeline.stall_detector.clone(), metrics.clone());
+            move |beat| watch::progress(detector.clone(), readiness.clone(), metrics.clone(), beat)
         });
         lifecycle.keep_beating(Task::LaneWatch, {
-            let pipeline = pipeline.clone();
-            move |beat| pipeline.clone().look_for_filled_lanes(beat)
+            let lane_watch = pipeline.lane_watch.clone();
+            move |beat| lane_watch.clone().run(beat)
         });
         lifecycle.keep_beating(Task::DeadLetterCensus, {
             let (db, metrics) = (db.clone(), metrics.clone());
@@ -138,8 +138,8 @@ impl Daemon {
             lifecycle.keep(Task::LedgerRetention, move || remove_old(db.clone(), metrics.clone(), keep));
         }
         lifecycle.keep_beating(Task::Pauses, {
-            let (pipeline, announced) = (pipeline.clone(), self.pauses_announced.clone());
-            move |beat| pipeline.clone().keep_pauses_in_step(announced.clone(), beat)
+            let (report, announced) = (pipeline.pause_report.clone(), self.pauses_announced.clone());
+            move |beat| report.clone().keep_in_step(announced.clone(), beat)
         });
         lifecycle.keep_beating(Task::BrokerProbe, {
             let broker = broker.clone();
@@ -149,8 +149,12 @@ impl Daemon {
             let metrics = metrics.clone();
             move |beat| watch::queues(broker.clone(), metrics.clone(), beat)
         });
-        lifecycle.keep_beating(Task::ReplayWatch, move |beat| {
-            replay::Watch { db: db.clone(), metrics: metrics.clone(), pipeline: pipeline.clone() }.run(beat)
+        lifecycle.keep_beating(Task::ReplayWatch, {
+            let lane_watch = pipeline.lane_watch.clone();
+            move |beat| {
+                let (db, metrics, lane_watch) = (db.clone(), metrics.clone(), lane_watch.clone());
+                replay::Watch { db, metrics, lane_watch }.run(beat)
+            }
         });
     }
 
@@ -160,8 +164,8 @@ impl Daemon {
         let retried = (config.amqp.prefetch / RETRIED_SHARE).max(1);
         let events = self.broker.consume(&topology.events(), config.amqp.prefetch);
         lifecycle.keep_beating(Task::Limits, {
-            let (pipeline, attached) = (Arc::clone(&self.pipeline), events.attached());
-            move |beat| pipeline.clone().follow_limits(attached.clone(), beat)
+            let (limit_watch, attached) = (self.pipeline.limit_watch.clone(), events.attached());
+            move |beat| limit_watch.clone().run(attached.clone(), beat)
         });
         lifecycle.keep(Task::ConsumerWatch, {
             let (attached, readiness) = (events.attached(), self.readiness.clone());
@@ -171,11 +175,10 @@ impl Daemon {
         for (task, subscription, source) in
             [(Task::Events, events, Source::Publishers), (Task::Deliveries, deliveries, Source::Ourselves)]
         {
-            let intake = Intake::new(Arc::clone(&self.pipeline), source);
-            let beat = lifecycle.tasks().beat(task);
+            let (pipeline, beat) = (Arc::clone(&self.pipeline), lifecycle.tasks().beat(task));
             lifecycle.supervise(task, async move {
-                intake.feed(subscription, move || beat.beat()).await;
-                intake.drain().await;
+                pipeline.feed(subscription, source, move || beat.beat()).await;
+                pipeline.drain().await;
             });
         }
         let archiver =

@@ -28,7 +28,7 @@ pub struct Situation<'a> {
     pub is_the_apps: bool,
 }
 
-/// Decides. Pure; `deliver::settle` acts on it.
+/// Decides. Pure; `pipeline::settle` acts on it.
 pub fn outcome(class: Class, situation: &Situation<'_>) -> Outcome {
     match class {
         Class::Sent => Outcome::Sent { msgid: situation.msgid },

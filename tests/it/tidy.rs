@@ -6,6 +6,7 @@
 mod circles;
 mod functions;
 mod imports;
+mod journey;
 mod known_words;
 mod lengths;
 mod planted;
@@ -19,6 +20,7 @@ use std::sync::LazyLock;
 
 use circles::{KNOWN, circles};
 use imports::{strays, upward_imports};
+use journey::lost_steps;
 use lengths::{Lengths, report};
 use sizes::{long_files, long_functions};
 use source::{BENCHES, SIMULATOR, Source, TextFile, daemon, sources, text_files, words};
@@ -63,6 +65,14 @@ fn no_files_need_each_other_but_those_that_are_listed() {
         findings,
         "Move what both need to a third file, or hand it in as an argument. The list stands in tests/it/tidy/circles.rs; it may \
          only become shorter.",
+    );
+}
+
+#[test]
+fn the_way_of_an_event_is_as_the_document_tells_it() {
+    expect_none(
+        lost_steps(&FILES, &SOURCES),
+        "Tell the way in docs/ARCHITECTURE.md as it is now. If it has become longer, make it shorter again.",
     );
 }
 

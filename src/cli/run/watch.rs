@@ -14,7 +14,7 @@ use crate::db::migrate::{self, MigrateError};
 use crate::db::shape::Difference;
 use crate::db::{Database, probe};
 use crate::delays::Delays;
-use crate::deliver::{Pipeline, Stalled};
+use crate::health::{StallDetector, Stalled};
 use crate::lifecycle::{Beat, Part, Readiness};
 use crate::metrics::Metrics;
 
@@ -128,7 +128,7 @@ const PROGRESS_EVERY: Duration = Duration::from_secs(1);
 
 /// Whether the messages in hand make progress. While another part is missing, that part is the reason and is reported instead.
 pub(super) async fn progress(
-    pipeline: Arc<Pipeline>,
+    detector: Arc<StallDetector>,
     readiness: Readiness,
     metrics: Arc<Metrics>,
     beat: Arc<Beat>,
@@ -136,12 +136,12 @@ pub(super) async fn progress(
     loop {
         beat.beat();
         if readiness.missing().iter().any(|missing| missing.part != Part::Progress.as_str()) {
-            pipeline.excuse_stall();
+            detector.excuse_stall();
         }
-        let stalled = pipeline.stalled();
+        let stalled = detector.stalled();
         metrics.stalled(stalled.as_ref().map_or(Duration::ZERO, |stalled| stalled.since));
         let state =
-            stalled.filter(|stalled| stalled.since >= pipeline.stall_after()).map_or(Ok(()), standstill);
+            stalled.filter(|stalled| stalled.since >= detector.stall_after()).map_or(Ok(()), standstill);
         readiness.set(Part::Progress, state);
         metrics.ready(readiness.missing().is_empty());
         tokio::time::sleep(PROGRESS_EVERY).await;

@@ -4,10 +4,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::db::{Database, Error, replay};
-use crate::deliver::Pipeline;
 use crate::domain::ids::AppId;
 use crate::lifecycle::Beat;
 use crate::metrics::Metrics;
+use crate::pipeline::LaneWatch;
 
 /// Between two looks: an operator who waits for an outcome sees it soon, and an idle database hardly notices.
 const LOOK_EVERY: Duration = Duration::from_secs(2);
@@ -18,7 +18,7 @@ const BETWEEN_PAGES: Duration = Duration::from_millis(50);
 pub struct Watch {
     pub db: Database,
     pub metrics: Arc<Metrics>,
-    pub pipeline: Arc<Pipeline>,
+    pub lane_watch: Arc<LaneWatch>,
 }
 
 impl Watch {
@@ -47,7 +47,7 @@ impl Watch {
             }
             // The command fills lanes behind our back; without a word it could take a while until we look.
             for app_id in page.apps.iter().filter_map(|app_id| AppId::parse(app_id).ok()) {
-                self.pipeline.lane_is_filled(&app_id);
+                self.lane_watch.lane_is_filled(&app_id);
             }
             after = page.after;
             if after.is_none() {

@@ -11,8 +11,9 @@ const LAYERS: &[Layer] = &[
     },
     // Each knows one third party; if two of them must meet, they meet in a layer above.
     Layer { modules: &["amqp", "db", "wechat"], neighbours: false },
-    Layer { modules: &["token"], neighbours: true },
-    Layer { modules: &["deliver"], neighbours: true },
+    // What the pipeline asks: may it go now, does it work, with which token.
+    Layer { modules: &["admission", "health", "token"], neighbours: false },
+    Layer { modules: &["pipeline"], neighbours: true },
     Layer { modules: &["dead_letters"], neighbours: true },
     Layer { modules: &["http"], neighbours: true },
     Layer { modules: &["cli"], neighbours: true },

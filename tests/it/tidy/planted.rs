@@ -28,7 +28,7 @@ fn an_import_from_above_is_found_however_it_is_written() {
     assert_eq!(upward("src/db/pool.rs", "use crate::*;"), 1, "a star hides what it names");
     assert_eq!(upward("src/extras.rs", ""), 1, "a module without a layer");
 
-    assert_eq!(upward("src/deliver/bring.rs", "use crate::{amqp::Message, db, domain::ids};"), 0);
+    assert_eq!(upward("src/pipeline/process.rs", "use crate::{amqp::Message, db, domain::ids};"), 0);
     assert_eq!(upward("src/domain/event/read.rs", "use super::super::ids::AppId;"), 0);
     assert_eq!(upward("src/metrics.rs", "use crate::clock;\nuse super::config;"), 0);
     assert_eq!(upward("src/domain/plan.rs", "//! As crate::db does.\nconst A: &str = \"crate::db::x\";"), 0);
@@ -93,7 +93,7 @@ fn files_that_know_each_other_are_found_in_every_program() {
 #[test]
 fn a_third_party_outside_its_place_is_found() {
     let stray = |path, text| found(strays, path, text);
-    assert_eq!(stray("src/deliver/bring.rs", "use lapin::Channel;"), 1);
+    assert_eq!(stray("src/pipeline/process.rs", "use lapin::Channel;"), 1);
     assert_eq!(stray("src/http/ops.rs", "fn f(row: &tokio_postgres::Row) {}"), 1);
     assert_eq!(stray("src/cli/check.rs", "use reqwest as r;"), 1);
     assert_eq!(stray("src/main.rs", "use wechat_notifier::{cli::Cli, db};"), 1);
@@ -300,4 +300,22 @@ fn the_whole_tree_is_read() {
     assert!(read("benches/pipeline/main.rs"));
     assert!(!read("src/domain/event/tests.rs"), "tests are cut out");
     assert!(FILES.iter().any(|file| file.path == "Cargo.toml"));
+}
+
+#[test]
+fn a_step_that_is_not_there_any_more_is_found() {
+    let told = |rows: &str| {
+        let text = format!(
+            "# A\n\n## The way of an event\n\n| step | file: function | |\n|---|---|---|\n{rows}\n## B\n| 9 | no |\n"
+        );
+        let code = source("src/pipeline/intake.rs", "pub fn take_in() {}");
+        lost_steps(&[file("docs/ARCHITECTURE.md", &text)], &code)
+    };
+    assert_eq!(told("| 1 | `src/pipeline/intake.rs`: `take_in` | takes in |"), [""; 0]);
+    assert_eq!(told("| 1 | `src/pipeline/intake.rs`: `take_out` | |").len(), 1, "another function");
+    assert_eq!(told("| 1 | `src/pipeline/outlet.rs`: `take_in` | |").len(), 1, "another file");
+    assert_eq!(told("| 1 | src/pipeline/intake.rs | |").len(), 2, "no function, and so no way at all");
+    assert_eq!(told("").len(), 1, "no way at all");
+    let long: Vec<String> = (0..16).map(|n| format!("| {n} | `src/{n}.rs`: `f` | |")).collect();
+    assert!(told(&long.join("\n")).iter().any(|finding| finding.contains("16 files")));
 }

@@ -1,0 +1,124 @@
+//! Giving up: what can never go on becomes a dead letter, in the dead queue and in the log.
+
+use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
+
+use futures_util::FutureExt;
+
+use super::dead_letter::{DeadLetter, History};
+use super::dead_letter_log::DeadLetterLog;
+use super::envelope::Envelope;
+use super::job::{Disposition, Job};
+use super::publish::OnwardPublisher;
+use crate::db;
+use crate::domain::event::{Event, Malformed};
+use crate::domain::outcome::DeadReason;
+use crate::domain::recipient::Recipient;
+use crate::metrics::{EventResult, Metrics};
+
+/// What people read of a panic; the panic hook has logged the rest.
+const PANICKED: &str = "our own code panicked";
+
+/// Publishes dead letters. Cheap to clone.
+#[derive(Clone)]
+pub(super) struct DeadLetterer {
+    pub(super) publisher: OnwardPublisher,
+    pub(super) log: DeadLetterLog,
+    pub(super) metrics: Arc<Metrics>,
+}
+
+impl DeadLetterer {
+    /// A whole message that cannot be worked on, body and headers as received.
+    pub(super) async fn message(
+        &self,
+        envelope: &Envelope,
+        reason: DeadReason,
+        field: Option<&str>,
+        problem: &str,
+    ) -> Disposition {
+        self.log.of_message(envelope, reason, field, problem);
+        self.as_received(envelope, &DeadLetter::of_message(reason, field, problem)).await
+    }
+
+    /// A message that says something, but nothing that we can read.
+    pub(super) async fn malformed(&self, envelope: &Envelope, malformed: &Malformed) -> Disposition {
+        self.metrics.event(EventResult::Dead);
+        let field = malformed.field.as_deref();
+        self.message(envelope, DeadReason::Malformed, field, &malformed.to_string()).await
+    }
+
+    /// A message over which our own code panicked: it cannot kill again.
+    pub(super) async fn panicked(&self, envelope: &Envelope) -> Disposition {
+        self.message(envelope, DeadReason::Panicked, None, PANICKED).await
+    }
+
+    /// An event that is sound, but cannot be planned.
+    pub(super) async fn event(&self, event: &Event, envelope: &Envelope, reason: DeadReason) -> Disposition {
+        self.log.of_event(event, envelope, reason);
+        self.as_received(envelope, &DeadLetter::of_event(envelope.dead_letter_of_event(event), reason)).await
+    }
+
+    /// PostgreSQL refuses a value of the event, and would refuse it again.
+    pub(super) async fn refused_event(
+        &self,
+        event: &Event,
+        envelope: &Envelope,
+        error: &db::Error,
+    ) -> Disposition {
+        self.metrics.event(EventResult::Dead);
+        self.log.of_message(envelope, DeadReason::Malformed, None, &error.to_string());
+        let id = envelope.dead_letter_of_event(event);
+        self.as_received(envelope, &DeadLetter::of_event(id, DeadReason::Malformed).with_detail(error)).await
+    }
+
+    /// The same for one delivery: the others of its event are not concerned.
+    pub(super) async fn refused(&self, job: &Job, error: &db::Error) -> Disposition {
+        if matches!(job.delivery.recipient, Recipient::Nobody) {
+            return self.refused_event(&job.delivery.event, &job.envelope, error).await;
+        }
+        let dead_letter = DeadLetter::of_delivery(&job.delivery, DeadReason::Malformed, History::default())
+            .with_detail(error);
+        self.log.of_delivery(job, &dead_letter);
+        self.publish(job, &dead_letter).await
+    }
+
+    /// One delivery that was claimed and came to this end. Logged once it is published.
+    pub(super) async fn delivery(&self, job: &Job, reason: DeadReason, history: History) -> Disposition {
+        let dead_letter = DeadLetter::of_delivery(&job.delivery, reason, history);
+        self.publish(job, &dead_letter).await?;
+        self.log.of_delivery(job, &dead_letter);
+        Ok(())
+    }
+
+    /// Works on one delivery. A panic makes a dead letter of this delivery and leaves the others of its event alone.
+    pub(super) async fn if_it_panics(
+        &self,
+        job: &Job,
+        work: impl Future<Output = Disposition>,
+    ) -> Disposition {
+        match AssertUnwindSafe(work).catch_unwind().await {
+            Ok(disposition) => disposition,
+            // Boxed, as it is rare: room for it would be copied with each delivery.
+            Err(_panic) => Box::pin(self.panicked_delivery(job)).await,
+        }
+    }
+
+    async fn panicked_delivery(&self, job: &Job) -> Disposition {
+        if matches!(job.delivery.recipient, Recipient::Nobody) {
+            return self.panicked(&job.envelope).await;
+        }
+        let (reason, history) = (DeadReason::Panicked, History::default());
+        let dead_letter = DeadLetter::of_delivery(&job.delivery, reason, history).with_detail(PANICKED);
+        self.publish(job, &dead_letter).await
+    }
+
+    /// Self-contained: event and recipient.
+    async fn publish(&self, job: &Job, dead_letter: &DeadLetter) -> Disposition {
+        let message = job.envelope.delivery_message(&job.delivery, job.delivery.progress);
+        self.publisher.to_dead_letters(dead_letter.stamp(message)).await
+    }
+
+    async fn as_received(&self, envelope: &Envelope, dead_letter: &DeadLetter) -> Disposition {
+        self.publisher.to_dead_letters(dead_letter.stamp(envelope.message.clone())).await
+    }
+}
