@@ -1,4 +1,4 @@
-//! `/_sim/…`: changing the world. Bodies are JSON whatever their label says.
+//! `/_sim/…`: changing the world. Bodies are read as JSON, whatever their content type.
 
 use std::sync::Arc;
 
@@ -11,14 +11,11 @@ use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
-use crate::app::AppSettings;
 use crate::clock;
 use crate::faults::Rule;
-use crate::login::LoginCode;
-use crate::simulator::Simulator;
+use crate::serving::Simulator;
 use crate::tokens::Kind;
-use crate::user::Consent;
-use crate::world::World;
+use crate::world::{AppSettings, Consent, LoginCode, World};
 
 /// What a control call answers: JSON, or the reason why not.
 pub type Reply = Result<Json<Value>, Complaint>;
@@ -32,7 +29,7 @@ impl IntoResponse for Complaint {
     }
 }
 
-/// Starts the world anew.
+/// Starts the world again.
 pub async fn reset(State(simulator): State<Arc<Simulator>>, body: Bytes) -> Reply {
     let scenario = if body.is_empty() { None } else { Some(parse(&body)?) };
     simulator.reset(scenario.as_ref());

@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
+use super::field;
 use crate::errcode::Refusal;
-use crate::field;
 
 /// A private template, as a scenario writes it.
 #[derive(Clone, Debug, Deserialize, Serialize)]

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use crate::tokens::Kind;
+use super::issuer::Kind;
 
 /// The app and interface every remembered token came from; as small as what the issuers remember.
 #[derive(Debug, Default)]

@@ -1,37 +1,29 @@
-//! The whole state of the simulated platform, behind one short lock.
+//! The whole state of the simulated platform: a scenario sets it up, apps have users, users have consents and an inbox.
+
+mod app;
+mod login_code;
+mod quota;
+mod scenario;
+mod user;
 
 use std::collections::HashMap;
 
 use fastrand::Rng;
-use serde::{Deserialize, Serialize};
 
-use crate::app::{App, AppSettings};
+use self::app::App;
+pub use self::app::AppSettings;
+pub use self::login_code::LoginCode;
+pub use self::scenario::Scenario;
+pub use self::user::{Consent, User};
 use crate::errcode::{
     APPID_MISSING, INVALID_APPID, INVALID_CREDENTIAL, MALFORMED_TOKEN, Refusal, TOKEN_MISSING,
 };
-use crate::faults::{Faults, Rule};
-use crate::journal::Journal;
-use crate::login::LoginCode;
-use crate::token_index::TokenIndex;
-use crate::tokens;
-use crate::user::{Consent, User};
+use crate::faults::Faults;
+use crate::tokens::{self, TokenIndex};
+use crate::traffic::Journal;
 
 /// Ids of real messages are beyond 2^53, where a float would corrupt them (facts: wechat-api 3.2).
 const FIRST_MSGID: u64 = 1_988_810_812_324_364_291;
-
-/// What a world starts with: the configuration file, and the body of `/_sim/reset`.
-#[derive(Clone, Debug, Default, Deserialize, Serialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct Scenario {
-    /// Unknown appids are refused instead of welcomed.
-    pub strict: bool,
-    /// Time a request takes to be processed.
-    pub latency_ms: u64,
-    pub apps: Vec<AppSettings>,
-    pub consents: Vec<Consent>,
-    pub faults: Vec<Rule>,
-    pub codes: Vec<LoginCode>,
-}
 
 /// The simulated platform.
 pub struct World {
@@ -102,7 +94,7 @@ impl World {
         self.common_consents.entry(openid).or_default().push(consent);
     }
 
-    /// Registers who stands behind a login code.
+    /// Registers who logs in with a code.
     pub fn register_code(&mut self, code: LoginCode) {
         self.codes.insert(code.js_code.clone(), code);
     }
@@ -147,7 +139,7 @@ impl World {
         Ok(app)
     }
 
-    /// The app a working token stands for.
+    /// The app that a working token belongs to.
     ///
     /// # Errors
     /// 41001, 40014, 40001, 42001.

@@ -4,21 +4,17 @@ use std::collections::HashMap;
 
 use serde::{Deserialize, Serialize};
 
-use crate::errcode::{DAILY_QUOTA, INVALID_SECRET, MINUTE_QUOTA, Refusal, SECRET_MISSING};
-use crate::template::Template;
+use super::quota::Quota;
+use super::user::User;
+use crate::errcode::{INVALID_SECRET, INVALID_TEMPLATE, Refusal, SECRET_MISSING};
+use crate::templates::Template;
 use crate::tokens::{Issuer, Kind, Lifetime};
-use crate::user::User;
 
 /// WeChat's own token lifetime.
 const TOKEN_LIFETIME_SECONDS: u64 = 7_200;
 /// WeChat's overlap of 300 s is this part of its lifetime; a shortened lifetime keeps the proportion, or a
 /// stable token would never leave its last minutes.
 const OVERLAP_PART_OF_LIFETIME: u64 = 24;
-/// Daily quotas start anew at midnight in Shanghai, which is UTC+8 all year.
-const SHANGHAI_OFFSET_MS: u64 = 8 * 3_600_000;
-const DAY_MS: u64 = 86_400_000;
-const MINUTE_MS: u64 = 60_000;
-
 /// An app as a scenario writes it. Everything but the appid may be left out.
 #[derive(Clone, Debug, Default, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
@@ -52,15 +48,7 @@ pub struct App {
     pub latency_ms: Option<u64>,
     stable: Issuer,
     classic: Issuer,
-    today: Window,
-    this_minute: Window,
-}
-
-/// A count that starts anew with each period.
-#[derive(Debug, Default)]
-struct Window {
-    period: u64,
-    used: u64,
+    quota: Quota,
 }
 
 impl App {
@@ -72,8 +60,7 @@ impl App {
     /// Takes new settings; tokens and users stay, quotas are counted afresh.
     pub fn update(&mut self, settings: AppSettings) {
         self.settings = settings;
-        self.today = Window::default();
-        self.this_minute = Window::default();
+        self.quota = Quota::default();
     }
 
     /// Checks a secret against the registered one, if there is one.
@@ -119,7 +106,7 @@ impl App {
     /// # Errors
     /// 40037 for an empty id, or one that is not among the registered.
     pub fn template(&self, template_id: &str) -> Result<Option<&Template>, Refusal> {
-        let unknown = || Refusal::of(crate::errcode::INVALID_TEMPLATE);
+        let unknown = || Refusal::of(INVALID_TEMPLATE);
         if self.settings.templates.is_empty() {
             return if template_id.is_empty() { Err(unknown()) } else { Ok(None) };
         }
@@ -132,55 +119,13 @@ impl App {
     /// # Errors
     /// 45009 when the day's are used up, 45011 when the minute's are.
     pub fn use_quota(&mut self, now_ms: u64) -> Result<(), Refusal> {
-        let day = (now_ms + SHANGHAI_OFFSET_MS) / DAY_MS;
-        let minute = now_ms / MINUTE_MS;
-        if !self.today.has_room(day, self.settings.daily_quota) {
-            return Err(Refusal::of(DAILY_QUOTA));
-        }
-        if !self.this_minute.has_room(minute, self.settings.minute_quota) {
-            return Err(Refusal::of(MINUTE_QUOTA));
-        }
-        self.today.used += 1;
-        self.this_minute.used += 1;
-        Ok(())
-    }
-}
-
-impl Window {
-    fn has_room(&mut self, period: u64, limit: Option<u64>) -> bool {
-        if self.period != period {
-            *self = Self { period, used: 0 };
-        }
-        limit.is_none_or(|limit| self.used < limit)
+        self.quota.use_one(now_ms, self.settings.daily_quota, self.settings.minute_quota)
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    /// 15:59 UTC is one minute before midnight in Shanghai.
-    const BEFORE_MIDNIGHT: u64 = 20_000 * DAY_MS + 15 * 3_600_000 + 59 * MINUTE_MS;
-
-    fn app(daily_quota: Option<u64>, minute_quota: Option<u64>) -> App {
-        App::new(AppSettings { daily_quota, minute_quota, ..AppSettings::default() })
-    }
-
-    #[test]
-    fn the_daily_quota_comes_back_at_midnight_in_shanghai() {
-        let mut app = app(Some(1), None);
-        assert_eq!(app.use_quota(BEFORE_MIDNIGHT), Ok(()));
-        assert_eq!(app.use_quota(BEFORE_MIDNIGHT), Err(Refusal::of(DAILY_QUOTA)));
-        assert_eq!(app.use_quota(BEFORE_MIDNIGHT + MINUTE_MS), Ok(()));
-    }
-
-    #[test]
-    fn the_minute_quota_comes_back_with_the_next_minute() {
-        let mut app = app(None, Some(2));
-        assert!(app.use_quota(BEFORE_MIDNIGHT).is_ok() && app.use_quota(BEFORE_MIDNIGHT).is_ok());
-        assert_eq!(app.use_quota(BEFORE_MIDNIGHT), Err(Refusal::of(MINUTE_QUOTA)));
-        assert_eq!(app.use_quota(BEFORE_MIDNIGHT + MINUTE_MS), Ok(()));
-    }
 
     #[test]
     fn a_shorter_token_life_keeps_the_proportion_of_the_overlap() {

@@ -9,9 +9,9 @@ use axum::http::{HeaderName, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use futures_util::stream::{self, StreamExt};
 
-use crate::endpoint::Endpoint;
+use super::wire::Peer;
 use crate::errcode::{IP_NOT_ALLOWED, Refusal};
-use crate::wire::Peer;
+use crate::traffic::Endpoint;
 
 /// HTTP 200: WeChat says its errors in the body.
 pub fn json(endpoint: Endpoint, body: String) -> Response {

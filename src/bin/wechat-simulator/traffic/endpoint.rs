@@ -1,9 +1,4 @@
-//! The endpoints of WeChat's side, and what all requests to them have in common.
-
-use crate::errcode::Refusal;
-use crate::faults::Subject;
-use crate::token_index::TokenIndex;
-use crate::world::World;
+//! The endpoints of WeChat's side, and the names that rules and questions use for them.
 
 /// Which service a request asks for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -46,33 +41,4 @@ impl Endpoint {
             _ => "application/json; encoding=utf-8",
         }
     }
-}
-
-/// The body of a success, or WeChat's "no".
-pub type Verdict = Result<String, Refusal>;
-
-/// A parsed request to one endpoint.
-///
-/// Arrival and processing are apart because time may pass between them: the latency, or a fault's delay.
-pub trait Call: Send + 'static {
-    fn endpoint(&self) -> Endpoint;
-
-    /// Whom it concerns, for fault rules and the journal.
-    fn subject<'a>(&'a self, tokens: &'a TokenIndex) -> Subject<'a>;
-
-    /// The page to open from a message; only sends have one.
-    fn page(&self) -> Option<&str> {
-        None
-    }
-
-    /// What is decided the moment the request arrives.
-    ///
-    /// # Errors
-    /// Refused at once; it will not be processed.
-    fn begin(&mut self, _world: &mut World, _now_ms: u64) -> Result<(), Refusal> {
-        Ok(())
-    }
-
-    /// The work itself; called once for each call that began.
-    fn process(&self, world: &mut World, now_ms: u64) -> Verdict;
 }

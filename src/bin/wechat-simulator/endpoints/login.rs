@@ -7,30 +7,14 @@ use axum::extract::{ConnectInfo, Query, State};
 use axum::response::Response;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
-use serde::{Deserialize, Serialize};
+use serde::Deserialize;
 use serde_json::json;
 
-use crate::endpoint::{Call, Endpoint, Verdict};
-use crate::errcode::{CODE_MISSING, CODE_USED, INVALID_CODE, INVALID_GRANT_TYPE, Refusal};
-use crate::faults::Subject;
-use crate::simulator::Simulator;
-use crate::token_index::TokenIndex;
-use crate::wire::Peer;
-use crate::world::World;
-
-/// A login code as a scenario writes it: who stands behind it.
-#[derive(Clone, Debug, Default, Deserialize, Serialize)]
-#[serde(deny_unknown_fields)]
-pub struct LoginCode {
-    pub js_code: String,
-    /// Absent: good for any app.
-    pub appid: Option<String>,
-    pub openid: String,
-    pub unionid: Option<String>,
-    /// A code works once.
-    #[serde(skip)]
-    used: bool,
-}
+use crate::errcode::{CODE_MISSING, INVALID_CODE, INVALID_GRANT_TYPE, Refusal};
+use crate::serving::{Call, Peer, Simulator, Verdict};
+use crate::tokens::TokenIndex;
+use crate::traffic::{Endpoint, Subject};
+use crate::world::{LoginCode, World};
 
 /// Answers a login.
 pub async fn jscode2session(
@@ -60,7 +44,7 @@ impl Call for Login {
         Subject { path: Endpoint::Login.path(), appid: Some(&self.appid), ..Subject::default() }
     }
 
-    /// Success carries no errcode, whatever the official sample shows.
+    /// Success carries no errcode, although the official sample shows one.
     fn process(&self, world: &mut World, _now_ms: u64) -> Verdict {
         if self.grant_type != "authorization_code" {
             return Err(Refusal::of(INVALID_GRANT_TYPE));
@@ -87,13 +71,7 @@ impl Login {
             return Err(Refusal::of(INVALID_CODE));
         }
         let code = world.codes.entry(self.js_code.clone()).or_insert_with(|| self.somebody_new());
-        if code.appid.as_ref().is_some_and(|appid| *appid != self.appid) {
-            return Err(Refusal::of(INVALID_CODE));
-        }
-        if code.used {
-            return Err(Refusal::of(CODE_USED));
-        }
-        code.used = true;
+        code.redeem(&self.appid)?;
         Ok(code.clone())
     }
 
@@ -102,6 +80,6 @@ impl Login {
         let mut hasher = DefaultHasher::new();
         (&self.appid, &self.js_code).hash(&mut hasher);
         let openid = format!("oSim{:024x}", hasher.finish());
-        LoginCode { js_code: self.js_code.clone(), openid, ..LoginCode::default() }
+        LoginCode::new(self.js_code.clone(), openid)
     }
 }

@@ -1,4 +1,4 @@
-//! The way of every request: arrive, wait, be processed, be answered — or be struck by a fault.
+//! What happens to every request: arrive, wait, be processed, be answered — or be struck by a fault.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -6,12 +6,13 @@ use std::time::Duration;
 
 use axum::response::Response;
 
-use crate::answer;
+use super::answer;
+use super::call::{Call, Verdict};
+use super::wire::Peer;
 use crate::clock;
-use crate::endpoint::{Call, Endpoint, Verdict};
 use crate::errcode::{Refusal, SYSTEM_BUSY};
 use crate::faults::{Action, Answer};
-use crate::wire::Peer;
+use crate::traffic::Endpoint;
 use crate::world::{Scenario, World};
 
 /// The simulated platform as its endpoints share it.
@@ -84,7 +85,7 @@ impl Simulator {
         act(&mut self.lock().world)
     }
 
-    /// Starts anew, from the scenario given or the first one.
+    /// Starts again, from the scenario given or the first one.
     pub fn reset(&self, scenario: Option<&Scenario>) {
         let mut era = self.lock();
         era.number += 1;
@@ -115,7 +116,7 @@ impl Simulator {
     }
 
     /// Processes a request when its time is over, in a task of its own: the platform does not stop working on
-    /// a request because the client has lost patience.
+    /// a request because the client has left.
     async fn process_after<C: Call>(self: Arc<Self>, delay: Duration, era: u64, call: C) -> Verdict {
         let work = tokio::spawn(async move {
             tokio::time::sleep(delay).await;

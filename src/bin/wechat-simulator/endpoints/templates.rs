@@ -7,14 +7,12 @@ use axum::http::Method;
 use axum::response::Response;
 use serde_json::{Value, json};
 
-use crate::endpoint::{Call, Endpoint, Verdict};
+use super::request;
 use crate::errcode::{Refusal, WRONG_VERB_FOR_TEMPLATES};
-use crate::faults::Subject;
-use crate::send::token_in;
-use crate::simulator::Simulator;
-use crate::template::Template;
-use crate::token_index::TokenIndex;
-use crate::wire::Peer;
+use crate::serving::{Call, Peer, Simulator, Verdict};
+use crate::templates::Template;
+use crate::tokens::TokenIndex;
+use crate::traffic::{Endpoint, Subject};
 use crate::world::World;
 
 /// Answers with the templates of the token's app.
@@ -24,7 +22,7 @@ pub async fn gettemplate(
     method: Method,
     RawQuery(query): RawQuery,
 ) -> Response {
-    let token = token_in(query.as_deref().unwrap_or_default()).to_owned();
+    let token = request::access_token(query.as_deref());
     simulator.serve(peer, ListTemplates { token, verb_fits: method == Method::GET }).await
 }
 

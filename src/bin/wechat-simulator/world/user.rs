@@ -1,4 +1,4 @@
-//! One user of one app: what he agreed to, what he got, and whether he is being written to right now.
+//! One user of one app: what they agreed to, what they got, and whether a send to them is being processed right now.
 
 use std::collections::HashMap;
 
@@ -37,7 +37,7 @@ impl User {
         self.processing = self.processing.saturating_sub(1);
     }
 
-    /// Sets what a template may still send him; None = without limit.
+    /// Sets what a template may still send to this user; None = without limit.
     pub fn grant(&mut self, template_id: String, remaining: Option<u32>) {
         self.consents.insert(template_id, remaining);
     }

@@ -1,12 +1,13 @@
-//! What was received and what became of it: counters, the newest requests, and doubled messages.
+//! What was received and what became of it: the newest requests, the messages that users got, and the counters.
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::hash::{DefaultHasher, Hash, Hasher};
 
 use serde::Serialize;
 
-use crate::endpoint::Endpoint;
-use crate::faults::Subject;
+use super::counters::Counters;
+use super::endpoint::Endpoint;
+use super::subject::Subject;
 
 /// Requests kept in memory; the oldest go first.
 const REQUESTS_KEPT: usize = 10_000;
@@ -22,30 +23,6 @@ pub struct Journal {
     /// million) even after five million messages.
     messages: HashMap<u64, u32>,
     doubles: BTreeMap<u64, Double>,
-}
-
-/// The answer to "what happened so far?".
-#[derive(Clone, Debug, Default, Serialize)]
-pub struct Counters {
-    /// Requests received, by endpoint.
-    pub requests: BTreeMap<&'static str, u64>,
-    /// Messages that users got.
-    pub sends_accepted: u64,
-    /// Answers to sends, by errcode; "0" is success. Broken answers (reset, hang, HTTP status) are not here.
-    pub sends_by_errcode: BTreeMap<i64, u64>,
-    /// Requests for tokens, by app and kind (`stable`, `forced`, `classic`).
-    pub token_fetches: BTreeMap<String, BTreeMap<&'static str, u64>>,
-    /// The most requests that were held at one time.
-    pub max_concurrent: usize,
-    /// The most requests for one openid at one time, refused ones included.
-    pub max_concurrent_per_openid: usize,
-    /// Sends refused because another for the same openid was being processed.
-    pub concurrent_violations: u64,
-    pub faults_struck: u64,
-    pub first_request_ms: Option<u64>,
-    pub last_request_ms: Option<u64>,
-    pub first_send_ms: Option<u64>,
-    pub last_send_ms: Option<u64>,
 }
 
 /// One received request.
@@ -117,9 +94,7 @@ impl Journal {
 
     /// Notes the errcode that a request is answered with.
     pub fn answer(&mut self, number: u64, endpoint: Endpoint, errcode: i64) {
-        if endpoint == Endpoint::Send {
-            *self.counters.sends_by_errcode.entry(errcode).or_default() += 1;
-        }
+        self.counters.answer(endpoint, errcode);
         if let Some(request) = self.request_mut(number) {
             request.errcode = Some(errcode);
         }
@@ -127,9 +102,7 @@ impl Journal {
 
     /// Notes a send refused with 43108 by the platform itself (a fault rule's 43108 is not counted here).
     pub fn conflict(&mut self) {
-        self.counters.concurrent_violations += 1;
-        // Never more: the refused one leaves at once.
-        self.counters.max_concurrent_per_openid = 2;
+        self.counters.conflict();
     }
 
     /// Notes a message that a user got.
@@ -169,23 +142,5 @@ impl Journal {
     fn request_mut(&mut self, number: u64) -> Option<&mut Request> {
         let at = usize::try_from(number.checked_sub(self.first_kept)?).ok()?;
         self.requests.get_mut(at)
-    }
-}
-
-impl Counters {
-    fn receive(&mut self, now_ms: u64, endpoint: Endpoint, appid: Option<&str>, held: usize) {
-        *self.requests.entry(endpoint.path()).or_default() += 1;
-        self.max_concurrent = self.max_concurrent.max(held);
-        self.first_request_ms.get_or_insert(now_ms);
-        self.last_request_ms = Some(now_ms);
-        if endpoint == Endpoint::Send {
-            self.max_concurrent_per_openid = self.max_concurrent_per_openid.max(1);
-            self.first_send_ms.get_or_insert(now_ms);
-            self.last_send_ms = Some(now_ms);
-        }
-        if let Some(kind) = endpoint.token_kind() {
-            let app = self.token_fetches.entry(appid.unwrap_or_default().to_owned()).or_default();
-            *app.entry(kind).or_default() += 1;
-        }
     }
 }

@@ -9,13 +9,12 @@ use axum::response::Response;
 use serde::Deserialize;
 use serde_json::{Map, Value};
 
-use crate::endpoint::{Call, Endpoint, Verdict};
-use crate::errcode::{EMPTY_BODY, INVALID_OPENID, NOT_JSON, POST_REQUIRED, Refusal};
-use crate::faults::Subject;
-use crate::simulator::Simulator;
-use crate::template;
-use crate::token_index::TokenIndex;
-use crate::wire::Peer;
+use super::request;
+use crate::errcode::{INVALID_OPENID, Refusal};
+use crate::serving::{Call, Peer, Simulator, Verdict};
+use crate::templates::check_shape;
+use crate::tokens::TokenIndex;
+use crate::traffic::{Endpoint, Subject};
 use crate::world::World;
 
 /// The longest openid taken; real ones have 28 characters.
@@ -29,23 +28,9 @@ pub async fn send(
     RawQuery(query): RawQuery,
     body: Bytes,
 ) -> Response {
-    let token = token_in(query.as_deref().unwrap_or_default()).to_owned();
-    simulator.serve(peer, Send { token, appid: String::new(), message: parse(&method, &body) }).await
-}
-
-/// The `access_token` of a query string. Tokens hold nothing that needs decoding.
-pub fn token_in(query: &str) -> &str {
-    query.split('&').find_map(|pair| pair.strip_prefix("access_token=")).unwrap_or_default()
-}
-
-fn parse(method: &Method, body: &[u8]) -> Result<Message, Refusal> {
-    if method != Method::POST {
-        return Err(Refusal::of(POST_REQUIRED));
-    }
-    if body.is_empty() {
-        return Err(Refusal::of(EMPTY_BODY));
-    }
-    serde_json::from_slice(body).map_err(|_| Refusal::of(NOT_JSON))
+    let token = request::access_token(query.as_deref());
+    let message = request::posted_json(&method, &body);
+    simulator.serve(peer, Send { token, appid: String::new(), message }).await
 }
 
 /// A send as it was read off the wire.
@@ -116,7 +101,7 @@ impl Message {
         app.use_quota(now_ms)?;
         let template = app.template(&self.template_id)?;
         let data = self.fields()?;
-        template.map_or_else(|| template::check_shape(data), |template| template.check(data))?;
+        template.map_or_else(|| check_shape(data), |template| template.check(data))?;
         let strict = app.settings.strict_consent;
         world.user(appid, &self.touser).use_consent(&self.template_id, strict)
     }

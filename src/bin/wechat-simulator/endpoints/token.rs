@@ -9,13 +9,11 @@ use axum::response::Response;
 use serde::Deserialize;
 use serde_json::json;
 
-use crate::endpoint::{Call, Endpoint, Verdict};
-use crate::errcode::{EMPTY_BODY, INVALID_GRANT_TYPE, NOT_JSON, POST_REQUIRED, Refusal};
-use crate::faults::Subject;
-use crate::simulator::Simulator;
-use crate::token_index::TokenIndex;
-use crate::tokens::Kind;
-use crate::wire::Peer;
+use super::request;
+use crate::errcode::{INVALID_GRANT_TYPE, Refusal};
+use crate::serving::{Call, Peer, Simulator, Verdict};
+use crate::tokens::{Kind, TokenIndex};
+use crate::traffic::{Endpoint, Subject};
 use crate::world::World;
 
 /// Answers the classic interface.
@@ -34,17 +32,9 @@ pub async fn stable_token(
     method: Method,
     body: Bytes,
 ) -> Response {
-    simulator.serve(peer, Fetch { kind: Kind::Stable, credentials: parse(&method, &body) }).await
-}
-
-fn parse(method: &Method, body: &[u8]) -> Result<Credentials, Refusal> {
-    if method != Method::POST {
-        return Err(Refusal::of(POST_REQUIRED));
-    }
-    if body.is_empty() {
-        return Err(Refusal::of(EMPTY_BODY));
-    }
-    serde_json::from_slice(body).map_err(|_| Refusal::of(NOT_JSON))
+    simulator
+        .serve(peer, Fetch { kind: Kind::Stable, credentials: request::posted_json(&method, &body) })
+        .await
 }
 
 /// What both interfaces ask for.

@@ -7,8 +7,8 @@ use axum::extract::{Query, State};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use crate::simulator::Simulator;
-use crate::user::User;
+use crate::serving::Simulator;
+use crate::world::User;
 
 /// Requests shown when the question names no limit.
 const REQUESTS_SHOWN: usize = 100;
