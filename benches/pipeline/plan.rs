@@ -1,18 +1,14 @@
-//! What is measured, and in which order: round by round, so that each round meets the machine in the same mood.
+//! The cases of a run and their order: round by round, so that each round meets the machine in the same state.
 
 use std::collections::HashMap;
 
 use anyhow::{Context, Result};
 
+use super::case::{Case, Pace, Who};
 use super::load::{Kind, Scale};
 use super::rig::Rig;
 use super::trial::{Figures, Trial};
 
-/// The real world's answer takes about this long.
-const FAR_MS: u64 = 80;
-/// So that 512 requests of one app are under way: an app alone gets four fifths of the slots.
-const FAR_IN_FLIGHT: usize = 640;
-const FAR_PREFETCH: u16 = 1024;
 /// One transient failure in twenty sends.
 const FAILING_EVERY: u32 = 20;
 /// A busy shop's evening.
@@ -25,93 +21,12 @@ const FAST_PER_SECOND: f64 = 1_000.0;
 pub const MEANWHILE: &str = "published meanwhile";
 const FLOOR_MEANWHILE: &str = "floor, published meanwhile";
 
-/// Whom a case measures.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Who {
-    Floor,
-    /// One of the daemons given, in so many processes.
-    Daemon {
-        which: usize,
-        processes: usize,
-    },
-}
-
-/// At which pace events come.
-#[derive(Debug, Clone, PartialEq)]
-pub enum Pace {
-    /// All are there from the start.
-    Full,
-    /// Published meanwhile, as fast as they are worked off.
-    AsWorkedOff,
-    PerSecond(f64),
-    /// This share of the rate that another case had in this round.
-    Share(f64, String),
-}
-
-/// One thing to measure.
-#[derive(Debug, Clone)]
-pub struct Case {
-    pub name: String,
-    /// The floor to hold against it.
-    pub floor: Option<String>,
-    pub who: Who,
-    pub kind: Kind,
-    pub pace: Pace,
-    pub latency_ms: u64,
-    pub failing_every: Option<u32>,
-    /// With the tables that hold years of history.
-    pub large: bool,
-    pub prefetch: u16,
-    pub in_flight: usize,
-    /// Of a steady stream.
-    pub seconds: f64,
-}
-
 /// All cases of a run of this program.
 pub struct Plan {
     scale: Scale,
     rounds: u32,
     seconds: f64,
     cases: Vec<Case>,
-}
-
-impl Case {
-    /// The daemon's defaults, nothing special.
-    fn new(name: &str, who: Who) -> Self {
-        Self {
-            name: name.to_owned(),
-            floor: (who != Who::Floor).then(|| "floor".to_owned()),
-            who,
-            kind: Kind::One,
-            pace: Pace::Full,
-            latency_ms: 0,
-            failing_every: None,
-            large: false,
-            prefetch: 800,
-            in_flight: 256,
-            seconds: 0.0,
-        }
-    }
-
-    fn kind(self, kind: Kind) -> Self {
-        Self { kind, ..self }
-    }
-
-    fn against(self, floor: &str) -> Self {
-        let floor = (self.who != Who::Floor).then(|| floor.to_owned());
-        Self { floor, ..self }
-    }
-
-    fn far(self) -> Self {
-        let far = Self { latency_ms: FAR_MS, prefetch: FAR_PREFETCH, in_flight: FAR_IN_FLIGHT, ..self };
-        // The floor knows no shares: it may have all that it is given under way.
-        let slots = if far.who == Who::Floor { FAR_IN_FLIGHT * 4 / 5 } else { FAR_IN_FLIGHT };
-        Self { in_flight: slots, ..far }
-    }
-
-    fn paced(self, pace: Pace, seconds: f64) -> Self {
-        Self { pace, seconds, ..self }
-    }
 }
 
 impl Plan {
