@@ -34,6 +34,15 @@ fn an_import_from_above_is_found_however_it_is_written() {
 }
 
 #[test]
+fn an_import_from_above_is_found_in_the_simulator_too() {
+    let upward = |file, text| found(upward_imports, &format!("{SIMULATOR}{file}"), text);
+    assert_eq!(upward("world/app.rs", "use crate::endpoints::login::LoginCode;"), 1);
+    assert_eq!(upward("faults/rule.rs", "use crate::tokens::Kind;"), 1, "neighbours are strangers");
+    assert_eq!(upward("attic/box.rs", ""), 1, "a room without a layer");
+    assert_eq!(upward("endpoints/login.rs", "use super::request;\nuse crate::world::LoginCode;"), 0);
+}
+
+#[test]
 fn files_that_know_each_other_are_found_by_whatever_way_round() {
     let found = |files: &[(&str, &str)]| {
         let files: Vec<TextFile> = files.iter().map(|(path, text)| file(path, text)).collect();
@@ -62,6 +71,22 @@ fn files_that_know_each_other_are_found_by_whatever_way_round() {
     assert_eq!(found(&[("src/a.rs", "mod child;\npub use child::Thing;"), child]), []);
     let quiet = "// super::up::f\n#[cfg(test)]\nmod tests { use super::super::up; }";
     assert_eq!(found(&[("src/a/mod.rs", ""), up, ("src/a/down.rs", quiet)]), []);
+}
+
+#[test]
+fn files_that_know_each_other_are_found_in_every_program() {
+    for program in [SIMULATOR, BENCHES] {
+        let named = |name: &str| format!("{program}{name}.rs");
+        let files = [
+            file(&named("main"), "mod a;\nmod b;\nuse a::run;"),
+            file(&named("a"), "use super::b::B;"),
+            file(&named("b"), "use crate::a::A;"),
+        ];
+        assert_eq!(circles(&sources(&files)), [BTreeSet::from([named("a"), named("b")])]);
+    }
+    // Files of the same name in another program are others.
+    let apart = [file("src/a.rs", "use super::b::B;"), file(&format!("{SIMULATOR}b.rs"), "use crate::a::A;")];
+    assert_eq!(circles(&sources(&apart)), []);
 }
 
 #[test]
@@ -182,6 +207,7 @@ fn a_path_of_a_machine_is_found_in_any_file() {
 fn the_whole_tree_is_read() {
     let read = |path: &str| SOURCES.iter().any(|source| source.path == path);
     assert!(read("src/lib.rs") && read("src/domain/protocol.rs") && read("src/bin/wechat-simulator/main.rs"));
+    assert!(read("benches/pipeline/main.rs"));
     assert!(!read("src/domain/event/tests.rs"), "tests are cut out");
     assert!(FILES.iter().any(|file| file.path == "Cargo.toml"));
 }
