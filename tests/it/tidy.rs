@@ -1,10 +1,12 @@
 //! What keeps the house in order: which module may know which, who may name a third party, and how big things get.
 //!
 //! Each check is a function from source text to findings; `planted` shows that each of them can find something. They read
-//! text, not syntax, so they cost milliseconds and no dependency. Needs no server.
+//! text, not syntax, so they cost milliseconds; only the lengths of functions are a parser's. Needs no server.
 
 mod circles;
+mod functions;
 mod imports;
+mod lengths;
 mod planted;
 mod sizes;
 mod source;
@@ -15,6 +17,7 @@ use std::sync::LazyLock;
 
 use circles::{KNOWN, circles};
 use imports::{strays, upward_imports};
+use lengths::{Lengths, report};
 use sizes::{long_files, long_functions};
 use source::{BENCHES, SIMULATOR, Source, TextFile, daemon, sources, text_files, words};
 
@@ -91,6 +94,19 @@ fn files_fit_a_sitting() {
 #[test]
 fn functions_fit_a_screen() {
     expect_none(long_functions(&SOURCES), "Take a step out of it and name it.");
+}
+
+/// Not a check: what `tests/lengths` runs. It names the trees, a line each, a tab between name and folder.
+#[test]
+#[ignore = "tests/lengths runs it"]
+fn lengths_of_trees() {
+    let given =
+        |name: &str| std::env::var(name).unwrap_or_else(|_| panic!("{name}: start me through tests/lengths"));
+    let trees = given("WN_LENGTHS_OF");
+    let named = trees.lines().filter_map(|line| line.split_once('\t'));
+    let measured: Vec<(String, Lengths)> =
+        named.map(|(name, folder)| (name.to_owned(), Lengths::of(&text_files(Path::new(folder))))).collect();
+    std::fs::write(given("WN_LENGTHS_TO"), report(&measured)).unwrap();
 }
 
 #[test]

@@ -1,6 +1,7 @@
 //! Each check finds what it is for, and lets its near neighbour pass.
 
-use super::sizes::{MAX_FILE_LINES, MAX_FUNCTION_LINES, functions};
+use super::functions::{Function, functions};
+use super::sizes::{MAX_FILE_LINES, MAX_FUNCTION_LINES};
 use super::*;
 
 fn file(path: &str, text: &str) -> TextFile {
@@ -166,9 +167,75 @@ fn a_long_function_is_found_whatever_its_signature() {
         assert_eq!(found(long_functions, "src/a.rs", &text(MAX_FUNCTION_LINES - 1 - more)), 1, "{signature}");
         assert_eq!(found(long_functions, "src/a.rs", &text(MAX_FUNCTION_LINES - 2 - more)), 0, "{signature}");
     }
-    let no_functions = "struct S { f: fn(u8) -> Result<u8, Error>, g: u8 }\ntype F = fn(u8);\ntrait T { fn f() -> [u8; 2]; }";
-    assert_eq!(source("src/a.rs", no_functions).iter().flat_map(functions).count(), 1);
-    assert_eq!(found(long_functions, "src/a.rs", no_functions), 0);
+    assert_eq!(found(long_functions, "src/a.rs", "fn f( {"), 1, "no Rust");
+}
+
+/// One of everything that holds functions, with the length in its name.
+const EVERY_FUNCTION: &str = r#"
+fn one() {}
+/// Doc comments do not count.
+#[must_use]
+pub(crate) async fn three<const N: usize>(a: [u8; N]) -> Vec<fn(u8) -> u8> {
+    "fn none() { } // {";
+}
+mod inside {
+    impl<T> S<T> where T: Fn(u8) -> u8 {
+        fn one() -> impl Sized { |x: u8| { x } }
+        fn four(&self) {
+            fn one() {}
+            one()
+        }
+    }
+    trait T {
+        fn none(&self);
+        fn two(&self) {
+        }
+    }
+}
+struct None { f: fn(u8) -> Result<u8, ()> }
+macro_rules! m {
+    ($three:ident) => {
+        fn $three() where [(); { 1 }]: {
+            f()
+        }
+    };
+}
+#[cfg(test)]
+mod tests {
+    fn one() {}
+    proptest! {
+        #[test]
+        fn two(a in 0..2) {
+        }
+    }
+}
+"#;
+
+#[test]
+fn every_function_is_counted_wherever_it_is() {
+    let numbers = ["none", "one", "two", "three", "four"];
+    let (tests, others): (Vec<_>, Vec<_>) =
+        functions(EVERY_FUNCTION).unwrap().into_iter().partition(|function| function.in_tests);
+    for function in tests.iter().chain(&others) {
+        assert_eq!(function.name.trim_start_matches('$'), numbers[function.lines], "{function:?}");
+    }
+    let names =
+        |functions: &[Function]| functions.iter().map(|it| it.name.clone()).collect::<Vec<_>>().join(" ");
+    assert_eq!(names(&others), "one three one one four two $three");
+    assert_eq!(names(&tests), "one two");
+}
+
+#[test]
+fn a_report_has_number_mean_ninetieth_percentile_and_maximum() {
+    let one_to_ten: String = (1..=10).map(|n| format!("fn f{n}() {{{}}}\n", "\n".repeat(n - 1))).collect();
+    let files =
+        [file("src/a.rs", &one_to_ten), file("tests/it/b.rs", "fn g() {}\n"), file("docs/c.md", "fn")];
+    let table = report(&[("before".to_owned(), Lengths::of(&[])), ("HEAD".to_owned(), Lengths::of(&files))]);
+    let lines: Vec<Vec<&str>> = table.lines().map(|line| line.split_whitespace().collect()).collect();
+    assert_eq!(lines[1], ["functions", "before", "0"]);
+    assert_eq!(lines[2], ["HEAD", "10", "5.5", "9", "10", "src/a.rs:46", "f10"]);
+    assert_eq!(lines[4], ["HEAD", "1", "55.0", "55", "55", "src/a.rs"]);
+    assert_eq!(lines[6], ["HEAD", "1", "1.0", "1", "1", "tests/it/b.rs:1", "g"]);
 }
 
 #[test]

@@ -20,6 +20,8 @@ pub struct TextFile {
 /// A Rust file without its tests.
 pub struct Source {
     pub path: String,
+    /// As it is written, with its tests.
+    pub text: String,
     /// Byte for byte as long as the file; comments, the inside of strings, and test modules are blanks.
     pub code: String,
     pub strings: Vec<Literal>,
@@ -118,7 +120,8 @@ fn without_tests(file: &TextFile) -> (Source, Vec<String>) {
         let blanks = blank(&code[all.clone()]);
         code.replace_range(all, &blanks);
     }
-    (Source { path: file.path.clone(), code, strings, lines }, test_modules)
+    let (path, text) = (file.path.clone(), file.text.clone());
+    (Source { path, text, code, strings, lines }, test_modules)
 }
 
 /// The item behind the attribute at `start`, further attributes passed over.
