@@ -6,10 +6,12 @@
 mod circles;
 mod functions;
 mod imports;
+mod known_words;
 mod lengths;
 mod planted;
 mod sizes;
 mod source;
+mod words;
 
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -20,6 +22,7 @@ use imports::{strays, upward_imports};
 use lengths::{Lengths, report};
 use sizes::{long_files, long_functions};
 use source::{BENCHES, SIMULATOR, Source, TextFile, daemon, sources, text_files, words};
+use words::{beyond_known, retired_words};
 
 /// The one writes what commands say, the other the log.
 const MAY_PRINT: &[&str] = &["src/cli/output.rs", "src/telemetry.rs"];
@@ -127,6 +130,14 @@ fn columns_are_read_with_errors() {
     expect_none(
         panicking_reads(&SOURCES),
         "Use `row.read(\"column\")?` of src/db/row.rs: `Row::get` panics on a column of another type.",
+    );
+}
+
+#[test]
+fn retired_words_do_not_come_back() {
+    expect_none(
+        beyond_known(&retired_words(&FILES)),
+        "Say it as tests/it/tidy/words.rs has it. The list of what is left, tests/it/tidy/known_words.rs, may only become shorter.",
     );
 }
 

@@ -263,6 +263,29 @@ fn a_command_that_prints_by_itself_is_found() {
 }
 
 #[test]
+fn a_retired_word_is_found_alone_and_inside_of_a_name() {
+    let found = |path: &str, text: &str| -> Vec<String> {
+        retired_words(&[file(path, text)]).iter().map(ToString::to_string).collect()
+    };
+    let count = |text: &str| found("src/a.rs", text).len();
+    assert_eq!(found("docs/A.md", "one\nand his"), ["docs/A.md:2: his → say the user, they, it"]);
+    assert_eq!(count("fn next_turn(turns: Turns, TURN: HTTPTurn)"), 5);
+    assert_eq!(count("return Saturn::turned; // each in turn, by the lane's turn"), 0);
+    assert_eq!(count("letter, OldLetter, by-letters"), 3);
+    assert_eq!(
+        count("dead letter, DeadLetter, DEAD_LETTERS, dead-letter, dead\n    /// letters, #dead-letters"),
+        0
+    );
+    assert_eq!(count("// It waits for\n    // ever.\nHandOn; hand_on; \"for, ever\" hand(on)"), 3);
+    assert_eq!(count("formal, trial; a formality\n a trial"), 1);
+    assert_eq!(["src/amqp/acks.rs", "src/cli/a.rs"].map(|path| found(path, "Receipt").len()), [1, 0]);
+
+    assert_eq!(found("migrations/0001.sql", "-- his").len() + found("tests/it/a.rs", "// his").len(), 0);
+    let changelog = "# Changes\n\n## [Unreleased]\n- his\n\n## 0.1.0\n- his\n";
+    assert_eq!(found("docs/CHANGELOG.md", changelog).len(), 1);
+}
+
+#[test]
 fn a_path_of_a_machine_is_found_in_any_file() {
     let paths = |text: String| own_paths(&[file("docs/X.md", &text)]).len();
     assert_eq!(paths(format!("see {}anna/x", OWN_FOLDERS[0])), 1);
