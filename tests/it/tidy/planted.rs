@@ -226,7 +226,7 @@ fn every_function_is_counted_wherever_it_is() {
 }
 
 #[test]
-fn lengths_are_told_with_mean_ninetieth_and_longest() {
+fn a_report_has_number_mean_ninetieth_percentile_and_maximum() {
     let one_to_ten: String = (1..=10).map(|n| format!("fn f{n}() {{{}}}\n", "\n".repeat(n - 1))).collect();
     let files =
         [file("src/a.rs", &one_to_ten), file("tests/it/b.rs", "fn g() {}\n"), file("docs/c.md", "fn")];
