@@ -45,15 +45,15 @@ pub enum SetupError {
 
 /// The broker was not there in time.
 #[derive(Debug, thiserror::Error)]
-#[error("the broker is not there after {}s: {trouble}", .waited.as_secs())]
+#[error("the broker is not there after {}s: {problem}", .waited.as_secs())]
 pub struct NotReady {
     waited: Duration,
-    trouble: String,
+    problem: String,
 }
 
 impl NotReady {
-    pub(super) fn after(waited: Duration, trouble: Option<&str>) -> Self {
-        Self { waited, trouble: trouble.unwrap_or("stopped").to_owned() }
+    pub(super) fn after(waited: Duration, problem: Option<&str>) -> Self {
+        Self { waited, problem: problem.unwrap_or("stopped").to_owned() }
     }
 }
 
@@ -131,7 +131,7 @@ impl Broker {
         if up {
             return Ok(());
         }
-        Err(NotReady::after(patience, self.health.borrow().trouble()))
+        Err(NotReady::after(patience, self.health.borrow().problem()))
     }
 
     /// Publishes with confirms. Clones share one channel.

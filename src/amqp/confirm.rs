@@ -16,7 +16,7 @@ use tracing::{debug, warn};
 
 use super::declare::TopologyError;
 use super::live::Live;
-use super::publisher::{Outgoing, PublishError, Request, Route};
+use super::outgoing::{Outgoing, PublishError, Request, Route};
 use super::request::{LinkError, farewell, in_time};
 use super::topology::Topology;
 use super::wire::{self, short};

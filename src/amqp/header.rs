@@ -120,6 +120,15 @@ impl Headers {
         self.0.is_empty()
     }
 
+    /// Gives headers with a former name today's name. A header that already has today's name wins.
+    pub(super) fn rename_former(&mut self) {
+        for (former, name) in own::FORMER {
+            if let Some(value) = self.0.remove(former) {
+                self.0.entry(name.to_owned()).or_insert(value);
+            }
+        }
+    }
+
     /// Makes them fit to be published: without what belongs to the broker, within [`MAX_TOTAL_BYTES`].
     pub(super) fn clean(&mut self) {
         self.0.retain(|name, _| !belongs_to_broker(name));
@@ -266,5 +275,18 @@ mod tests {
         let headers = headers(&[(own::EPOCH, "7".into()), (own::STEP, "two".into())]);
         assert_eq!(headers.number(own::EPOCH), Some(7));
         assert_eq!(headers.number(own::STEP), None);
+    }
+
+    #[test]
+    fn a_message_of_the_release_before_says_its_epoch_by_the_former_name() {
+        let mut headers = headers(&[
+            ("x-wn-turn", 2.into()),
+            ("x-wn-letter", "old".into()),
+            (own::DEAD_LETTER, "new".into()),
+        ]);
+        headers.rename_former();
+        assert_eq!(headers.number(own::EPOCH), Some(2));
+        assert_eq!(headers.text(own::DEAD_LETTER), Some("new"), "today's name wins");
+        assert_eq!(headers.iter().count(), 2, "no former name is left");
     }
 }

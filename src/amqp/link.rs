@@ -156,7 +156,7 @@ impl Supervisor {
         self.report(live);
         self.watch(live).await;
         self.live.send_replace(None);
-        (self.health)(LinkHealth { trouble: Some(live.verdict()), ..LinkHealth::default() });
+        (self.health)(LinkHealth { problem: Some(live.verdict()), ..LinkHealth::default() });
         self.tell_end(live);
         close(live).await;
     }
@@ -200,13 +200,13 @@ impl Supervisor {
 
     fn report(&self, live: &Live) {
         live.note_blocked();
-        (self.health)(LinkHealth { up: true, blocked: live.blocked(), trouble: None });
+        (self.health)(LinkHealth { up: true, blocked: live.blocked(), problem: None });
     }
 
     /// Says why there is no connection: loudly when the reason is new, softly while it stays.
     fn complain(&self, error: &TopologyError, last: &mut String) {
         let text = error.to_string();
-        (self.health)(LinkHealth { trouble: Some(text.clone()), ..LinkHealth::default() });
+        (self.health)(LinkHealth { problem: Some(text.clone()), ..LinkHealth::default() });
         let connection = self.name;
         match (*last == text, error.needs_a_person()) {
             (true, _) => debug!(connection, why = text, "still no connection to the broker"),

@@ -1,9 +1,9 @@
 //! All that knows lapin: the broker's connections, what is declared there, consuming, acking and publishing.
 //!
 //! ```text
-//! Broker ─┬─ events link ─────┐
-//!         ├─ deliveries link ─┼─► Subscription ──► Incoming { message, ack handle } ──► ack task (prefixes)
-//!         ├─ dead letters link ────┘
+//! Broker ─┬─ events link ───────┐
+//!         ├─ deliveries link ───┼─► Subscription ──► Incoming { message, ack handle } ──► ack task (prefixes)
+//!         ├─ dead letters link ─┘
 //!         └─ publishing link ──► publisher task (confirms in batches) ◄── Publisher
 //! ```
 //!
@@ -18,6 +18,7 @@
 mod acks;
 mod acks_task;
 mod attacher;
+mod attachment;
 mod broker;
 mod confirm;
 mod consumer;
@@ -26,9 +27,11 @@ mod guarded;
 mod guest;
 mod header;
 mod health;
+mod incoming;
 mod link;
 mod live;
 mod message;
+mod outgoing;
 pub mod own;
 mod publisher;
 mod request;
@@ -40,12 +43,14 @@ mod wire;
 #[cfg(feature = "bench")]
 pub use acks::{AckWindow, DueAcks};
 pub use broker::{Broker, NotReady, SetupError};
-pub use consumer::{AckHandle, Incoming, Subscription};
+pub use consumer::Subscription;
 pub use declare::TopologyError;
 pub use guest::Guest;
 pub use header::{HeaderValue, Headers, TRACEPARENT};
 pub use health::{Health, LinkHealth};
+pub use incoming::{AckHandle, Incoming};
 pub use message::Message;
-pub use publisher::{PublishError, Publisher, Route};
+pub use outgoing::{PublishError, Route};
+pub use publisher::Publisher;
 pub use request::LinkError;
 pub use topology::Topology;

@@ -3,6 +3,7 @@
 pub mod claim;
 pub mod fan_out;
 pub mod plan;
+mod protocol_row;
 pub mod record;
 pub mod retention;
 pub mod settle;

@@ -164,7 +164,7 @@ impl TokenState {
     }
 }
 
-/// One state per app, shared by the book's readers and its one writer.
+/// One state per app, shared by the cache's readers and its one writer.
 #[derive(Clone, Default)]
 pub(super) struct AppStates(Arc<RwLock<HashMap<AppId, watch::Receiver<AppState>>>>);
 

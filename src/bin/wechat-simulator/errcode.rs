@@ -5,7 +5,7 @@ use std::net::IpAddr;
 
 use fastrand::Rng;
 
-// The codes the simulator gives by itself; what each means stands in the table below.
+// The codes the simulator gives by itself; what each means is in the table below.
 pub const SYSTEM_BUSY: i64 = -1;
 pub const WRONG_VERB_FOR_TEMPLATES: i64 = 404;
 pub const INVALID_CREDENTIAL: i64 = 40001;

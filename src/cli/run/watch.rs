@@ -47,7 +47,7 @@ fn state(link: &LinkHealth) -> Result<(), String> {
     match (link.up, link.blocked) {
         (true, false) => Ok(()),
         (true, true) => Err("blocked by the broker: it has a memory or disk alarm".to_owned()),
-        (false, _) => Err(link.trouble.clone().unwrap_or_else(|| "connecting".to_owned())),
+        (false, _) => Err(link.problem.clone().unwrap_or_else(|| "connecting".to_owned())),
     }
 }
 
