@@ -7,8 +7,8 @@ use uuid::Uuid;
 use crate::db::registry::live_apps::AppRow;
 use crate::db::registry::tokens;
 use crate::db::{self, Database};
-use crate::domain::answer;
 use crate::domain::app::TokenApi;
+use crate::domain::message_kind;
 use crate::sealing::OpenError;
 use crate::wechat::{Client, FetchedToken, TokenFetchError};
 
@@ -35,7 +35,9 @@ pub enum Fault {
 
 fn advice(fault: &TokenFetchError) -> String {
     let TokenFetchError::Refused { errcode, .. } = fault else { return String::new() };
-    answer::explain(*errcode).map(|code| format!(" ({}: {})", code.meaning, code.advice)).unwrap_or_default()
+    message_kind::explain(*errcode)
+        .map(|code| format!(" ({}: {})", code.meaning, code.advice))
+        .unwrap_or_default()
 }
 
 /// Fetches a token with as little effect as the app's endpoint allows: the stable one repeats the current token; the classic one

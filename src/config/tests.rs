@@ -7,6 +7,7 @@ use secrecy::ExposeSecret;
 
 use super::settings::Settings;
 use super::*;
+use crate::domain::protocol::OnUnknown;
 
 /// The configuration from a file's text and some variables, or the fault as it is shown.
 fn load(file: &str, variables: &[(&str, &str)]) -> Result<Config, String> {

@@ -2,6 +2,7 @@
 
 pub mod claim;
 pub mod fan_out;
+mod named;
 pub mod plan;
 mod protocol_row;
 pub mod record;

@@ -12,8 +12,8 @@ use self::facts::Facts;
 use self::plain::{plain_headers, plain_text};
 use crate::amqp::{Message, TRACEPARENT, own};
 use crate::db::dead_letters::DeadLetter;
-use crate::domain::answer::class_of;
 use crate::domain::dead_letter::{self, CLASSES, DeliveryKey};
+use crate::domain::message_kind::class_of;
 use crate::domain::outcome::DeadReason;
 
 /// A message of the dead queue.

@@ -14,12 +14,13 @@ use super::outage_detector::{Trouble, Verdict};
 use super::ready::Go;
 use crate::db::registry::live_apps::App;
 use crate::delays::{self, Delays};
-use crate::domain::answer::{Class, SendAnswer, classify_send};
+use crate::domain::answer::{Class, SendAnswer};
 use crate::domain::decide::{self, Situation};
 use crate::domain::delivery::Delivery;
+use crate::domain::message_kind::Message;
 use crate::domain::outcome::{AnswerFacts, DeadReason, Outcome};
 use crate::failpoint::{crash_point, panic_point};
-use crate::wechat::{AccessToken, Message};
+use crate::wechat::AccessToken;
 
 /// WeChat wants no two requests for one openid at once; another process may have one under way.
 const CONFLICT_PAUSE: (Duration, Duration) = (Duration::from_millis(20), Duration::from_millis(200));
@@ -113,7 +114,7 @@ impl Pipeline {
             if answer == SendAnswer::NotConnected {
                 go.share.not_connected();
             }
-            let class = classify_send(&answer);
+            let class = delivery.event.kind.classify(&answer);
             let trouble = learn(&breaker, delivery, begun, &answer);
             tries.note(class, trouble);
             let again = answer.retry_after().is_none()
@@ -142,10 +143,10 @@ impl Pipeline {
         };
         let started = Instant::now();
         let in_flight = self.metrics.in_flight();
-        let answer = self.wechat.send(token, &message).await;
+        let answer = self.wechat.send(token, event.kind, &message).await;
         drop(in_flight);
         crash_point("requested");
-        let class = classify_send(&answer);
+        let class = event.kind.classify(&answer);
         self.metrics.attempt(&event.app_id, class.as_str(), answer.errcode(), started.elapsed());
         if class == Class::Unlisted {
             self.unlisted.note(&event.app_id, &answer);
@@ -202,11 +203,11 @@ impl Pipeline {
         blame: &Blame,
         token: &Arc<AccessToken>,
     ) -> Attempted {
-        let class = classify_send(answer);
+        let class = delivery.event.kind.classify(answer);
         let situation = Situation {
             ladder: &self.settings.ladder,
             step: delivery.progress.step,
-            on_unknown: delivery.event.on_unknown.unwrap_or(self.settings.on_unknown),
+            on_unknown: delivery.event.on_unknown(self.settings.on_unknown),
             attempts: claim.row.attempts + blame.charged,
             timeouts: claim.row.timeouts,
             unknown_before: claim.row.unknowns > 0,
@@ -246,7 +247,7 @@ impl Tries {
 /// Tells the app's breaker, which hears every answer at once: pauses must not wait for this delivery's retries.
 fn learn(breaker: &Breaker, delivery: &Delivery, begun: Instant, answer: &SendAnswer) -> Option<Trouble> {
     let (openid, template_id) = (delivery.recipient.openid()?, &delivery.event.template_id);
-    breaker.learn(&Asked { openid, template_id, begun }, answer)
+    breaker.learn(&Asked { kind: delivery.event.kind, openid, template_id, begun }, answer)
 }
 
 /// Whom to charge. Where the last answer was trouble, waits a little for what others meet; what nobody has cleared by then

@@ -11,6 +11,7 @@ use super::envelope::Envelope;
 use super::{Left, Pipeline};
 use crate::clock;
 use crate::db::ledger::claim;
+use crate::domain::consent::User;
 use crate::domain::delivery::Delivery;
 use crate::domain::outcome::{DeadReason, Outcome, SkipReason};
 use crate::domain::protocol::{DeliveryMessage, Meeting};
@@ -97,7 +98,7 @@ impl Pipeline {
                 epoch: delivery.progress.epoch,
                 replay: delivery.progress.replay,
                 claim: Uuid::new_v4(),
-                on_unknown: delivery.event.on_unknown.unwrap_or(self.settings.on_unknown),
+                on_unknown: delivery.event.on_unknown(self.settings.on_unknown),
             },
             trace_id: envelope.trace_id.clone(),
         }
@@ -126,10 +127,8 @@ impl Pipeline {
         if self.app_of(&delivery.event).await.is_ok_and(|app| !app.app().active) {
             return Some(SkipReason::AppDisabled);
         }
-        if row.is_disabled {
-            return Some(SkipReason::Disabled);
-        }
-        let refusal = row.consent.map_or(Err(SkipReason::NotBound), |consent| consent.allows()).err()?;
+        let user = row.consent.map(|consent| User { active: !row.is_disabled, consent });
+        let refusal = delivery.event.kind.verdict(user).err()?;
         // An attempt nobody knows the end of may have used the last send: then this is not the user's refusal.
         let may_be_ours = matches!(refusal, SkipReason::QuotaUsed | SkipReason::Rejected);
         Some(if row.unknowns > 0 && may_be_ours { SkipReason::RefusedAfterUnknown } else { refusal })

@@ -12,10 +12,10 @@ use super::envelope::Envelope;
 use super::{Left, Pipeline};
 use crate::clock;
 use crate::db::ledger::settle::{self, ConsentChange, Ending};
-use crate::domain::consent::Closing;
+use crate::domain::answer::Class;
 use crate::domain::dead_letter;
 use crate::domain::delivery::{Delivery, Progress};
-use crate::domain::outcome::{DeadReason, Outcome, SkipReason};
+use crate::domain::outcome::{DeadReason, Outcome};
 use crate::domain::protocol::Settling;
 use crate::failpoint::{crash_point, panic_point};
 
@@ -185,12 +185,10 @@ fn request(
 /// Only WeChat's word changes consent: a yes uses a counted send, a refusal closes it.
 fn consent_change(claim: &Claim, attempted: &Attempted) -> ConsentChange {
     let remaining = claim.row.consent.and_then(|consent| consent.remaining);
-    let is_answer = attempted.facts.errcode.is_some();
-    match attempted.outcome {
-        Outcome::Sent { .. } if remaining.is_some() => ConsentChange::Used,
-        Outcome::Skipped(SkipReason::BadOpenid) if is_answer => ConsentChange::Closed(Closing::BadOpenid),
-        Outcome::Skipped(SkipReason::Rejected | SkipReason::RefusedAfterUnknown) if is_answer => {
-            ConsentChange::Closed(Closing::of_refusal(remaining, claim.row.unknowns))
+    match (&attempted.outcome, attempted.class) {
+        (Outcome::Sent { .. }, _) if remaining.is_some() => ConsentChange::Used,
+        (Outcome::Skipped(_), Some(Class::Recipient(refusal))) => {
+            ConsentChange::Closed(refusal.closing(remaining, claim.row.unknowns))
         }
         _ => ConsentChange::Nothing,
     }

@@ -1,10 +1,11 @@
 //! Why a user has no row at all: what would happen if the event came now. Pure.
 
-use super::reasons::meaning;
 use super::telling::Chapter;
 use super::waiting::AtBroker;
 use crate::db::registry::rules::Rule;
 use crate::db::registry::users::User;
+use crate::domain::consent;
+use crate::domain::message_kind::MessageKind;
 
 /// Everything that keeps an event from a user, in sentences; `users` are their rows in the event's app.
 pub fn tell(who: &str, chapter: &Chapter, users: &[User]) -> Vec<String> {
@@ -79,13 +80,10 @@ fn of_rule(rule: &Rule) -> String {
 }
 
 fn of_user(user: &User, template_id: &str) -> Option<String> {
-    let obstacle = match user.consent(template_id).allows() {
-        _ if !user.active => "disabled",
-        Ok(()) => return None,
-        Err(reason) => reason.as_str(),
-    };
+    let known = consent::User { active: user.active, consent: user.consent(template_id) };
+    let obstacle = MessageKind::Subscribe.verdict(Some(known)).err()?;
     let name = user.sys_user_id.as_deref().unwrap_or("this user");
-    Some(format!("It would be skipped as {obstacle} for {name}: {}.", meaning(obstacle)))
+    Some(format!("It would be skipped as {obstacle} for {name}: {}.", obstacle.meaning()))
 }
 
 #[cfg(test)]

@@ -14,8 +14,9 @@ use super::pause::{Ends, Facts, Pause, State, first_probe, probe_every};
 use super::templates::{TemplatePass, Templates};
 use crate::clock;
 use crate::deliver::outage_detector::{OutageDetector, Trouble, Verdict};
-use crate::domain::answer::{Class, SendAnswer, classify_send};
+use crate::domain::answer::{Class, SendAnswer};
 use crate::domain::ids::{AppId, Openid, TemplateId};
+use crate::domain::message_kind::MessageKind;
 use crate::domain::pause::PauseReason;
 
 /// Whether one app may be sent to, and which of its templates.
@@ -30,6 +31,7 @@ pub(in crate::deliver) struct Breaker {
 
 /// A request that WeChat has answered, or not.
 pub(in crate::deliver) struct Asked<'a> {
+    pub(in crate::deliver) kind: MessageKind,
     pub(in crate::deliver) openid: &'a Openid,
     pub(in crate::deliver) template_id: &'a TemplateId,
     pub(in crate::deliver) begun: Instant,
@@ -114,7 +116,7 @@ impl Breaker {
 
     /// Takes note of WeChat's answer to a send. Trouble comes back: whose it is may take a moment to show.
     pub(in crate::deliver) fn learn(&self, asked: &Asked<'_>, answer: &SendAnswer) -> Option<Trouble> {
-        let class = classify_send(answer);
+        let class = asked.kind.classify(answer);
         if matches!(class, Class::Transient | Class::Unlisted | Class::Unknown) {
             return Some(self.learn_of_trouble(asked, answer));
         }
@@ -294,7 +296,9 @@ mod tests {
     /// Lets one user's request have this answer.
     fn answered(breaker: &Breaker, name: &str, answer: &SendAnswer) -> Option<Trouble> {
         let (openid, template_id) = (name.parse().unwrap(), "T1".parse().unwrap());
-        breaker.learn(&Asked { openid: &openid, template_id: &template_id, begun: Instant::now() }, answer)
+        let kind = MessageKind::Subscribe;
+        breaker
+            .learn(&Asked { kind, openid: &openid, template_id: &template_id, begun: Instant::now() }, answer)
     }
 
     fn says(errcode: i64) -> SendAnswer {

@@ -3,6 +3,9 @@
 /// Longest text kept of an answer, in characters. WeChat's are below 200; a proxy's page is not worth more.
 pub const MAX_ERRMSG_CHARS: usize = 256;
 
+/// `data` was refused; the text names the field.
+pub(super) const BAD_DATA: i64 = 47003;
+
 /// Longest trace id believed; real ones have 26 characters.
 const MAX_RID_BYTES: usize = 64;
 

@@ -10,7 +10,10 @@ use serde_json::value::RawValue;
 use sha2::{Digest, Sha256};
 
 use super::read::{Kind, kind, unquoted};
-use super::{ContentHash, Malformed, required};
+use super::{Malformed, required};
+
+/// First 16 bytes of a SHA-256: enough to tell two contents apart, small enough for five million rows.
+pub type ContentHash = [u8; 16];
 
 /// Most parameters of one message. Templates have two to five of them (docs/WECHAT.md#templates); the rest of the room is for
 /// whatever WeChat thinks of next.

@@ -11,14 +11,11 @@ pub const KNOWN: &[&[&str]] = &[
     &["cli/deliveries", "cli/deliveries/why", "cli/dlq", "cli/dlq/show"],
     &["cli/dlq"],
     &["cli/mod"],
-    &["config"],
     &["deliver/attempt", "deliver/claim"],
     &["deliver/fan_out", "deliver/plan"],
     &["deliver/breakers/notices", "deliver/breakers/templates"],
     &["deliver/limits", "deliver/ready"],
     &["deliver/mod"],
-    &["domain/answer"],
-    &["domain/event"],
 ];
 
 /// The programs whose files are looked at, by the folder of their root. A file belongs to the innermost.
