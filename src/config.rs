@@ -6,21 +6,20 @@
 mod build;
 mod document;
 mod error;
+mod sections;
 mod settings;
 mod suggest;
 mod trust;
 mod values;
 mod warnings;
 
-use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::Duration;
 
-use secrecy::SecretString;
-
-use crate::domain::ladder::Ladder;
-use crate::domain::protocol::OnUnknown;
 pub use error::{Advice, ConfigError, Distrust, SetBy};
+pub use sections::{
+    Amqp, Config, Database, Delivery, Http, Log, LogFormat, Ops, Retention, Retry, Security, Shutdown, WeChat,
+};
 use settings::Settings;
 use trust::Choice;
 
@@ -30,24 +29,6 @@ const MARGIN: Duration = Duration::from_secs(600);
 const DEFAULTS: &str = include_str!("../deploy/wechat-notifier.example.toml");
 /// Read when it is there and no other file is named.
 const DEFAULT_PATH: &str = "wechat-notifier.toml";
-
-/// Everything the daemon can be told.
-#[derive(Debug, Clone)]
-pub struct Config {
-    /// The file that was read, in full; `None`: defaults and environment alone.
-    pub file: Option<PathBuf>,
-    pub amqp: Amqp,
-    pub database: Database,
-    pub wechat: WeChat,
-    pub delivery: Delivery,
-    pub retry: Retry,
-    pub http: Http,
-    pub ops: Ops,
-    pub shutdown: Shutdown,
-    pub security: Security,
-    pub retention: Retention,
-    pub log: Log,
-}
 
 impl Config {
     /// After this long every message that was on its way to a ledger row has been back: held in memory, claimed, and once round
@@ -86,9 +67,7 @@ impl Config {
     pub fn read_from(&self) -> String {
         match &self.file {
             Some(file) => format!("read from {}, then the environment", file.display()),
-            None => format!(
-                "no file was read ({DEFAULT_PATH} is not in the current folder), only the environment"
-            ),
+            None => format!("no file ({DEFAULT_PATH} is not in the current folder), only the environment"),
         }
     }
 }
@@ -99,119 +78,6 @@ pub fn environment() -> impl Iterator<Item = (String, String)> {
         Some((name.into_string().ok()?, text.into_string().ok()?))
     };
     std::env::vars_os().filter_map(unicode)
-}
-
-/// The broker.
-#[derive(Debug, Clone)]
-pub struct Amqp {
-    /// `amqp://` or `amqps://`, credentials included.
-    pub url: SecretString,
-    /// First word of every queue and exchange.
-    pub prefix: String,
-    /// Unacked fresh events per process; the queue of retried deliveries gets a quarter of it.
-    pub prefetch: u16,
-    /// Largest message accepted, in bytes.
-    pub max_body_bytes: usize,
-    /// PEM file of an extra certificate authority for `amqps://`.
-    pub ca_file: Option<PathBuf>,
-}
-
-/// PostgreSQL.
-#[derive(Debug, Clone)]
-pub struct Database {
-    /// `postgres://…`, credentials included. `sslmode=require` turns TLS on.
-    pub url: SecretString,
-    /// Apply missing migrations when `run` starts.
-    pub migrate_on_start: bool,
-    /// Connections for reading and settling. Batches need few.
-    pub pool_size: usize,
-    /// PEM file of an extra certificate authority.
-    pub ca_file: Option<PathBuf>,
-}
-
-/// WeChat's API.
-#[derive(Debug, Clone)]
-pub struct WeChat {
-    /// Scheme and host, no trailing slash.
-    pub api_base: String,
-    /// How long one request may take before its outcome counts as unknown.
-    pub request_timeout: Duration,
-}
-
-/// The pipeline.
-#[derive(Debug, Clone)]
-pub struct Delivery {
-    /// Requests in flight per process, over all apps.
-    pub concurrency: usize,
-    pub on_unknown: OnUnknown,
-    /// Time to live of an event that names none.
-    pub default_ttl: Duration,
-    /// How much longer than a request a claim lasts.
-    pub lease_margin: Duration,
-    /// After PostgreSQL's own start nobody takes over for this long, so that living holders settle first.
-    pub takeover_grace: Duration,
-    /// How long an incoming may wait for the recipient lock, slot or token before it is deferred uncharged.
-    pub max_hold: Duration,
-}
-
-/// Trying again.
-#[derive(Debug, Clone)]
-pub struct Retry {
-    pub delays: Ladder,
-}
-
-/// The API and callback listener.
-#[derive(Debug, Clone)]
-pub struct Http {
-    /// `None` (an empty string in the file) switches the listener off.
-    pub listen: Option<SocketAddr>,
-}
-
-/// The metrics and health listener.
-#[derive(Debug, Clone)]
-pub struct Ops {
-    pub listen: SocketAddr,
-}
-
-/// Stopping.
-#[derive(Debug, Clone)]
-pub struct Shutdown {
-    /// How long a soft stop may take.
-    pub drain: Duration,
-}
-
-/// Keys.
-#[derive(Debug, Clone)]
-pub struct Security {
-    /// File with the 32-byte master key (64 hex digits or base64) that seals secrets at rest.
-    pub master_key_file: Option<PathBuf>,
-}
-
-/// What is deleted by age.
-#[derive(Debug, Clone)]
-pub struct Retention {
-    /// Closed dead letters are purged when they are this old; `None` (an empty string in the file) keeps them.
-    pub dead_letters: Option<Duration>,
-    /// Deliveries are removed from the ledger when they were settled this long ago; `None` keeps them. An event whose rows
-    /// are gone is a new one.
-    pub deliveries: Option<Duration>,
-}
-
-/// Logs.
-#[derive(Debug, Clone)]
-pub struct Log {
-    /// `text`, `json`, or `auto`: text on a terminal.
-    pub format: LogFormat,
-    /// A `tracing` filter, e.g. `info,wechat_notifier=debug`.
-    pub level: String,
-}
-
-/// How log lines look.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum LogFormat {
-    Auto,
-    Text,
-    Json,
 }
 
 #[cfg(test)]

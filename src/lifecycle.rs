@@ -150,7 +150,7 @@ impl Lifecycle {
         let all = async { tokio::join!(self.workers.ended(), self.support.ended()) };
         if tokio::time::timeout(HARD_STOP_GRACE, all).await.is_err() {
             let tasks = [self.workers.running(), self.support.running()].concat();
-            warn!(?tasks, "some tasks did not end in time; leaving without them");
+            warn!(?tasks, "some tasks did not end in time; exiting without them");
         }
         self.ending(interrupted)
     }
@@ -160,11 +160,11 @@ impl Lifecycle {
         tokio::select! {
             () = self.workers.ended() => None,
             Some(signal) = self.more_signals.recv() => {
-                warn!(tasks = ?self.workers.running(), "second signal ({}): ending now", name_of(signal));
+                warn!(tasks = ?self.workers.running(), "second signal ({}): stopping now", name_of(signal));
                 Some(signal)
             }
             () = tokio::time::sleep(self.drain) => {
-                warn!(tasks = ?self.workers.running(), "shutdown.drain ({:?}) is over: ending now", self.drain);
+                warn!(tasks = ?self.workers.running(), "shutdown.drain ({:?}) is over: stopping now", self.drain);
                 None
             }
         }

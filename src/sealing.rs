@@ -40,7 +40,7 @@ pub enum OpenError {
     NoKey { place: String },
     #[error("{place} was sealed with another key than that in security.master_key_file, or for another row")]
     Refused { place: String },
-    #[error("{place} begins like a sealed value, and is none")]
+    #[error("{place} begins like a sealed value but is not one")]
     Malformed { place: String },
 }
 

@@ -114,7 +114,7 @@ fn write_field(writer: &mut Writer<'_>, field: &Field, value: &dyn Debug) -> fmt
 fn log_panic(panic: &PanicHookInfo<'_>) {
     let message: String = message_of(panic).chars().take(MAX_PANIC_CHARS).collect();
     let location = panic.location().map(ToString::to_string).unwrap_or_default();
-    error!(location, panic = message, "panicked: a fault of this program, please report it");
+    error!(location, panic = message, "panicked: this is a bug, please report it");
 }
 
 /// `panic!` with a literal carries the one, with arguments the other.

@@ -2,16 +2,17 @@
 //! which brings the servers; shares no code with what it measures.
 //!
 //! ```text
-//! cases: what is measured      rig: the servers and everything that is set up once
+//! plan: the cases in order     rig: the servers and everything that is set up once
 //!    └─► trial: one measured run ─► load (events), subject (processes), sampling (rate, CPU), latency
 //!           └─► report: medians over the rounds, as a table, as JSON and as Markdown
 //! ```
 
 mod books;
-mod cases;
+mod case;
 mod floor;
 mod latency;
 mod load;
+mod plan;
 mod publisher;
 mod report;
 mod rig;
@@ -27,7 +28,7 @@ use std::path::PathBuf;
 use anyhow::{Context, Result, bail};
 use clap::Parser;
 
-use cases::Plan;
+use plan::Plan;
 use rig::Rig;
 use subject::Program;
 

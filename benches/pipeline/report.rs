@@ -9,7 +9,7 @@ use anyhow::{Context, Result};
 use comfy_table::Table;
 use serde_json::{Value, json};
 
-use super::cases::Case;
+use super::case::Case;
 use super::scaling;
 use super::trial::Figures;
 

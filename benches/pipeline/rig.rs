@@ -6,7 +6,7 @@ use std::process::Command;
 use anyhow::{Context, Result, ensure};
 
 use super::books::Books;
-use super::cases::{Case, Who};
+use super::case::{Case, Who};
 use super::load::{self, Scale};
 use super::publisher::Publisher;
 use super::subject::{PREFIX, Program, Subject, Surroundings};

@@ -4,11 +4,11 @@ use std::fmt::Write as _;
 
 use anyhow::Result;
 
-use super::cases::Case;
+use super::case::Case;
 use super::trial::Figures;
 
 /// The case whose costs count: publishing is part of what the broker has to do.
-const MODEL: &str = super::cases::MEANWHILE;
+const MODEL: &str = super::plan::MEANWHILE;
 /// The busiest minute has this many times the day's mean: messages follow people's days, and sales begin on the hour.
 const PEAK: f64 = 10.0;
 /// Cores are planned to be this busy at the peak; above it, waiting grows faster than work.

@@ -6,7 +6,7 @@ use anyhow::{Result, ensure};
 use serde::Serialize;
 
 use super::books::Statement;
-use super::cases::{Case, Pace, Who};
+use super::case::{Case, Pace, Who};
 use super::latency::{self, Latency};
 use super::load::{self, Event, Kind};
 use super::rig::Rig;

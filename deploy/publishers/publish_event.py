@@ -1,14 +1,14 @@
 #!/usr/bin/env python3
-"""Publishes one event to wechat-notifier, and says whether the broker has it.
+"""Publishes one event to wechat-notifier and reports whether the broker confirmed it.
 
     pip install pika            (Debian: apt-get install python3-pika)
     AMQP_URL=amqp://user:password@broker/%2f ./publish_event.py payment.paid event.json
 
-From a shell, the daemon's own binary does the same:  wechat-notifier publish event.json
+From a shell, the daemon's binary does the same:  wechat-notifier publish event.json
 
 The second argument is a file with the event as JSON, or - for standard input. Exit code 0 means that the broker has
-confirmed the event: from then on wechat-notifier answers for it. Anything else means that it was not taken; publish it
-again with the same event_id, which is safe, since the same event is never sent twice.
+confirmed the event, and wechat-notifier will process it. Any other code means that it was not confirmed: publish it again
+with the same event_id, which is safe, since an event_id is processed once.
 """
 
 import argparse
@@ -49,7 +49,7 @@ def parse_arguments():
 
 def publish(arguments, event_id, body):
     parameters = pika.URLParameters(arguments.url)
-    # A broker that has raised an alarm takes nothing and says nothing; do not wait for ever.
+    # A broker in memory or disk alarm blocks publishers without an answer: do not wait forever.
     parameters.blocked_connection_timeout = 30
     with pika.BlockingConnection(parameters) as connection:
         channel = connection.channel()

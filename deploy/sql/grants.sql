@@ -1,8 +1,8 @@
--- What the daemon's role may do with the tables: read and write rows, and nothing else. Run it as the owner of the tables, after
--- the first migration of tables that another role owns, or whenever a right was lost. Running it again does no harm.
+-- Grants the daemon's role what it needs: to read and write rows, and nothing else. Run it as the owner of the tables, after the
+-- first migration of tables that another role owns, or when a privilege is missing. Safe to run again.
 --
 --   psql --file=deploy/sql/grants.sql "$DATABASE_URL"                  the role wechat_notifier
---   psql --set=role=notifier --file=deploy/sql/grants.sql …            another one
+--   psql --set=role=notifier --file=deploy/sql/grants.sql …            another role
 
 \set ON_ERROR_STOP on
 \if :{?role}

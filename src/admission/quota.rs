@@ -132,7 +132,7 @@ impl AppQuota {
         }
         if let Err(error) = self.reservation.put_back(&self.db).await {
             let app_id = &self.reservation.app_id;
-            tracing::warn!(%error, %app_id, "what was left of the day's quota could not be put back");
+            tracing::warn!(%error, %app_id, "cannot return the unused quota reservation");
         }
     }
 }
@@ -173,7 +173,7 @@ impl Reservation {
             && !is_said
         {
             tracing::warn!(%error, app_id = %self.app_id,
-                "cannot ask how much of the day's quota is left; the app's deliveries wait");
+                "cannot reserve quota; the app's deliveries wait");
         }
         filled
     }

@@ -139,7 +139,7 @@ impl Writer {
 
     /// A channel that cannot ack is of no use; one that does not even answer condemns the connection.
     fn give_up(&self, error: &LinkError) {
-        debug!(%error, "the acks of a channel end");
+        debug!(%error, "acks stop on this channel");
         self.over.cancel();
         if error.refusal().is_none() && self.channel.status().connected() {
             self.live.condemn(error);

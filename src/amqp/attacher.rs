@@ -10,7 +10,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{debug, error};
 
 use super::acks_task;
-use super::consumer::Attachment;
+use super::attachment::Attachment;
 use super::declare::TopologyError;
 use super::guarded::Guarded;
 use super::link::Link;

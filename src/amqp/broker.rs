@@ -39,21 +39,21 @@ pub enum SetupError {
     /// The URL itself holds the password, so it is not repeated.
     #[error("amqp.url is not an AMQP URL: {0}")]
     Url(&'static str),
-    #[error("amqp.ca_file {path} cannot be read")]
+    #[error("cannot read amqp.ca_file {path}")]
     CaFile { path: String, source: std::io::Error },
 }
 
 /// The broker was not there in time.
 #[derive(Debug, thiserror::Error)]
-#[error("the broker is not there after {}s: {trouble}", .waited.as_secs())]
+#[error("the broker is not there after {}s: {problem}", .waited.as_secs())]
 pub struct NotReady {
     waited: Duration,
-    trouble: String,
+    problem: String,
 }
 
 impl NotReady {
-    pub(super) fn after(waited: Duration, trouble: Option<&str>) -> Self {
-        Self { waited, trouble: trouble.unwrap_or("stopped").to_owned() }
+    pub(super) fn after(waited: Duration, problem: Option<&str>) -> Self {
+        Self { waited, problem: problem.unwrap_or("stopped").to_owned() }
     }
 }
 
@@ -131,7 +131,7 @@ impl Broker {
         if up {
             return Ok(());
         }
-        Err(NotReady::after(patience, self.health.borrow().trouble()))
+        Err(NotReady::after(patience, self.health.borrow().problem()))
     }
 
     /// Publishes with confirms. Clones share one channel.
@@ -191,12 +191,12 @@ impl Broker {
     /// subscription are gone.
     pub async fn close(&self) {
         if tokio::time::timeout(FLUSH_TIMEOUT, self.ackers.ended()).await.is_err() {
-            warn!("closing with ack handles still open; their messages come again");
+            warn!("closing with unacked messages; the broker will redeliver them");
         }
         self.stop.cancel();
         if tokio::time::timeout(CLOSE_TIMEOUT, self.supervisors.ended()).await.is_err() {
             // One whose connection lost its keeper by a panic would wait forever.
-            warn!("a connection to the broker does not close; leaving it behind");
+            warn!("a broker connection does not close in time; abandoning it");
         }
     }
 }

@@ -16,7 +16,7 @@ use tracing::{debug, warn};
 
 use super::declare::TopologyError;
 use super::live::Live;
-use super::publisher::{Outgoing, PublishError, Request, Route};
+use super::outgoing::{Outgoing, PublishError, Request, Route};
 use super::request::{LinkError, farewell, in_time};
 use super::topology::Topology;
 use super::wire::{self, short};
@@ -111,7 +111,7 @@ impl ConfirmChannel {
             if self.topology.is_lane(queue) && !self.lanes.contains(queue) {
                 if let Err(error) = declare(&self.live, &self.topology, queue).await {
                     // Publishing to it tells whether it is there; another shape of it is the consumer's complaint.
-                    debug!(queue, %error, "a lane cannot be declared");
+                    debug!(queue, %error, "cannot declare a lane");
                 }
                 self.lanes.insert(queue.to_owned());
             }
@@ -132,7 +132,10 @@ impl ConfirmChannel {
         let judgements = judge(&routes, verdicts);
         for (route, judgement) in routes.into_iter().zip(&judgements) {
             if *judgement == Err(PublishError::Unroutable) && self.topology.is_ours(&route.routing_key) {
-                warn!(queue = route.routing_key, "a queue of ours is gone; declaring everything again");
+                warn!(
+                    queue = route.routing_key,
+                    "one of our queues is missing; reconnecting to declare it again"
+                );
                 self.live.condemn("a queue is missing");
             }
         }
@@ -146,7 +149,7 @@ impl ConfirmChannel {
         mut exchange: Pin<&mut impl Future<Output = Vec<Verdict>>>,
         requests: &mut mpsc::Receiver<Request>,
     ) {
-        warn!("the broker blocks publishers (memory or disk alarm)");
+        warn!("the broker blocks publishers (memory or disk alarm); publishing waits until the alarm ends");
         loop {
             tokio::select! {
                 () = self.live.over().cancelled() => return,

@@ -1,80 +1,20 @@
-//! Consuming: incomings with their ack handles, across reconnects.
+//! Consuming: a subscription yields incomings, across reconnects.
 
-use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
-use std::time::Duration;
 
 use futures_util::StreamExt;
-use lapin::message::Delivery;
-use lapin::options::BasicCancelOptions;
-use lapin::{Channel, Consumer};
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::{CancellationToken, DropGuard};
-use tracing::{debug, info};
+use tracing::info;
 
-use super::acks_task::Acks;
 use super::attacher::Attacher;
+use super::attachment::Attachment;
 use super::guarded::Guarded;
+use super::incoming::Incoming;
 use super::link::Link;
-use super::message::Message;
-use super::request::in_time;
 use super::topology::Topology;
-use super::wire;
 use crate::lifecycle::Task;
-
-/// What was prefetched comes right behind the broker's answer to a cancel; longer means it never comes.
-const DRAIN_TIMEOUT: Duration = Duration::from_secs(2);
-
-/// One AMQP message in our hands, not yet settled.
-#[derive(Debug)]
-pub struct Incoming {
-    pub message: Message,
-    /// The key it was published with, e.g. `payment.paid`.
-    pub routing_key: String,
-    /// The broker handed it out before, to us or to somebody else.
-    pub redelivered: bool,
-    pub ack_handle: AckHandle,
-}
-
-/// The duty to tell the broker what became of an incoming. Dropped without a word, the message stays unacked and comes
-/// again when its channel ends.
-pub struct AckHandle {
-    tag: u64,
-    /// Taken by the verdict.
-    acks: Option<Arc<Acks>>,
-}
-
-impl AckHandle {
-    /// The incoming is settled; the broker forgets it. Cheap: the ack is written together with others.
-    pub fn ack(mut self) {
-        if let Some(acks) = self.acks.take() {
-            acks.ack(self.tag);
-        }
-    }
-
-    /// Nothing was begun; the broker may hand it to somebody else. Counts as a redelivery before RabbitMQ 4.3, so it is
-    /// no way to try again.
-    pub fn give_back(mut self) {
-        if let Some(acks) = self.acks.take() {
-            acks.give_back(self.tag);
-        }
-    }
-}
-
-impl Drop for AckHandle {
-    fn drop(&mut self) {
-        if self.acks.is_some() {
-            debug!(tag = self.tag, "an ack handle was dropped without a verdict; its message stays unacked");
-        }
-    }
-}
-
-impl fmt::Debug for AckHandle {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("AckHandle").field("tag", &self.tag).finish_non_exhaustive()
-    }
-}
 
 /// A consumer of one queue, attached again after every loss, each time on a new channel with a new tag.
 pub struct Subscription {
@@ -82,14 +22,6 @@ pub struct Subscription {
     current: Option<Attachment>,
     attached: watch::Receiver<bool>,
     _done: DropGuard,
-}
-
-/// One channel with one consumer. Its acks go nowhere else.
-pub(super) struct Attachment {
-    pub consumer: Consumer,
-    pub channel: Channel,
-    pub acks: Arc<Acks>,
-    pub over: CancellationToken,
 }
 
 impl Subscription {
@@ -160,44 +92,13 @@ impl Subscription {
         given_back
     }
 
-    /// An error, or the end, of a stream is the end of the whole channel (facts: stack 1.1, rows e, i, j).
+    /// An error, or the end, of a stream is the end of the whole channel (docs/STACK.md#recovery-stays-off).
     fn detach(&mut self, error: Option<lapin::Error>) {
         if let Some(attachment) = self.current.take() {
             let why = error.map_or_else(|| "the stream ended".to_owned(), |error| error.to_string());
             let queue = attachment.consumer.queue();
-            info!(%queue, why, "a consumer ended; attaching again");
+            info!(%queue, why, "consumer ended; subscribing again");
             attachment.over.cancel();
         }
-    }
-}
-
-impl Attachment {
-    fn incoming(&self, delivery: Delivery) -> Incoming {
-        let message = wire::received(&delivery.routing_key, &delivery.properties, delivery.data);
-        Incoming {
-            routing_key: delivery.routing_key.into(),
-            redelivered: delivery.redelivered,
-            ack_handle: AckHandle { tag: delivery.delivery_tag, acks: Some(self.acks.clone()) },
-            message,
-        }
-    }
-
-    /// Stops consuming; what was prefetched goes back. Returns how many.
-    pub(super) async fn cancel(mut self) -> usize {
-        if self.over.is_cancelled() {
-            return 0;
-        }
-        let cancelled = self.channel.basic_cancel(self.consumer.tag(), BasicCancelOptions::default());
-        if let Err(error) = in_time("basic.cancel", cancelled).await {
-            debug!(%error, "a consumer could not be cancelled; its channel ends");
-            self.over.cancel();
-            return 0;
-        }
-        let mut given_back = 0;
-        while let Ok(Some(Ok(delivery))) = tokio::time::timeout(DRAIN_TIMEOUT, self.consumer.next()).await {
-            self.acks.give_back(delivery.delivery_tag);
-            given_back += 1;
-        }
-        given_back
     }
 }

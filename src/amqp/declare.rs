@@ -12,9 +12,9 @@ use super::wire::short;
 pub enum TopologyError {
     /// A queue or exchange of that name exists, but is another one. It is never deleted by us.
     #[error(
-        "{kind} {name} exists with {argument} = {is}, wanted is {wanted}; stop its publishers, let it run empty, then: {mend}"
+        "{kind} {name} exists with {argument} = {is}, expected {wanted}; stop its publishers, let it run empty, then: {remedy}"
     )]
-    Mismatch { kind: String, name: String, argument: String, is: String, wanted: String, mend: String },
+    Mismatch { kind: String, name: String, argument: String, is: String, wanted: String, remedy: String },
     /// The broker does not let us.
     #[error("the broker refuses to declare {name}: {answer}")]
     Refused { name: String, answer: String },
@@ -24,7 +24,7 @@ pub enum TopologyError {
 }
 
 impl TopologyError {
-    /// Only a person can mend it: trying again will not help.
+    /// Only a person can fix it: trying again will not help.
     pub fn needs_a_person(&self) -> bool {
         match self {
             Self::Mismatch { .. } | Self::Refused { .. } => true,
@@ -75,7 +75,7 @@ fn mismatch(answer: &str) -> Option<TopologyError> {
     let (name, rest) = rest.split_once("' in vhost '")?;
     let (vhost, rest) = rest.split_once("': received ")?;
     let (wanted, is) = rest.split_once(" but current is ")?;
-    let mend = match kind {
+    let remedy = match kind {
         "queue" => format!("rabbitmqctl delete_queue --vhost '{vhost}' '{name}'"),
         // rabbitmqctl has no verb for exchanges.
         _ => format!("rabbitmqadmin --vhost='{vhost}' delete exchange name='{name}'"),
@@ -86,7 +86,7 @@ fn mismatch(answer: &str) -> Option<TopologyError> {
         argument: argument.to_owned(),
         is: value_in(is),
         wanted: value_in(wanted),
-        mend,
+        remedy,
     })
 }
 
@@ -107,7 +107,7 @@ mod tests {
         );
         assert_eq!(
             error.unwrap().to_string(),
-            "queue wechat.events exists with x-delivery-limit = none, wanted is 50; stop its publishers, let it run \
+            "queue wechat.events exists with x-delivery-limit = none, expected 50; stop its publishers, let it run \
              empty, then: rabbitmqctl delete_queue --vhost '/' 'wechat.events'"
         );
         assert!(mismatch("ACCESS_REFUSED - no").is_none());

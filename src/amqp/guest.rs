@@ -49,8 +49,8 @@ impl Guest {
         if tokio::time::timeout(patience, health.wait_for(|link| link.up)).await.is_ok() {
             return Ok(());
         }
-        let trouble = self.health.borrow().trouble.clone();
-        Err(NotReady::after(patience, trouble.as_deref()))
+        let problem = self.health.borrow().problem.clone();
+        Err(NotReady::after(patience, problem.as_deref()))
     }
 
     /// Publishes with confirms.

@@ -18,7 +18,7 @@ pub const MAX_TOTAL_BYTES: usize = 64 * 1024;
 /// A text that is cut keeps this much: enough for an error message, small enough that hundreds fit.
 const CUT_TEXT_BYTES: usize = 256;
 
-/// Set by the broker, or an order to the broker; harmful or refused when published by a client (facts: stack 0.8, 2.3).
+/// Set by the broker, or an order to the broker; harmful or refused when published by a client (docs/STACK.md#headers-that-a-client-must-not-publish-again).
 /// `CC` and `BCC` would multiply the message; a copied `x-death` can stop the retry ladder on RabbitMQ 3.
 const BROKERS_OWN: [&str; 5] = ["x-death", "x-delivery-count", "x-acquired-count", "CC", "BCC"];
 const BROKERS_OWN_PREFIXES: [&str; 3] = ["x-death-", "x-first-death-", "x-last-death-"];
@@ -118,6 +118,15 @@ impl Headers {
     /// No headers at all.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
+    }
+
+    /// Gives headers with a former name today's name. A header that already has today's name wins.
+    pub(super) fn rename_former(&mut self) {
+        for (former, name) in own::FORMER {
+            if let Some(value) = self.0.remove(former) {
+                self.0.entry(name.to_owned()).or_insert(value);
+            }
+        }
     }
 
     /// Makes them fit to be published: without what belongs to the broker, within [`MAX_TOTAL_BYTES`].
@@ -266,5 +275,18 @@ mod tests {
         let headers = headers(&[(own::EPOCH, "7".into()), (own::STEP, "two".into())]);
         assert_eq!(headers.number(own::EPOCH), Some(7));
         assert_eq!(headers.number(own::STEP), None);
+    }
+
+    #[test]
+    fn a_message_of_the_release_before_says_its_epoch_by_the_former_name() {
+        let mut headers = headers(&[
+            ("x-wn-turn", 2.into()),
+            ("x-wn-letter", "old".into()),
+            (own::DEAD_LETTER, "new".into()),
+        ]);
+        headers.rename_former();
+        assert_eq!(headers.number(own::EPOCH), Some(2));
+        assert_eq!(headers.text(own::DEAD_LETTER), Some("new"), "today's name wins");
+        assert_eq!(headers.iter().count(), 2, "no former name is left");
     }
 }

@@ -22,7 +22,7 @@ pub struct LinkHealth {
     /// The broker reads nothing that is published (memory or disk alarm).
     pub blocked: bool,
     /// Why it is not up, for people; none before the first try ended.
-    pub trouble: Option<String>,
+    pub problem: Option<String>,
 }
 
 impl Health {
@@ -37,9 +37,9 @@ impl Health {
     }
 
     /// What is wrong, in one line.
-    pub fn trouble(&self) -> Option<&str> {
+    pub fn problem(&self) -> Option<&str> {
         let down = self.needed().into_iter().find(|link| !link.up)?;
-        Some(down.trouble.as_deref().unwrap_or("connecting"))
+        Some(down.problem.as_deref().unwrap_or("connecting"))
     }
 
     fn needed(&self) -> [&LinkHealth; 3] {

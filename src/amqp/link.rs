@@ -156,7 +156,7 @@ impl Supervisor {
         self.report(live);
         self.watch(live).await;
         self.live.send_replace(None);
-        (self.health)(LinkHealth { trouble: Some(live.verdict()), ..LinkHealth::default() });
+        (self.health)(LinkHealth { problem: Some(live.verdict()), ..LinkHealth::default() });
         self.tell_end(live);
         close(live).await;
     }
@@ -186,11 +186,11 @@ impl Supervisor {
                     Some(Event::Error(error)) if error.is_amqp_soft_error() => {}
                     Some(Event::Error(error)) => return live.condemn(&error),
                     Some(_) => self.report(live),
-                    None => live.condemn("lapin went silent"),
+                    None => live.condemn("lapin stopped responding"),
                 },
                 _ = look.tick() => {
                     if !live.connection.status().connected() {
-                        live.condemn("closed without a word");
+                        live.condemn("closed without an error");
                     }
                     self.report(live);
                 }
@@ -200,18 +200,18 @@ impl Supervisor {
 
     fn report(&self, live: &Live) {
         live.note_blocked();
-        (self.health)(LinkHealth { up: true, blocked: live.blocked(), trouble: None });
+        (self.health)(LinkHealth { up: true, blocked: live.blocked(), problem: None });
     }
 
     /// Says why there is no connection: loudly when the reason is new, softly while it stays.
     fn complain(&self, error: &TopologyError, last: &mut String) {
         let text = error.to_string();
-        (self.health)(LinkHealth { trouble: Some(text.clone()), ..LinkHealth::default() });
+        (self.health)(LinkHealth { problem: Some(text.clone()), ..LinkHealth::default() });
         let connection = self.name;
         match (*last == text, error.needs_a_person()) {
             (true, _) => debug!(connection, why = text, "still no connection to the broker"),
-            (false, true) => error!(connection, why = text, "the broker cannot be used as it stands"),
-            (false, false) => warn!(connection, why = text, "cannot connect to the broker; trying on"),
+            (false, true) => error!(connection, why = text, "the broker cannot be used as configured"),
+            (false, false) => warn!(connection, why = text, "cannot connect to the broker; retrying"),
         }
         *last = text;
     }
@@ -221,7 +221,7 @@ async fn close(live: &Live) {
     if live.connection.status().connected() {
         let closing = live.connection.close(200, "bye".into());
         if let Err(error) = within(CLOSE_TIMEOUT, "connection.close", closing).await {
-            debug!(%error, "the broker did not say goodbye");
+            debug!(%error, "the broker did not confirm the close");
         }
     }
 }

@@ -1,9 +1,9 @@
 //! All that knows lapin: the broker's connections, what is declared there, consuming, acking and publishing.
 //!
 //! ```text
-//! Broker ─┬─ events link ─────┐
-//!         ├─ deliveries link ─┼─► Subscription ──► Incoming { message, ack handle } ──► ack task (prefixes)
-//!         ├─ dead letters link ────┘
+//! Broker ─┬─ events link ───────┐
+//!         ├─ deliveries link ───┼─► Subscription ──► Incoming { message, ack handle } ──► ack task (prefixes)
+//!         ├─ dead letters link ─┘
 //!         └─ publishing link ──► publisher task (confirms in batches) ◄── Publisher
 //! ```
 //!
@@ -11,12 +11,14 @@
 //! has blocked, and the broker blocks only connections that publish. The consumed queues have one each, so that what ends
 //! one (a queue of another shape, a fault of the client) leaves the others alone. Below lapin, [`stream`] makes foreign texts
 //! UTF-8, since lapin ends a connection over one that is not. lapin's own recovery stays off: a consumer recovered by it can fall
-//! silent for ever on a healthy connection, and its stale delivery tags ack messages of the new channel (facts: stack
-//! 1.1, rows f to h). A [`link`] rebuilds everything instead, and an ack can only ever reach the channel it came from.
+//! silent forever on a healthy connection, and its old delivery tags ack messages of the new channel
+//! (docs/STACK.md#recovery-stays-off). A [`link`] rebuilds everything instead, and an ack can only reach the channel it came
+//! from.
 
 mod acks;
 mod acks_task;
 mod attacher;
+mod attachment;
 mod broker;
 mod confirm;
 mod consumer;
@@ -25,9 +27,11 @@ mod guarded;
 mod guest;
 mod header;
 mod health;
+mod incoming;
 mod link;
 mod live;
 mod message;
+mod outgoing;
 pub mod own;
 mod publisher;
 mod request;
@@ -39,12 +43,14 @@ mod wire;
 #[cfg(feature = "bench")]
 pub use acks::{AckWindow, DueAcks};
 pub use broker::{Broker, NotReady, SetupError};
-pub use consumer::{AckHandle, Incoming, Subscription};
+pub use consumer::Subscription;
 pub use declare::TopologyError;
 pub use guest::Guest;
 pub use header::{HeaderValue, Headers, TRACEPARENT};
 pub use health::{Health, LinkHealth};
+pub use incoming::{AckHandle, Incoming};
 pub use message::Message;
-pub use publisher::{PublishError, Publisher, Route};
+pub use outgoing::{PublishError, Route};
+pub use publisher::Publisher;
 pub use request::LinkError;
 pub use topology::Topology;

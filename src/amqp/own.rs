@@ -1,7 +1,5 @@
 //! The headers that are ours: `x-wn-…`, on what we publish only.
 
-use super::header::Headers;
-
 /// How often the delivery has been deferred; absent means 0 (number).
 pub const EPOCH: &str = "x-wn-epoch";
 /// The step of the retry ladder that the message waited on last (number).
@@ -44,32 +42,4 @@ pub const PREFIX: &str = "x-wn-";
 
 /// Names that release 0.1 wrote, with today's. Messages in the queues outlive an upgrade, so the old names are read for one
 /// release.
-const FORMER: [(&str, &str); 2] = [("x-wn-turn", EPOCH), ("x-wn-letter", DEAD_LETTER)];
-
-/// Gives headers with a former name today's name. A header that already has today's name wins.
-pub(super) fn rename_former(headers: &mut Headers) {
-    for (former, name) in FORMER {
-        if let Some(value) = headers.remove(former)
-            && headers.get(name).is_none()
-        {
-            headers.set(name, value);
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_message_of_the_release_before_says_its_epoch_by_the_former_name() {
-        let mut headers = Headers::default();
-        headers.set("x-wn-turn", 2);
-        headers.set("x-wn-letter", "old");
-        headers.set(DEAD_LETTER, "new");
-        rename_former(&mut headers);
-        assert_eq!(headers.number(EPOCH), Some(2));
-        assert_eq!(headers.text(DEAD_LETTER), Some("new"), "today's name wins");
-        assert_eq!(headers.iter().count(), 2, "no former name is left");
-    }
-}
+pub(super) const FORMER: [(&str, &str); 2] = [("x-wn-turn", EPOCH), ("x-wn-letter", DEAD_LETTER)];

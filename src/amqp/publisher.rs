@@ -1,6 +1,6 @@
 //! Publishing with confirms: one task owns the channel, callers share it through [`Publisher`].
 //!
-//! One owner, because a confirm channel shared by tasks hands out other messages' verdicts (facts: stack 1.1, row a).
+//! One owner, because a confirm channel shared by tasks hands out other messages' verdicts (docs/STACK.md#a-confirm-channel-has-one-owner).
 //! Whole batches, because lapin pins a returned message to an arbitrary confirm (row d): only when all verdicts of a
 //! batch are in is it known which routes have nobody at their end.
 
@@ -16,6 +16,7 @@ use super::guarded::Guarded;
 use super::link::Link;
 use super::live::Live;
 use super::message::Message;
+use super::outgoing::{Outgoing, PublishError, Request, Route};
 use super::topology::Topology;
 use crate::delays::Delays;
 use crate::lifecycle;
@@ -27,71 +28,12 @@ const BACKLOG: usize = 1024;
 const FIRST_DELAY: Duration = Duration::from_millis(100);
 const LONGEST_DELAY: Duration = Duration::from_secs(2);
 
-/// Where a message goes.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub struct Route {
-    pub exchange: String,
-    pub routing_key: String,
-}
-
-impl Route {
-    /// Straight into a queue.
-    pub fn queue(name: impl Into<String>) -> Self {
-        Self { exchange: String::new(), routing_key: name.into() }
-    }
-
-    /// Through an exchange.
-    pub fn exchange(name: impl Into<String>, routing_key: impl Into<String>) -> Self {
-        Self { exchange: name.into(), routing_key: routing_key.into() }
-    }
-}
-
-/// Why a publish is not known to have arrived. After `Away` and `Blocked` it may arrive all the same.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub enum PublishError {
-    /// No queue at the end of the route. Nothing was stored.
-    #[error("no queue takes the message")]
-    Unroutable,
-    /// The broker said no (a full queue, an internal error). Nothing was stored, as far as it knows.
-    #[error("the broker refused the message")]
-    Refused,
-    /// The exchange is not there. Nothing was stored.
-    #[error("there is no such exchange")]
-    NoExchange,
-    /// We may not publish there. Nothing was stored.
-    #[error("the broker does not let this user publish there")]
-    Forbidden,
-    /// The broker takes no messages until its alarm is over; what was under way when it began is stored then.
-    #[error("the broker takes no messages: its memory or disk alarm is on")]
-    Blocked,
-    /// No connection, a connection lost before the answer, or no answer in time.
-    #[error("the broker is away")]
-    Away,
-}
-
 /// Publishes messages, always persistent and mandatory. Cheap to clone.
 #[derive(Clone)]
 pub struct Publisher {
     requests: mpsc::Sender<Request>,
     /// The name of no queue.
     nowhere: Arc<str>,
-}
-
-/// Where one publish is answered.
-type Answer = oneshot::Sender<Result<(), PublishError>>;
-
-/// One publish on its way to the task.
-pub(super) struct Request {
-    outgoing: Outgoing,
-    answer: Answer,
-}
-
-/// What to publish.
-pub(super) struct Outgoing {
-    pub route: Route,
-    pub message: Message,
-    /// Whether it is a fault when no queue takes it.
-    pub mandatory: bool,
 }
 
 impl Publisher {
@@ -139,7 +81,7 @@ impl Publisher {
                     debug!(routing_key = route.routing_key, "waiting for the broker")
                 }
                 _ => {
-                    warn!(routing_key = route.routing_key, %error, "a message is not published yet; trying on")
+                    warn!(routing_key = route.routing_key, %error, "cannot publish a message; retrying")
                 }
             }
             let Some(delay) = delays.next() else { return Err(error) };
@@ -183,23 +125,5 @@ impl Task {
                 request = self.received.recv() => request?.answer(Err(PublishError::Away)),
             }
         }
-    }
-}
-
-impl Request {
-    pub(super) fn answer(self, answer: Result<(), PublishError>) {
-        // Whoever asked may have stopped waiting.
-        let _ = self.answer.send(answer);
-    }
-
-    /// What to publish, and whom to tell.
-    pub(super) fn split(self) -> (Outgoing, Answer) {
-        (self.outgoing, self.answer)
-    }
-
-    /// The queue it goes straight into, if it does.
-    pub(super) fn queue(&self) -> Option<&str> {
-        let route = &self.outgoing.route;
-        route.exchange.is_empty().then_some(route.routing_key.as_str())
     }
 }

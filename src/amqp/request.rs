@@ -59,6 +59,6 @@ pub(super) async fn within<T>(
 pub(super) async fn farewell(channel: Channel) {
     let closing = channel.close(200, "done".into());
     if let Err(error) = within(CLOSE_TIMEOUT, "channel.close", closing).await {
-        debug!(%error, "a channel was not closed in order");
+        debug!(%error, "closing a channel failed");
     }
 }

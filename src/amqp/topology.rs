@@ -118,7 +118,7 @@ impl Topology {
                 ("x-delivery-limit", AMQPValue::LongInt(NEVER)),
             ]);
         }
-        // At-least-once works only together with reject-publish; alone it silently is at-most-once (facts: stack 2.1).
+        // At-least-once works only together with reject-publish; alone it silently is at-most-once (docs/STACK.md#at-least-once-dead-lettering).
         let lossless = [
             ("x-queue-type", text("quorum")),
             ("x-dead-letter-strategy", text("at-least-once")),

@@ -7,7 +7,6 @@ use serde_json::Value;
 
 use super::header::{HeaderValue, Headers, head};
 use super::message::Message;
-use super::own;
 use super::stream::SUBSTITUTE;
 
 /// AMQP: survives a restart of the broker.
@@ -119,7 +118,7 @@ fn holds_repaired_name(value: &AMQPValue) -> bool {
 fn headers_from(table: &FieldTable) -> Headers {
     let mut headers: Headers =
         table.into_iter().map(|(name, value)| (readable(name), header_from(value))).collect();
-    own::rename_former(&mut headers);
+    headers.rename_former();
     headers
 }
 

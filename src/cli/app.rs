@@ -1,4 +1,4 @@
-//! `app add|list|set|pause|resume|seal`: mini programs that messages are sent through.
+//! `app add|list|set|pause|resume|seal`: the Mini Programs that messages are sent from.
 
 mod list;
 mod pause;
@@ -19,17 +19,17 @@ use crate::domain::ids::{AppId, CompanyNo};
 
 #[derive(Debug, Subcommand)]
 pub enum App {
-    /// Register a mini program
+    /// Register an app
     Add(Add),
-    /// List the registered ones
+    /// List apps
     List(list::List),
-    /// Change one; what is not given stays as it is. A running daemon notices within seconds
+    /// Change an app; omitted options keep their value. Takes effect within seconds
     Set(Set),
-    /// Stop sending for one, or for one of its templates, until somebody resumes it
+    /// Stop sending for an app, or for one of its templates, until `app resume`
     Pause(pause::Pause),
-    /// Go on with what was paused by hand, and try at once what was paused by itself
+    /// End a pause by an operator; probe at once what a daemon paused
     Resume(pause::Resume),
-    /// Seal secrets and tokens that still stand plain in the database, with the configured master key
+    /// Encrypt secrets and tokens that are stored in plaintext, with the configured master key
     Seal(seal::Seal),
 }
 
@@ -62,46 +62,46 @@ pub struct Add {
 pub struct Set {
     #[command(flatten)]
     settings: Settings,
-    /// Switch the app on: its deliveries are sent
+    /// Enable the app: its deliveries are sent
     #[arg(long, conflicts_with = "disable")]
     enable: bool,
-    /// Switch the app off: its deliveries are skipped as app_disabled
+    /// Disable the app: its deliveries are skipped as app_disabled
     #[arg(long)]
     disable: bool,
 }
 
 #[derive(Debug, Args)]
 struct Settings {
-    /// The mini program's appid
+    /// The Mini Program's appid
     #[arg(long, value_name = "APPID")]
     app_id: AppId,
-    /// What people call it
+    /// A name for people
     #[arg(long)]
     name: Option<String>,
-    /// The only company that may use it; without one any may ("" lifts the restriction)
+    /// The only company that may use the app; by default any company may ("" removes the restriction)
     #[arg(long, value_name = "COMPANY_NO", value_parser = company)]
     company: Option<String>,
     #[command(flatten)]
     secret: SecretSource,
-    /// Which endpoint its access token comes from: stable (the usual one), or classic, where whoever fetches a token
-    /// invalidates everybody else's
+    /// The endpoint for access tokens: stable (default), or classic, where each fetch invalidates the tokens of other
+    /// systems
     #[arg(long, value_name = "API", value_parser = [TokenApi::Stable.as_str(), TokenApi::Classic.as_str()])]
     token_api: Option<String>,
-    /// Requests a second at most, over all daemons (0 lifts the limit)
+    /// Maximum requests per second, over all daemons (0 removes the limit)
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(i32).range(0..))]
     rate_per_second: Option<i32>,
-    /// Requests a day at most, over all daemons; days begin at midnight in Beijing (0 lifts the limit)
+    /// Maximum requests per day, over all daemons; days begin at midnight in Beijing (0 removes the limit)
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(i64).range(0..))]
     daily_quota: Option<i64>,
-    /// The build that a tap opens, where the event does not say
+    /// The build that a tap opens, if the event does not say
     #[arg(long, value_name = "STATE", value_parser = ["formal", "trial", "developer"])]
     miniprogram_state: Option<String>,
-    /// The language of the message's frame, where the event does not say
+    /// The language of the message card, if the event does not say
     #[arg(long, value_parser = ["zh_CN", "en_US", "zh_HK", "zh_TW"])]
     lang: Option<String>,
 }
 
-/// An empty text is no company, but a wish: any company.
+/// An empty string means any company.
 fn company(text: &str) -> Result<String, String> {
     if text.is_empty() {
         return Ok(String::new());
@@ -130,11 +130,11 @@ impl Add {
         let app_id = self.settings.app_id.clone();
         let new = self.settings.into_changes(None)?;
         new.app_secret.as_ref().with_context(|| {
-            format!("an app needs its secret: --secret-file, --secret-stdin or {}", secret::VARIABLE)
+            format!("the app secret is missing: use --secret-file, --secret-stdin or {}", secret::VARIABLE)
         })?;
         let db = database(config)?;
         if !apps::add(&db, &app_id, &new).await? {
-            bail!("app {app_id} is registered already; `app set` changes it");
+            bail!("app {app_id} is already registered; `app set` changes it");
         }
         tokens::announce(&db, &app_id).await?;
         line(&format!("registered app {app_id}"))?;
@@ -149,7 +149,7 @@ impl Set {
         let changes = self.settings.into_changes(active)?;
         let db = database(config)?;
         if !apps::set(&db, &app_id, &changes).await? {
-            note!("no app {app_id} is registered; `app add` registers it");
+            note!("app {app_id} is not registered; `app add` registers it");
             return Ok(Exit::FoundNothing);
         }
         tokens::announce(&db, &app_id).await?;

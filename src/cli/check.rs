@@ -1,4 +1,4 @@
-//! `check`: tries every dependency and every app's credentials.
+//! `check`: tests every dependency and every app's credentials.
 
 use std::time::Duration;
 
@@ -20,14 +20,14 @@ use crate::db::{self, Database, probe};
 use crate::lifecycle::Tasks;
 use crate::wechat::Client;
 
-/// A healthy broker takes well under a second; a person does not wait much longer for a table.
+/// A healthy broker takes well under a second; an operator does not wait much longer for a table.
 const BROKER_PATIENCE: Duration = Duration::from_secs(10);
-/// Token fetches at once. More would only trip WeChat's limit per minute.
+/// Token fetches at once. More would only hit WeChat's limit per minute.
 const FETCHES_AT_ONCE: usize = 4;
 
 #[derive(Debug, Args)]
 #[command(after_help = "Example:\n  wechat-notifier check || echo 'not ready: exit code 3'\n\n\
-Declares the broker's queues and fetches a token for each app that is on, as `run` would.")]
+Declares the queues and fetches a token for each enabled app, as `run` does.")]
 pub struct Check {
     #[command(flatten)]
     format: Format,
@@ -97,16 +97,16 @@ async fn broker(config: &Config) -> Finding {
     };
     let usable = usable(&broker).await;
     broker.close().await;
-    Finding::of("broker", usable, |()| "connected, takes messages, queues are as they should be".to_owned())
+    Finding::of("broker", usable, |()| "connected, accepts messages, queues are as expected".to_owned())
 }
 
-/// A broker in alarm answers everything but a publish.
+/// A broker in alarm accepts everything except a publish.
 async fn usable(broker: &Broker) -> Result<()> {
     broker.ready(BROKER_PATIENCE).await?;
     Ok(broker.publisher().probe().await?)
 }
 
-/// The apps stand in the database: without it there is nothing to say about them.
+/// The apps are rows of the database: without it nothing can be said about them.
 async fn database_and_apps(db: &Database, config: &Config) -> Vec<Finding> {
     match tables(db).await {
         Err(MigrateError::Database(fault)) => {
@@ -120,7 +120,7 @@ async fn database_and_apps(db: &Database, config: &Config) -> Vec<Finding> {
             findings.push(of_migrations(migrations, config));
             if usable {
                 findings.push(Finding::of("ledger", probe::probe(db).await, |()| {
-                    "the daemon's statements run, and a row can be written".to_owned()
+                    "the daemon's statements work, and a row can be written".to_owned()
                 }));
                 findings.extend(apps(db, config).await);
                 findings.extend(pauses(db).await);
@@ -161,7 +161,11 @@ async fn apps(db: &Database, config: &Config) -> Vec<Finding> {
     match active(db).await {
         Err(fault) => vec![Finding::new("apps", State::Failed, fault.to_string())],
         Ok(rows) if rows.is_empty() => {
-            vec![Finding::new("apps", State::Warning, "no app is registered and on; `app add` registers one")]
+            vec![Finding::new(
+                "apps",
+                State::Warning,
+                "no enabled app is registered; `app add` registers one",
+            )]
         }
         Ok(rows) => {
             stream::iter(&rows).map(|row| app(db, &client, row)).buffered(FETCHES_AT_ONCE).collect().await
@@ -169,7 +173,7 @@ async fn apps(db: &Database, config: &Config) -> Vec<Finding> {
     }
 }
 
-/// A paused app is sent nothing, however good its credentials are; a paused template stops itself alone.
+/// A paused app fails the check, whatever its credentials; a paused template is a warning, since it stops nothing else.
 async fn pauses(db: &Database) -> Vec<Finding> {
     let (active, mut paused) = match tokio::try_join!(active(db), pauses::by_app(db)) {
         Ok(found) => found,
@@ -187,14 +191,14 @@ async fn pauses(db: &Database) -> Vec<Finding> {
     .collect()
 }
 
-/// With a key nothing should stand plain; without one the configuration's warning says it all.
+/// With a master key nothing should be stored in plaintext; without one the configuration's warning is enough.
 async fn secrets(db: &Database) -> Option<Finding> {
     if !db.sealer().has_key() {
         return None;
     }
     let detail = match sealing::count_plain(db).await {
         Ok(0) => return Some(Finding::new("secrets", State::Ok, "all sealed")),
-        Ok(plain) => format!("{plain} stand unsealed in the database; `app seal --all` seals them"),
+        Ok(plain) => format!("{plain} are stored in plaintext in the database; `app seal --all` seals them"),
         Err(fault) => return Some(Finding::new("secrets", State::Failed, fault.to_string())),
     };
     Some(Finding::new("secrets", State::Warning, detail))
@@ -209,6 +213,6 @@ async fn active(db: &Database) -> Result<Vec<AppRow>, db::Error> {
 async fn app(db: &Database, client: &Client, row: &AppRow) -> Finding {
     let tried = credentials::attempt(db, client, row).await;
     Finding::of(format!("app {}", row.app.app_id), tried, |token| {
-        format!("WeChat gives a token, expires in {} s", token.expires_in.as_secs())
+        format!("WeChat issues a token, expires in {} s", token.expires_in.as_secs())
     })
 }

@@ -1,4 +1,4 @@
-//! Asking before something that cannot be undone.
+//! Asks for confirmation before something that cannot be undone.
 
 use std::io::{BufRead, IsTerminal};
 
@@ -7,10 +7,10 @@ use anyhow::{Result, bail};
 use crate::cli::output::unfinished_line;
 use clap::Args;
 
-/// Whether to ask.
+/// The option that answers the question in advance.
 #[derive(Debug, Clone, Copy, Args)]
 pub struct Confirming {
-    /// Do it without asking
+    /// Do not ask for confirmation
     #[arg(long)]
     yes: bool,
 }
@@ -26,7 +26,7 @@ impl Confirming {
         }
         let input = std::io::stdin();
         if !input.is_terminal() {
-            bail!("{question} There is no terminal to ask on: say --yes if that is what you want");
+            bail!("{question} There is no terminal to ask on; pass --yes to confirm");
         }
         unfinished_line("", &format!("{question} [y/N] "));
         let mut answer = String::new();

@@ -1,4 +1,4 @@
-//! Trying an app's credentials: the one way to know that they are right is to get a token with them.
+//! Tests an app's credentials. The only way is to fetch a token with them.
 
 use std::time::Duration;
 
@@ -7,12 +7,12 @@ use uuid::Uuid;
 use crate::db::registry::live_apps::AppRow;
 use crate::db::registry::tokens;
 use crate::db::{self, Database};
-use crate::domain::answer;
 use crate::domain::app::TokenApi;
+use crate::domain::message_kind;
 use crate::sealing::OpenError;
 use crate::wechat::{Client, FetchedToken, TokenFetchError};
 
-/// Longer than storing takes; short enough that a command killed half-way delays the daemon's next token by seconds.
+/// Longer than storing takes; short enough that a command killed in between delays the daemon's next token only by seconds.
 const LEASE_MARGIN: Duration = Duration::from_secs(10);
 
 /// Why there is no new token.
@@ -22,24 +22,26 @@ pub enum Fault {
     Database(#[from] db::Error),
     #[error(transparent)]
     Sealed(#[from] OpenError),
-    /// WeChat refuses, or is away.
+    /// WeChat refuses, or cannot be reached.
     #[error("{source}{}", advice(.source))]
     WeChat {
         #[from]
         source: TokenFetchError,
     },
-    /// Two fetches at once would kill each other's token in classic mode.
-    #[error("another process is fetching a token for this app right now; try again in half a minute")]
+    /// In classic mode two concurrent fetches would invalidate each other's token.
+    #[error("another process is fetching a token for this app; try again in half a minute")]
     Busy,
 }
 
 fn advice(fault: &TokenFetchError) -> String {
     let TokenFetchError::Refused { errcode, .. } = fault else { return String::new() };
-    answer::explain(*errcode).map(|code| format!(" ({}: {})", code.meaning, code.advice)).unwrap_or_default()
+    message_kind::explain(*errcode)
+        .map(|code| format!(" ({}: {})", code.meaning, code.advice))
+        .unwrap_or_default()
 }
 
-/// Gets a token as gently as the app's endpoint allows: the stable one repeats what it gave before and needs no more; the
-/// classic one invalidates the token in use, so the new one is stored for the daemon.
+/// Fetches a token with as little effect as the app's endpoint allows: the stable one repeats the current token; the classic one
+/// invalidates the token in use, so the new one is stored for the daemon.
 pub async fn attempt(db: &Database, client: &Client, row: &AppRow) -> Result<FetchedToken, Fault> {
     match row.app.token_api {
         TokenApi::Stable => {
@@ -50,7 +52,7 @@ pub async fn attempt(db: &Database, client: &Client, row: &AppRow) -> Result<Fet
     }
 }
 
-/// Gets a token and stores it as the next generation; running daemons hear of it.
+/// Fetches a token and stores it as the next generation; running daemons are notified.
 pub async fn renew(db: &Database, client: &Client, row: &AppRow) -> Result<FetchedToken, Fault> {
     let (app, owner) = (&row.app, Uuid::new_v4());
     let secret = app.secret.as_ref().map_err(Clone::clone)?;
@@ -66,7 +68,7 @@ pub async fn renew(db: &Database, client: &Client, row: &AppRow) -> Result<Fetch
             stored.map(|_version| token).ok_or(Fault::Busy)
         }
         Err(fault) => {
-            // Where this fails the lease runs out by itself; WeChat's word is worth more.
+            // If this fails the lease expires anyway; WeChat's error is the one to report.
             let _ = tokens::release(db, &app.app_id, owner).await;
             Err(fault.into())
         }

@@ -23,9 +23,9 @@ pub use telling::{Chapter, of_dead_letter};
 pub enum Deliveries {
     /// List deliveries from the ledger, newest first
     List(List),
-    /// Tell the whole story of one event: who got it, who did not, and why
+    /// Explain what became of one event: who got it, who did not, and why
     Why(why::Why),
-    /// Give up deliveries that no message carries any more
+    /// Give up stranded deliveries, which no message can finish
     Close(close::Close),
 }
 
@@ -39,7 +39,7 @@ impl Deliveries {
     }
 }
 
-/// Longer than a claim's lease and than any wait that is not written into the row's due time.
+/// Longer than a claim's lease and than any wait that the row's due time does not include.
 const STRANDED_AFTER_S: f64 = 600.0;
 
 #[derive(Debug, Args)]
@@ -56,20 +56,20 @@ pub struct List {
     /// planned, attempting, retrying, sent, skipped or dead
     #[arg(long, value_parser = Status::ALL.iter().map(|status| status.as_str()).collect::<Vec<_>>())]
     status: Option<String>,
-    /// Why they were skipped or died, e.g. not_bound
+    /// Reason for the skip or dead letter, e.g. not_bound
     #[arg(long, value_parser = reason_words())]
     reason: Option<String>,
     /// A business user or an openid
     #[arg(long, alias = "sys-user", alias = "openid")]
     user: Option<String>,
-    /// Seen since then: a span such as 2h or 3d, or a timestamp
+    /// Only since this time: a duration such as 2h or 3d, or a timestamp
     #[arg(long, value_name = "TIME", value_parser = span::since)]
     since: Option<Timestamp>,
-    /// Only unfinished ones, overdue for ten minutes. Their message may still wait in a lane or behind an outage; with
-    /// empty queues they have none left, and `deliveries close` gives them up
+    /// Only unfinished deliveries that are overdue by ten minutes. Their message may still wait in a lane or for the end of an
+    /// outage; if all queues are empty they are stranded, and `deliveries close` gives them up
     #[arg(long)]
     stranded: bool,
-    /// At most this many
+    /// Maximum number of deliveries
     #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(i64).range(1..=100_000))]
     limit: i64,
     #[command(flatten)]
@@ -134,7 +134,7 @@ impl List {
     }
 }
 
-/// Hides the openids of a delivery, unless they are wanted.
+/// Masks the openids of a delivery, unless they are to be shown in full.
 pub fn mask(masking: Masking, delivery: &mut Delivery) {
     delivery.recipient = masking.recipient(&delivery.recipient);
     delivery.openid = delivery.openid.as_deref().map(|openid| masking.openid(openid));

@@ -23,21 +23,21 @@ use crate::db::dead_letters::Found;
 
 #[derive(Debug, Subcommand)]
 pub enum Dlq {
-    /// Group dead letters by their trouble, and say what to do about each group
+    /// Group dead letters by cause, with what to do about each group
     Groups(Box<groups::Groups>),
     /// List dead letters, newest first
     List(Box<list::List>),
-    /// Tell everything about one dead letter
+    /// Show everything about one dead letter
     Show(show::Show),
-    /// Write dead letters to a file or to standard output, one JSON object a line, oldest first
+    /// Write dead letters as JSON lines to a file or to standard output, oldest first
     Export(Box<export::Export>),
-    /// Close dead letters about which nothing more is to be done
+    /// Close dead letters that need no further action
     Resolve(Box<resolve::Resolve>),
-    /// Take bodies and headers of old dead letters away for good
+    /// Permanently delete bodies and headers of old dead letters
     Purge(Box<purge::Purge>),
-    /// Bring dead letters back
+    /// Send dead letters again
     Replay(Box<replay::Replay>),
-    /// Who replayed what, when and why, and what became of it
+    /// Show who replayed or closed what, when, why, and with which outcome
     History(history::History),
 }
 
@@ -61,7 +61,7 @@ fn dead_letters_in_words(count: u64) -> String {
     if count == 1 { "1 dead letter".to_owned() } else { format!("{count} dead letters") }
 }
 
-/// Hides the openids of a dead letter, unless they are wanted.
+/// Masks the openids of a dead letter, unless they are to be shown in full.
 pub fn mask(masking: Masking, dead_letter: &mut Found) {
     dead_letter.recipient = dead_letter.recipient.as_deref().map(|recipient| masking.recipient(recipient));
     dead_letter.openid = dead_letter.openid.as_deref().map(|openid| masking.openid(openid));

@@ -1,4 +1,4 @@
-//! Exit codes, a promise to scripts.
+//! Exit codes, which scripts rely on.
 
 use std::process::ExitCode;
 
@@ -11,11 +11,11 @@ pub const HELP: &str = "Exit codes: 0 done, 1 failed (the reason is on stderr), 
 pub enum Exit {
     /// 0.
     Done,
-    /// 1: something broke; asking again may help.
+    /// 1: failed; trying again may help.
     Failed,
-    /// 2: the arguments make no sense; asking again cannot help. (clap uses it too.)
+    /// 2: wrong usage; trying again cannot help. (clap uses it too.)
     Usage,
-    /// 3: the thing asked for does not exist.
+    /// 3: nothing was found.
     FoundNothing,
     /// 3, for `check`: at least one dependency does not work.
     NotHealthy,

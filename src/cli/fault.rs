@@ -1,13 +1,13 @@
-//! An error as an operator reads it.
+//! How an error is shown to an operator.
 
 use super::output::note;
 
-/// Tells why the program ends.
+/// Prints why the program fails.
 pub fn tell(error: &anyhow::Error) {
     note!("error: {}", in_one_line(error));
 }
 
-/// The error and its causes in one line, each said once: many a text holds its cause's already.
+/// The error and its causes in one line, without repetition: some error texts already contain their cause.
 fn in_one_line(error: &anyhow::Error) -> String {
     error.chain().skip(1).fold(error.to_string(), |line, cause| {
         let cause = cause.to_string();

@@ -1,4 +1,4 @@
-//! `migrate`: brings the tables to what this release expects.
+//! `migrate`: creates or updates the tables.
 
 use anyhow::Result;
 use clap::Args;
@@ -10,14 +10,14 @@ use crate::db::Database;
 use crate::db::migrate::{self, MigrateError};
 use crate::db::shape::{self, Difference};
 
-/// Applies what is missing; a second run finds nothing to do. Safe to run while others do.
+/// Create or update the database's tables. Safe to run again and in parallel.
 #[derive(Debug, Args)]
 ///
-/// Tables that exist already are compared with what this release needs, before anything is changed. Where they differ,
-/// the differences are listed on stderr, the SQL that converts them is printed on stdout, and the exit code is 1.
+/// Existing tables are compared with what this release needs before anything is changed. If they differ, the differences are
+/// listed on stderr, the SQL that converts the tables is printed on stdout, and the exit code is 1.
 #[command(after_help = "Example:\n  DATABASE_URL=postgres://notifier@db/shop wechat-notifier migrate")]
 pub struct Migrate {
-    /// Only say what is missing; exit code 3 if anything is
+    /// Only list migrations and whether they are applied; exit code 3 if one is missing
     #[arg(long)]
     status: bool,
 }
@@ -57,14 +57,14 @@ async fn status(db: &Database) -> Result<Exit> {
     }
 }
 
-/// The list on standard error for people, the script on standard output for a file.
+/// The list goes to standard error, the script to standard output, so that it can be redirected to a file.
 fn refuse(differences: &[Difference]) -> Result<Exit> {
-    note!("error: the tables have another shape than this release needs; nothing was changed.");
+    note!("error: the tables do not have the shape that this release needs; nothing was changed.");
     for difference in differences {
         output::aside(Text::laid_out(&format!("  {difference}")));
     }
     note!(
-        "The SQL on standard output converts them. Read it, then run it as the owner of the tables, and `migrate` again."
+        "The SQL on standard output converts them. Read it, run it as the owner of the tables, then run `migrate` again."
     );
     output::lines(Text::laid_out(shape::script(differences).trim_end_matches('\n')))?;
     Ok(Exit::Failed)

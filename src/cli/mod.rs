@@ -47,47 +47,47 @@ pub struct Cli {
 enum Command {
     /// Run the daemon
     Run,
-    /// Bring the database's tables to what this release expects
+    /// Create or update the database's tables
     Migrate(migrate::Migrate),
-    /// Try every dependency and every app's credentials
+    /// Test every dependency and every app's credentials
     Check(check::Check),
-    /// Mini programs that messages are sent through
+    /// Manage the Mini Programs (apps) that messages are sent from
     #[command(subcommand)]
     App(app::App),
-    /// Rules: who hears of a template
+    /// Manage rules: which users are notified of which events
     #[command(subcommand)]
     Rule(rule::Rule),
-    /// Recipients: WeChat users bound to business users, and what they consented to
+    /// Manage recipients: WeChat users, their business users and consents
     #[command(subcommand)]
     User(user::User),
     /// Publish an event
     Publish(publish::Publish),
-    /// What became of events, from the ledger
+    /// Show what became of events
     #[command(subcommand)]
     Deliveries(deliveries::Deliveries),
-    /// Dead letters: what was given up
+    /// Inspect, close and replay dead letters
     #[command(subcommand)]
     Dlq(dlq::Dlq),
-    /// Access tokens
+    /// Show and refresh access tokens
     #[command(subcommand)]
     Token(token::Token),
 }
 
 impl Cli {
-    /// What this process was called with; prints help or a usage error, and ends, where that is the answer.
+    /// Parses the command line. Prints help or a usage error and exits where that is the result.
     pub fn from_arguments() -> Self {
         Self::try_parse().unwrap_or_else(|answer| {
             if !answer.use_stderr() {
                 answer.exit();
             }
-            // A usage error quotes its argument, which a script may have from anywhere.
+            // A usage error quotes its argument, which can contain anything.
             output::aside(output::Text::laid_out(answer.render().to_string().trim_end()));
             std::process::exit(answer.exit_code())
         })
     }
 }
 
-/// Does what the command line asks for. An error is a fault worth telling; "found nothing" is not one.
+/// Runs the command. "Found nothing" is an exit code, not an error.
 pub async fn execute(cli: Cli) -> Result<ExitCode> {
     let config = Config::load(cli.config.as_deref(), config::environment())?;
     let exit = match cli.command {
@@ -105,12 +105,12 @@ pub async fn execute(cli: Cli) -> Result<ExitCode> {
     Ok(exit.into())
 }
 
-/// The database of the configuration, with its master key, as commands use it. Connects on first use.
+/// The configured database, with the master key, as commands use it. Connects on first use.
 fn database(config: &Config) -> Result<Database> {
     database_with(config, Planning::ByValues)
 }
 
-/// The same, as the daemon uses it too.
+/// The same with the given planning of statements.
 fn database_with(config: &Config, planning: Planning) -> Result<Database> {
     let sealer = Sealer::from_file(config.security.master_key_file.as_deref())?;
     let database = Database::new(&config.database, planning).context("cannot use the configured database")?;

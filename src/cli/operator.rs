@@ -1,4 +1,4 @@
-//! Who runs this command: the operating system's word, for accounts. Nobody can pass for somebody else by a variable.
+//! Who runs this command, as the operating system says it: an environment variable cannot forge it.
 
 use std::os::unix::fs::MetadataExt;
 
@@ -7,7 +7,7 @@ pub fn operator() -> String {
     let Ok(process) = std::fs::metadata("/proc/self") else { return "unknown".to_owned() };
     let passwd = std::fs::read_to_string("/etc/passwd").unwrap_or_default();
     let sudo = std::env::var("SUDO_USER").ok();
-    // Only root can have been made by sudo; anybody else merely has a variable of that name.
+    // Only for root is it set by sudo; any other user can set the variable themselves.
     named(process.uid(), &passwd, sudo.as_deref().filter(|_| process.uid() == 0))
 }
 

@@ -1,5 +1,5 @@
-//! What commands print: tables for people, JSON for programs. Nothing else in the program writes to a terminal but the log
-//! (a test looks for it), and nothing leaves here that could act on one: see [`crate::domain::visible`].
+//! What commands print: tables for people, JSON for programs. Apart from the log nothing else writes to a terminal (a test
+//! checks it), and nothing printed here can control one: see [`crate::domain::visible`].
 
 use std::io::{ErrorKind, IsTerminal, Write};
 
@@ -37,24 +37,24 @@ impl Format {
         print(&table.to_string())
     }
 
-    /// Is the reader a program? Then nothing else may stand on standard output.
+    /// Is the reader a program? Then nothing else may be written to standard output.
     pub fn is_json(self) -> bool {
         self.json
     }
 
-    /// Prints one thing: a JSON object, or whatever `text` makes of it.
+    /// Prints one value: as JSON, or as `text` formats it.
     pub fn one<T: Serialize, W: Into<Text>>(self, value: &T, text: impl FnOnce(&T) -> W) -> Result<()> {
         if self.json { json(value) } else { print(&text(value).into().shown()) }
     }
 }
 
-/// Lines of text. A single string is one line, whatever it holds: a line break in it is shown as `\n`, so that no value can
+/// Lines of text. A single string is one line, whatever it contains: a line break in it is shown as `\n`, so that no value can
 /// forge a line.
 #[derive(Debug, Default)]
 pub struct Text(Vec<String>);
 
 impl Text {
-    /// The lines of what we have laid out ourselves, such as pretty JSON.
+    /// The lines of text that was formatted by us, such as indented JSON.
     pub fn laid_out(text: &str) -> Vec<String> {
         text.split('\n').map(str::to_owned).collect()
     }
@@ -80,7 +80,7 @@ fn json<T: Serialize>(value: &T) -> Result<()> {
     print(&json_text(&serde_json::to_string_pretty(value)?))
 }
 
-/// JSON that is as safe to look at as text; it says the same.
+/// Equivalent JSON that is safe to print on a terminal.
 pub fn json_text(json: &str) -> String {
     visible_json(json).into_owned()
 }
@@ -95,7 +95,7 @@ pub fn lines(text: Vec<String>) -> Result<()> {
     print(&Text(text).shown())
 }
 
-/// A reader who has seen enough (`| head`) is no fault of ours.
+/// A closed pipe (`| head`) is not an error.
 fn print(shown: &str) -> Result<()> {
     match writeln!(std::io::stdout().lock(), "{shown}") {
         Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(()),
@@ -108,9 +108,9 @@ pub fn pipe() -> impl Write {
     std::io::stdout()
 }
 
-/// Says something beside the result, on standard error, for what is one line see [`note!`].
+/// Prints to standard error, beside the result; for a single line see [`note!`].
 pub fn aside(text: impl Into<Text>) {
-    // Nobody listens: the exit code still tells.
+    // If stderr is closed, the exit code still tells.
     let _ = writeln!(std::io::stderr().lock(), "{}", text.into().shown());
 }
 
@@ -120,7 +120,7 @@ macro_rules! note {
 }
 pub(crate) use note;
 
-/// Writes over the line that stands on standard error, or leaves it at a question's end; see [`is_watched`].
+/// Overwrites the current line on standard error, or leaves the cursor behind a question; see [`is_watched`].
 pub fn unfinished_line(start: &'static str, text: &str) {
     let mut stderr = std::io::stderr().lock();
     let _ = write!(stderr, "{start}{}", visible(text)).and_then(|()| stderr.flush());
@@ -131,7 +131,7 @@ pub fn is_watched() -> bool {
     std::io::stderr().is_terminal()
 }
 
-/// A cell for something that may be missing.
+/// A table cell for a value that may be missing.
 pub fn or_dash<T: ToString>(value: Option<T>) -> String {
     value.map_or_else(|| "-".to_owned(), |value| value.to_string())
 }
@@ -141,21 +141,21 @@ pub fn joined(values: &[String]) -> String {
     if values.is_empty() { "-".to_owned() } else { values.join(", ") }
 }
 
-/// To the second, in UTC: what a person compares with a log.
+/// To the second, in UTC, as in the log.
 pub fn time(at: Timestamp) -> String {
     at.strftime("%Y-%m-%d %H:%M:%SZ").to_string()
 }
 
-/// Whether openids are shown whole.
+/// Whether openids are shown in full.
 #[derive(Debug, Clone, Copy, Default, Args)]
 pub struct Masking {
-    /// Show openids whole (they are personal data; masked without it)
+    /// Show openids in full (personal data; masked by default)
     #[arg(long)]
     full: bool,
 }
 
 impl Masking {
-    /// The openid, whole or as its first six characters.
+    /// The openid, in full or its first six characters.
     pub fn openid(self, text: &str) -> String {
         match Openid::parse(text) {
             Ok(openid) if !self.full => openid.to_string(),
@@ -168,7 +168,7 @@ impl Masking {
         if text.starts_with('@') { text.to_owned() } else { self.openid(text) }
     }
 
-    /// Are openids, and bodies that may hold them, to be shown whole?
+    /// Are openids, and bodies that may contain them, shown in full?
     pub fn is_off(self) -> bool {
         self.full
     }

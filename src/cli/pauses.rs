@@ -6,7 +6,7 @@ use super::output::time;
 use crate::db::registry::pauses::Found;
 use crate::domain::pause::PauseReason;
 
-/// One of each: several daemons pause the same thing for the same reason. By hand comes first, then the eldest.
+/// Without repetition: several daemons pause the same thing for the same reason. Pauses by an operator first, then the oldest.
 pub fn distinct(pauses: &[Found]) -> Vec<&Found> {
     let mut sorted: Vec<&Found> = pauses.iter().collect();
     sorted.sort_by_key(|pause| (pause.template_id.is_some(), pause.process.is_some(), pause.since));
@@ -15,21 +15,21 @@ pub fn distinct(pauses: &[Found]) -> Vec<&Found> {
     sorted
 }
 
-/// A few words for a cell.
+/// Short, for a table cell.
 pub fn in_short(pause: &Found) -> String {
     let what = pause.template_id.as_ref().map(|id| format!("template {id}: ")).unwrap_or_default();
     format!("{what}{}{} since {}", pause.reason, detail(pause), time(pause.since))
 }
 
-/// A whole sentence's part: what is paused, why, and what to do.
+/// As part of a sentence: what is paused, why, and what to do.
 pub fn in_full(pause: &Found) -> String {
     let what = if pause.template_id.is_some() { "its template" } else { "its app" };
     let reason = PauseReason::parse(&pause.reason);
-    let meaning = reason.map_or("of a reason that this release does not know", PauseReason::meaning);
+    let meaning = reason.map_or("the reason is not known to this release", PauseReason::meaning);
     let advice = reason.map(|reason| format!("; what to do: {}", reason.advice())).unwrap_or_default();
-    let until = pause.until.map(|at| format!(", tried next about {}", time(at))).unwrap_or_default();
+    let until = pause.until.map(|at| format!(", next probe about {}", time(at))).unwrap_or_default();
     format!(
-        "{what} is paused as {} since {}{until}, because {meaning}{}{advice}",
+        "{what} is paused as {} since {}{until}: {meaning}{}{advice}",
         pause.reason,
         time(pause.since),
         detail(pause)

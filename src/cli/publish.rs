@@ -1,4 +1,4 @@
-//! `publish`: puts an event on the broker, as a business system would.
+//! `publish`: publishes an event as a business system would.
 
 mod composed;
 
@@ -20,7 +20,7 @@ use crate::lifecycle::Tasks;
 
 /// A healthy broker takes well under a second.
 const BROKER_PATIENCE: Duration = Duration::from_secs(10);
-/// Far above what the daemon takes, so that its own limit can be tried out.
+/// Far above what the daemon accepts, so that its limit can be tested.
 const MAX_FILE_BYTES: u64 = 16 * 1024 * 1024;
 
 #[derive(Debug, Args)]
@@ -30,18 +30,18 @@ const MAX_FILE_BYTES: u64 = 16 * 1024 * 1024;
   wechat-notifier publish --event-id pay-17 --company C001 --app-id wx0123456789abcdef \\
       --template-id TEMPLATE --data amount1=¥100.00 --data thing2=广州至北京
 
-Ends with exit code 0 only once the broker has confirmed that it stores the event. Needs no more than the right to write to
-the exchange of events, which the daemon declares at its start.")]
+Exits with code 0 only after the broker has confirmed the event. Needs only the permission to write to the exchange of
+events, which the daemon declares when it starts.")]
 pub struct Publish {
-    /// A file with the event as JSON, or - for standard input
+    /// File with the event as JSON, or - for standard input
     #[arg(value_name = "FILE", conflicts_with = "event_id", required_unless_present = "event_id")]
     file: Option<PathBuf>,
     #[command(flatten)]
     composed: Composed,
-    /// Business systems choose their own; every event queue is bound to all
+    /// Routing key; the event queue is bound to all keys
     #[arg(long, value_name = "KEY", default_value = "notification")]
     routing_key: String,
-    /// Publish it even where it is no proper event (it becomes a dead letter)
+    /// Publish without checking the event (an invalid one becomes a dead letter)
     #[arg(long)]
     unchecked: bool,
 }
@@ -52,7 +52,7 @@ impl Publish {
         let event_id = match checked(&body, config) {
             Ok(event_id) => Some(event_id),
             Err(_) if self.unchecked => None,
-            Err(fault) => bail!("{fault}; --unchecked publishes it nevertheless"),
+            Err(fault) => bail!("{fault}; --unchecked publishes it anyway"),
         };
         let message = Message {
             timestamp: u64::try_from(clock::now().as_second()).ok(),
@@ -84,7 +84,7 @@ fn read_bounded(source: impl Read) -> Result<Vec<u8>> {
     Ok(body)
 }
 
-/// The id of a proper event; else what is wrong with it, in the daemon's own words.
+/// The id of a valid event; otherwise what is wrong with it, in the daemon's words.
 fn checked(body: &[u8], config: &Config) -> Result<String> {
     let arrival = Arrival {
         message_id: None,
@@ -100,7 +100,7 @@ async fn publish(config: &Config, routing_key: &str, message: Message) -> Result
     let exchange = topology.events();
     let route = Route::exchange(exchange.as_str(), routing_key);
     let published = match publish_as_guest(config, &topology, &route, &message).await? {
-        // Before any daemon was there. Whoever may declare need not wait for one.
+        // No daemon has run yet. If this user may declare the exchange, there is no need to wait for one.
         Err(PublishError::NoExchange | PublishError::Unroutable) if declared(config, &topology).await => {
             publish_as_guest(config, &topology, &route, &message).await?
         }
@@ -133,13 +133,17 @@ async fn declared(config: &Config, topology: &Topology) -> bool {
 fn not_stored(error: PublishError, exchange: &str) -> anyhow::Error {
     let so = match error {
         PublishError::NoExchange | PublishError::Unroutable => {
-            format!("{exchange} is not there or has no queue; the daemon declares both within seconds")
+            format!(
+                "{exchange} does not exist or has no queue; a running daemon declares both within seconds"
+            )
         }
         PublishError::Blocked => {
-            "it may still store the event when that is over; to publish it again then does no harm".to_owned()
+            "it may still store the event after the alarm; publishing it again then is safe".to_owned()
         }
-        PublishError::Forbidden => format!("the user needs the right to write to {exchange}"),
-        PublishError::Refused | PublishError::Away => "publish it again: one id is sent once".to_owned(),
+        PublishError::Forbidden => format!("the user needs the permission to write to {exchange}"),
+        PublishError::Refused | PublishError::Away => {
+            "publish it again: an event_id is processed once".to_owned()
+        }
     };
     anyhow!("the broker has not stored the event: {error}; {so}")
 }

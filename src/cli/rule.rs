@@ -1,4 +1,4 @@
-//! `rule add|list|remove`: who hears of a template.
+//! `rule add|list|remove`: which users are notified of which events.
 
 use anyhow::Result;
 use clap::{Args, Subcommand};
@@ -11,11 +11,11 @@ use crate::domain::ids::{AppId, CompanyNo, CustomerId, Openid, SysUserId, Templa
 
 #[derive(Debug, Subcommand)]
 pub enum Rule {
-    /// Let people hear of a company's template
+    /// Add a rule
     Add(Add),
     /// List rules
     List(List),
-    /// Remove a rule by its id
+    /// Remove a rule
     Remove(Remove),
 }
 
@@ -35,20 +35,20 @@ impl Rule {
 )]
 #[command(group(clap::ArgGroup::new("people").required(true).multiple(true)))]
 pub struct Add {
-    /// Company whose events count
+    /// The company of the events
     #[arg(long, value_name = "COMPANY_NO")]
     company: CompanyNo,
     #[arg(long, value_name = "APPID")]
     app_id: AppId,
     #[arg(long, value_name = "TEMPLATE")]
     template_id: TemplateId,
-    /// Only events of this customer; without it, of all
+    /// Only events of this customer [default: of all customers]
     #[arg(long, value_name = "CUSTOMER_ID")]
     customer: Option<CustomerId>,
-    /// Business users, reached through their bindings
+    /// Business users (sent to the WeChat users bound to them)
     #[arg(long, alias = "sys-user", value_name = "USERS", value_delimiter = ',', group = "people")]
     sys_users: Vec<SysUserId>,
-    /// WeChat users, named directly
+    /// WeChat users
     #[arg(long, alias = "openid", value_name = "OPENIDS", value_delimiter = ',', group = "people")]
     openids: Vec<Openid>,
 }
@@ -69,7 +69,7 @@ impl Add {
     }
 }
 
-/// Some megabytes, with everything that a table needs around them.
+/// A few megabytes, with the table around them.
 const PEOPLE_A_PAGE: i64 = 20_000;
 
 #[derive(Debug, Args)]
@@ -84,10 +84,10 @@ pub struct List {
     /// Only rules that name this business user or openid
     #[arg(long)]
     user: Option<String>,
-    /// At most this many
+    /// Maximum number of rules
     #[arg(long, default_value_t = 1000, value_parser = clap::value_parser!(i64).range(1..=10_000))]
     limit: i64,
-    /// The next page: only those behind this rule, the last one of the page before
+    /// Show the next page: rules after this one, the last of the previous page
     #[arg(long, value_name = "ID")]
     after: Option<i64>,
     #[command(flatten)]
@@ -127,7 +127,7 @@ impl List {
             ]
         })?;
         if let Some(last) = rules.last().filter(|_| is_full) {
-            note!("there may be more: --after {} shows the next page", last.id);
+            note!("there may be more: use --after {} for the next page", last.id);
         }
         Ok(Exit::Done)
     }
@@ -143,7 +143,7 @@ pub struct Remove {
 impl Remove {
     async fn execute(self, config: &Config) -> Result<Exit> {
         if !rules::remove(&database(config)?, self.id).await? {
-            note!("there is no rule {}", self.id);
+            note!("rule {} does not exist", self.id);
             return Ok(Exit::FoundNothing);
         }
         line(&format!("removed rule {}", self.id))?;

@@ -1,4 +1,4 @@
-//! `run`: the daemon. Started in a line, stopped in a line.
+//! `run`: the daemon, from start to stop.
 
 mod watch;
 
@@ -27,7 +27,7 @@ use crate::wechat;
 /// Retried deliveries get this part of the prefetch, so that they cannot starve fresh events.
 const RETRIED_SHARE: u16 = 4;
 
-/// Starts the daemon and runs it until it is told to stop.
+/// Starts the daemon and runs it until a signal stops it.
 pub async fn run(config: Config) -> Result<ExitCode> {
     telemetry::init(&config.log)?;
     tracing::info!(
@@ -55,11 +55,11 @@ struct Daemon {
     broker: Arc<Broker>,
     pipeline: Arc<Pipeline>,
     metrics: Arc<Metrics>,
-    /// Operators' pauses may have changed.
+    /// Notified when operators' pauses may have changed.
     pauses_announced: Arc<Notify>,
     readiness: Readiness,
     retention: Retention,
-    /// A row that nothing has moved for so long is stranded.
+    /// A row that has not moved for this long is stranded.
     unmoved_for: Duration,
 }
 
@@ -101,7 +101,7 @@ impl Daemon {
         Ok(Self { db, broker, pipeline, metrics, pauses_announced, readiness, retention, unmoved_for })
     }
 
-    /// What keeps an eye on the parts, and tells operators.
+    /// Starts the tasks that watch the parts and report to operators.
     fn watch(&self, lifecycle: &Lifecycle) {
         let (broker, db, pipeline) = (self.broker.clone(), self.db.clone(), self.pipeline.clone());
         let (metrics, readiness) = (Arc::clone(&self.metrics), self.readiness.clone());
@@ -189,7 +189,7 @@ impl Daemon {
     }
 }
 
-/// Both listeners. They come up first, so that probes can see why the rest is not there yet.
+/// Both listeners. They start first, so that probes can see why the rest is not ready yet.
 async fn serve(config: &Config, lifecycle: &Lifecycle, sources: http::ops::Sources) -> Result<()> {
     let ops = http::Listener::bind(config.ops.listen, "ops.listen").await?;
     tracing::info!(listener = "ops", address = %ops.local_addr()?, "listening");
@@ -245,13 +245,13 @@ fn settings(config: &Config) -> Settings {
     }
 }
 
-/// Every failed statement is a metric, whoever asked.
+/// Every failed statement is counted, whichever part ran it.
 fn database_health(metrics: &Arc<Metrics>) -> Health {
     let metrics = Arc::clone(metrics);
     Health::new(Some(Arc::new(move |statement, sqlstate| metrics.database_error(statement, sqlstate))))
 }
 
-/// A panic of a long-lived task is a metric, and not ready until the task works again.
+/// A panic of a long-lived task is counted, and the process is not ready until the task works again.
 fn tell_of_panics(lifecycle: &Lifecycle, readiness: Readiness, metrics: Arc<Metrics>) {
     readiness.set(Part::Tasks, Ok(()));
     lifecycle.tasks().tell(Box::new(move |task, news| {

@@ -1,4 +1,4 @@
-//! Points in time as people type them.
+//! Parses times as operators type them.
 
 use std::time::Duration;
 
@@ -15,7 +15,7 @@ pub fn since(text: &str) -> Result<Timestamp, String> {
 pub fn length(text: &str) -> Result<Duration, String> {
     let length = text.parse::<Span>().and_then(|span| span.to_duration(SpanRelativeTo::days_are_24_hours()));
     let length = length.ok().and_then(|length| Duration::try_from(length).ok());
-    length.ok_or_else(|| "is not a span such as 30s or 5m".to_owned())
+    length.ok_or_else(|| "must be a duration such as 30s or 5m".to_owned())
 }
 
 fn before(now: Timestamp, text: &str) -> Result<Timestamp, String> {
@@ -24,7 +24,7 @@ fn before(now: Timestamp, text: &str) -> Result<Timestamp, String> {
     }
     let ago = text.parse::<Span>().and_then(|span| span.to_duration(SpanRelativeTo::days_are_24_hours()));
     let ago: SignedDuration =
-        ago.map_err(|_| "is neither a span such as 2h or 3d nor a timestamp with an offset".to_owned())?;
+        ago.map_err(|_| "must be a duration such as 2h or 3d, or a timestamp with an offset".to_owned())?;
     now.checked_sub(ago.abs()).map_err(|error| error.to_string())
 }
 

@@ -1,4 +1,4 @@
-//! `token show|refresh`: access tokens, never whole.
+//! `token show|refresh`: access tokens, never in full.
 
 use anyhow::{Context, Result};
 use clap::{Args, Subcommand};
@@ -14,9 +14,9 @@ use crate::wechat::Client;
 
 #[derive(Debug, Subcommand)]
 pub enum Token {
-    /// Show the tokens in use: their first characters, length and remaining life
+    /// Show the current tokens: first characters, length and remaining lifetime
     Show(Show),
-    /// Fetch a token now; running daemons take it up
+    /// Fetch a token now and give it to the running daemons
     Refresh(Refresh),
 }
 
@@ -39,7 +39,7 @@ pub struct Show {
     format: Format,
 }
 
-/// A token as it may be shown.
+/// A token in a form that may be shown.
 #[derive(Serialize)]
 struct Shown {
     app_id: String,
@@ -83,11 +83,11 @@ fn shown(row: &AppRow) -> Shown {
     }
 }
 
-/// Enough to compare two of them by eye, useless to anybody else.
+/// Enough to compare two tokens by eye, not enough to use one.
 fn masked(token: &SecretString) -> String {
     let text = token.expose_secret();
     let count = text.chars().count();
-    // Of a short one even six characters would be most of it.
+    // Of a short token six characters would be most of it.
     let head: String = text.chars().take((count / 4).min(6)).collect();
     format!("{head}… ({count} characters)")
 }
@@ -103,11 +103,11 @@ impl Refresh {
     async fn execute(self, config: &Config) -> Result<Exit> {
         let db = database(config)?;
         let Some(row) = live_apps::one(&db, &self.app_id).await? else {
-            note!("no app {} is registered; `app add` registers it", self.app_id);
+            note!("app {} is not registered; `app add` registers it", self.app_id);
             return Ok(Exit::FoundNothing);
         };
         let client = Client::new(&config.wechat, 1)?;
-        let token = credentials::renew(&db, &client, &row).await.context("there is no new token")?;
+        let token = credentials::renew(&db, &client, &row).await.context("cannot refresh the token")?;
         let seconds = token.expires_in.as_secs();
         line(&format!("{}: {}, expires in {seconds} s", self.app_id, masked(&token.value)))?;
         Ok(Exit::Done)

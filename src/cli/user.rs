@@ -1,4 +1,4 @@
-//! `user bind|show`: WeChat users bound to business users, and what they consented to.
+//! `user bind|show`: WeChat users, the business users they are bound to, and their consents.
 
 use std::str::FromStr;
 
@@ -14,9 +14,9 @@ use crate::domain::ids::{AppId, Openid, SysUserId, TemplateId};
 
 #[derive(Debug, Subcommand)]
 pub enum User {
-    /// Bind a WeChat user to a business user and record consent; what is not given stays as it is
+    /// Bind a WeChat user to a business user and record consents; omitted options keep their value
     Bind(Bind),
-    /// Show a person's bindings and consents
+    /// Show a user's bindings and consents
     Show(Show),
 }
 
@@ -36,19 +36,19 @@ impl User {
 pub struct Bind {
     #[arg(long, value_name = "APPID")]
     app_id: AppId,
-    /// The WeChat user in that app
+    /// The WeChat user's openid in that app
     #[arg(long)]
     openid: Openid,
-    /// The business user he is
+    /// The business user to bind to
     #[arg(long, value_name = "USER")]
     sys_user: Option<SysUserId>,
-    /// What people call him
+    /// A name for people
     #[arg(long, value_name = "NAME")]
     username: Option<String>,
-    /// He accepts a template: N more sends (one-time template), or uncounted (long-term)
+    /// The user accepts a template: for N sends (one-time template), or uncounted (long-term)
     #[arg(long, value_name = "TEMPLATE[:N]")]
     accept: Vec<Accepted>,
-    /// He refuses a template
+    /// The user refuses a template
     #[arg(long, value_name = "TEMPLATE")]
     reject: Vec<TemplateId>,
 }
@@ -68,8 +68,9 @@ impl FromStr for Accepted {
             text.rsplit_once(':').map_or((text, None), |(name, count)| (name, Some(count)));
         let remaining = count.map(|count| count.parse::<u32>().map(i64::from)).transpose();
         Ok(Self {
-            template_id: TemplateId::parse(template).map_err(|error| format!("the template {error}"))?,
-            remaining: remaining.map_err(|_| "what follows the colon is not a number of sends".to_owned())?,
+            template_id: TemplateId::parse(template).map_err(|error| format!("template {error}"))?,
+            remaining: remaining
+                .map_err(|_| "the part after the colon must be a number of sends".to_owned())?,
         })
     }
 }
@@ -111,7 +112,7 @@ pub struct Show {
     /// A business user or an openid
     #[arg(group = "who")]
     user: Option<String>,
-    /// A WeChat user
+    /// A WeChat user's openid
     #[arg(long, group = "who")]
     openid: Option<String>,
     /// A business user
@@ -152,7 +153,7 @@ impl Show {
     }
 }
 
-/// One line a template: what he said and how many sends remain.
+/// One line per template: the user's answer and how many sends remain.
 fn consents(record: &Value) -> Vec<String> {
     let one = |(template, consent): (&String, &Value)| {
         let status = consent.get("status").and_then(Value::as_str).unwrap_or("?");

@@ -90,7 +90,7 @@ fn retry(from: &Settings) -> Result<Retry, ConfigError> {
 
 fn ops(from: &Settings) -> Result<Ops, ConfigError> {
     let key = "ops.listen";
-    let nowhere = || from.fault(key, "must not be empty: nobody could see whether the daemon is well");
+    let nowhere = || from.fault(key, "must not be empty: metrics and health checks need an address");
     Ok(Ops { listen: from.address(key)?.ok_or_else(nowhere)? })
 }
 
@@ -103,7 +103,7 @@ fn shutdown(from: &Settings, request_timeout: Duration) -> Result<Shutdown, Conf
     }
     let problem = format!(
         "must be more than {least:?} (wechat.request_timeout + {DRAIN_MARGIN:?}), is {drain:?}: \
-         an attempt made just before a stop could not be settled"
+         otherwise an attempt made just before a stop could not be settled"
     );
     Err(from.fault(key, problem))
 }

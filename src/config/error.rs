@@ -85,21 +85,21 @@ impl fmt::Display for Distrust {
             Self::Owner { owner, me } => write!(
                 f,
                 "is owned by user {owner}, and this process runs as user {me}: the owner could send app secrets \
-                 anywhere; if its content is yours, run `chown {me}` on it"
+                 anywhere; if the content is yours, run `chown {me}` on it"
             ),
             Self::Link { owner, me } => write!(
                 f,
-                "is a symbolic link of user {owner}, and this process runs as user {me}: name the file itself with \
+                "is a symbolic link of user {owner}, and this process runs as user {me}: pass the file itself with \
                  --config"
             ),
             Self::Writable { mode } => write!(
                 f,
-                "can be written by others (mode {mode:04o}): they could send app secrets anywhere; read it through, \
+                "can be written by others (mode {mode:04o}): they could send app secrets anywhere; check its content, \
                  then run `chmod go-w` on it"
             ),
             Self::Folder { folder, mode } => write!(
                 f,
-                "lies in {} (mode {mode:04o}), where everybody can replace it; run `chmod o-w` on the folder, or \
+                "is in {} (mode {mode:04o}), where everybody can replace it; run `chmod o-w` on the folder, or \
                  keep the file elsewhere",
                 folder.display()
             ),

@@ -7,6 +7,7 @@ use secrecy::ExposeSecret;
 
 use super::settings::Settings;
 use super::*;
+use crate::domain::protocol::OnUnknown;
 
 /// The configuration from a file's text and some variables, or the fault as it is shown.
 fn load(file: &str, variables: &[(&str, &str)]) -> Result<Config, String> {
@@ -149,7 +150,7 @@ fn a_wrong_value_is_refused_with_its_place_and_what_is_wanted() {
         ),
         (
             "[retry]\ndelays = [\"1m\", \"10s\"]",
-            "`retry.delays` in wechat-notifier.toml:2 must rise strictly: 60s is followed by 10s",
+            "`retry.delays` in wechat-notifier.toml:2 must increase: 60s is followed by 10s",
         ),
         (
             "[delivery]\non_unknown = \"hope\"",
@@ -202,7 +203,8 @@ fn a_secret_can_come_from_a_file() {
 
     assert_eq!(from_variable.unwrap().amqp.url.expose_secret(), "amqp://from-file");
     assert_eq!(plain_wins.unwrap().amqp.url.expose_secret(), "amqp://plain");
-    let wanted = "`amqp.url` in wechat-notifier.toml:2 stands beside `amqp.url_file`: keep one of them";
+    let wanted =
+        "`amqp.url` in wechat-notifier.toml:2 is set together with `amqp.url_file`: keep one of them";
     assert_eq!(both.err().as_deref(), Some(wanted));
 }
 

@@ -17,7 +17,7 @@ impl Settings {
     pub(super) fn text(&self, key: &str) -> Result<&str, ConfigError> {
         match &self.get(key).value {
             Raw::Text(text) => Ok(text),
-            other => Err(self.fault(key, format!("must be a text, is {}", kind(other)))),
+            other => Err(self.fault(key, format!("must be a string, is {}", kind(other)))),
         }
     }
 
@@ -112,7 +112,7 @@ impl Settings {
         let Some(path) = self.path(&file_key)? else { return Ok(self.text(key)?.into()) };
         let (file, plain) = (self.get(&file_key), self.get(key));
         if file.layer == plain.layer {
-            return Err(self.fault(key, format!("stands beside `{file_key}`: keep one of them")));
+            return Err(self.fault(key, format!("is set together with `{file_key}`: keep one of them")));
         }
         if file.layer < plain.layer { Ok(self.text(key)?.into()) } else { read_secret(&path) }
     }
@@ -168,7 +168,7 @@ fn size(text: &str) -> Option<usize> {
 fn shown(text: &str) -> String {
     let is_url = text.contains("://") || text.contains('@');
     if is_url || text.len() > LONGEST_SHOWN {
-        "a text that is not shown here".to_owned()
+        "a value that is not shown here".to_owned()
     } else {
         format!("`{text}`")
     }
@@ -195,7 +195,7 @@ mod tests {
     fn a_value_that_may_hold_a_password_is_not_repeated() {
         let shared = ["http://user:hush@host/x?k=hush", "me:hush@host", &"0123456789abcdef".repeat(2)];
         for text in shared {
-            assert_eq!(shown(text), "a text that is not shown here");
+            assert_eq!(shown(text), "a value that is not shown here");
         }
         assert_eq!(shown("ten seconds"), "`ten seconds`");
     }

@@ -12,13 +12,15 @@ impl Config {
     pub fn warnings(&self) -> Vec<String> {
         let mut warnings = Vec::new();
         if self.wechat.api_base.starts_with("http://") {
-            warnings.push("wechat.api_base is plain http: app secrets and tokens travel readable".to_owned());
+            warnings.push(
+                "wechat.api_base is plain http: app secrets and tokens are sent unencrypted".to_owned(),
+            );
         }
         if let Some(host) = exposed_broker(self.amqp.url.expose_secret()) {
-            warnings.push(format!("amqp.url reaches {host} without TLS: use amqps://"));
+            warnings.push(format!("amqp.url connects to {host} without TLS: use amqps://"));
         }
         if let Some(host) = exposed_database(self.database.url.expose_secret()) {
-            warnings.push(format!("database.url reaches {host} without TLS: add sslmode=require"));
+            warnings.push(format!("database.url connects to {host} without TLS: add sslmode=require"));
         }
         if self.http.listen.is_some() {
             warnings.push(

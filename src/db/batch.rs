@@ -1,7 +1,7 @@
 //! Batch while busy: requests that arrive while a statement is running form the next one.
 //!
-//! No timer: an idle database answers a single request at once, a busy one is asked in large bites. This is what makes a
-//! plan, a claim and a settlement each cost one statement per batch instead of one per event.
+//! No timer: an idle database answers a single request at once, a busy one gets large batches. So a plan, a claim and a
+//! settlement each cost one statement per batch instead of one per event.
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -13,11 +13,11 @@ use tokio::time::Instant;
 use super::Error;
 use crate::lifecycle::{Beat, Task, Tasks};
 
-/// Requests waiting for the next statement. Every task of ours waits for at most one, so the pipeline's own bound on tasks
-/// is the real one; this only keeps a burst from blocking.
+/// Requests waiting for the next statement. Each task waits for at most one, so the pipeline's bound on tasks is the real
+/// limit; a smaller number here would make a burst block.
 const QUEUE_LENGTH: usize = 4096;
 
-/// How often an idle batcher shows that it lives.
+/// How often an idle batcher reports that it is alive.
 const BEAT_EVERY: Duration = Duration::from_secs(1);
 
 /// The statement of a batcher: takes the whole batch, answers in the same order.
@@ -41,7 +41,7 @@ struct Request<I, O> {
 }
 
 impl<I: Send + Sync + 'static, O: Send + 'static> Batcher<I, O> {
-    /// Starts the task. It ends when the last handle is gone. `max` bounds one statement; `observe` hears each size.
+    /// Starts the task. It ends when the last handle is gone. `max` bounds one statement; `observe` gets each batch's size.
     pub fn start(
         (tasks, task): (&Tasks, Task),
         max: usize,
@@ -54,10 +54,10 @@ impl<I: Send + Sync + 'static, O: Send + 'static> Batcher<I, O> {
         Self { requests }
     }
 
-    /// Asks, and waits for this request's own answer.
+    /// Submits a request and waits for its own answer.
     pub async fn submit(&self, item: I) -> Result<O, Error> {
         let (answer, answered) = oneshot::channel();
-        let gone = || Error::Again("the batch task has ended");
+        let gone = || Error::Again("the batch task has stopped");
         self.requests.send(Request { item, answer }).await.map_err(|_| gone())?;
         answered.await.map_err(|_| gone())?
     }
@@ -82,13 +82,13 @@ async fn run<I: Send + Sync, O: Send>(
         let (items, askers): (Vec<I>, Vec<_>) =
             taken.drain(..).map(|request| (request.item, request.answer)).unzip();
         for (asker, answer) in askers.into_iter().zip(answers(&statement, &items, &beat).await) {
-            // An asker that left (a hard stop) wants no answer.
+            // The requester may be gone (a hard stop).
             let _ = asker.send(answer);
         }
     }
 }
 
-/// One statement for all; where the database refuses it, one for each, so that one bad row harms only itself.
+/// One statement for all; if the database refuses it, one for each, so that one bad row harms only itself.
 async fn answers<I: Sync, O>(
     statement: &Arc<Statement<I, O>>,
     items: &[I],
@@ -102,7 +102,7 @@ async fn answers<I: Sync, O>(
     }
 }
 
-/// One by one. What is wrong with the installation meets everybody: after a few who all met it nobody else is asked for.
+/// One by one. A fault of the installation fails every request: after the first few have all failed, the rest are not tried.
 async fn singles<I: Sync, O>(
     statement: &Arc<Statement<I, O>>,
     items: &[I],
@@ -129,10 +129,10 @@ async fn singles<I: Sync, O>(
     answers
 }
 
-/// So many requests in a row that all fail by the installation's fault, and none that went well: it is not about one row.
+/// After this many failures in a row through the installation's fault, and no success, the fault is not about one row.
 const ENOUGH_ALIKE: usize = 3;
-/// The others of a batch wait while its requests are asked for one by one. What is left by then is asked for again by its
-/// askers: with a row that makes each statement wait for a lock, this bounds what it costs the rest.
+/// The whole batch waits while its requests run one by one. What is left after this time fails, and its tasks submit it
+/// again: this bounds what one row costs the others when each statement waits for a lock.
 const LONGEST_SINGLES: Duration = Duration::from_secs(10);
 
 fn only<O>(mut list: Vec<O>) -> Result<O, Error> {
@@ -140,7 +140,7 @@ fn only<O>(mut list: Vec<O>) -> Result<O, Error> {
 }
 
 fn lost_answer() -> Error {
-    Error::Again("the statement lost an answer")
+    Error::Again("the statement returned too few answers")
 }
 
 fn out_of_time() -> Error {

@@ -2,29 +2,29 @@
 
 use super::sqlstate::{Fault, Remedy, fault_of};
 
-/// A failed statement. The text never holds bound values: PostgreSQL's detail line, which quotes them, is left out.
+/// A failed statement. The text never contains bound values: PostgreSQL's detail line, which quotes them, is left out.
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum Error {
     /// Nothing reached the database, or its answer did not reach us: try again later.
-    #[error("PostgreSQL is away: {0}")]
+    #[error("cannot reach PostgreSQL: {0}")]
     Away(String),
     /// Another transaction came in between; the same statement is fine a moment later.
-    #[error("PostgreSQL has to be asked again: {0}")]
+    #[error("PostgreSQL asks to retry: {0}")]
     Again(&'static str),
-    /// The statement fails for everybody until the operator has fixed something. Try again later.
+    /// The statement fails for every message until the operator has fixed something. Try again later.
     #[error("PostgreSQL refused `{query}`: {code} {message}; {}", .remedy.advice())]
     Installation { query: &'static str, code: String, message: String, remedy: Remedy },
     /// A value in the statement is not acceptable. The same statement fails again.
     #[error("PostgreSQL refused a value in `{query}`: {code} {message}")]
     Refused { query: &'static str, code: String, message: String },
-    /// A column is missing, or holds what this version cannot read: the installation's fault as well.
+    /// A column is missing, or has a value that this version cannot read: also a fault of the installation.
     #[error("{table} holds an unreadable row: {what}")]
     Unreadable { table: &'static str, what: String },
 }
 
 impl Error {
-    /// Is PostgreSQL away for this statement, by itself or by a fault of the installation? Then nothing is held against the
-    /// message: wait and ask again.
+    /// Is PostgreSQL away for this statement, by itself or through a fault of the installation? Then nothing is charged to
+    /// the message: wait and try again.
     pub fn is_away(&self) -> bool {
         !self.is_rows_own()
     }
@@ -34,12 +34,12 @@ impl Error {
         matches!(self, Self::Refused { .. })
     }
 
-    /// Does somebody have to fix the installation?
+    /// Does the operator have to fix the installation?
     pub fn needs_operator(&self) -> bool {
         matches!(self, Self::Installation { .. } | Self::Unreadable { .. })
     }
 
-    /// Does the start have to end, since only somebody who changes rights or tables can help?
+    /// Does the start have to fail, because only a change of rights or tables can help?
     pub fn ends_the_start(&self) -> bool {
         let remedy = match self {
             Self::Installation { remedy, .. } => remedy,
@@ -48,7 +48,7 @@ impl Error {
         matches!(remedy, Remedy::Grant | Remedy::Migrate | Remedy::Trigger)
     }
 
-    /// Did the statement take longer than it may? Less of the same may be quick enough.
+    /// Did the statement exceed its timeout? A smaller batch may be quick enough.
     pub fn is_slow(&self) -> bool {
         matches!(self, Self::Installation { remedy: Remedy::Slow, .. })
     }
@@ -92,7 +92,7 @@ impl From<deadpool_postgres::PoolError> for Error {
     }
 }
 
-/// The whole chain in one line: "error connecting to server" alone tells an operator nothing.
+/// The whole chain in one line: "error connecting to server" alone does not help an operator.
 fn with_causes(error: &dyn std::error::Error) -> String {
     let causes = std::iter::successors(error.source(), |cause| cause.source());
     causes.fold(error.to_string(), |line, cause| {

@@ -1,5 +1,5 @@
-//! How PostgreSQL is, by what its answers say. One line in the log when it stops doing its work, one when it does it again,
-//! and a state that intake, readiness and metrics look at in between.
+//! Does PostgreSQL work? Judged by its answers. One line in the log when it stops working, one when it works again, and a
+//! state that intake, readiness and metrics read in between.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -13,35 +13,35 @@ use super::Error;
 /// Called with each failed statement: its name and its SQLSTATE.
 pub type ErrorHook = Arc<dyn Fn(&'static str, &str) + Send + Sync>;
 
-/// What is asked again and again until it is answered: only that can report its own recovery.
+/// The statements that are retried until they succeed: only those can report their own recovery.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Asker {
     Plan,
     Record,
     Claim,
     Settle,
-    /// How much of an app's day is left.
+    /// Reserving from an app's daily quota.
     Quota,
-    /// The question of readiness.
+    /// The readiness probe.
     Probe,
 }
 
 impl Asker {
-    /// Does a fault that it meets stop deliveries? What else is wrong is said and shown, and they go on.
+    /// Does its failure stop deliveries? Other faults are logged and shown, and deliveries continue.
     const fn is_needed_to_deliver(self) -> bool {
         !matches!(self, Self::Quota | Self::Probe)
     }
 }
 
-/// While a fault lasts it is repeated in the log this often: whoever looks at the last minutes must see it. One that comes
-/// and goes is said no more often.
+/// While a fault lasts it is logged again this often, so that the last minutes of the log show it. One that comes and goes
+/// is logged no more often.
 const REMIND_EVERY: Duration = Duration::from_secs(60);
-/// But one that has lasted for so long is said, whatever was said before it.
+/// But a fault that has lasted this long is logged, whatever was logged before it.
 const SAY_AFTER: Duration = Duration::from_secs(5);
-/// A fault that comes and goes, since it meets some rows only, is one fault: it shows until nobody has met it for so long.
+/// A fault that affects some rows only comes and goes. It counts as one fault until it has not occurred for this long.
 const CALM: Duration = Duration::from_secs(3);
-/// A fault that nobody has met again for so long is over, even if nobody has asked since. Each asker asks again within
-/// seconds, and a batch takes half a minute at most.
+/// A fault that has not occurred again for this long is over, even if its statement has not run since. Each is retried
+/// within seconds, and a batch takes half a minute at most.
 const FORGET_AFTER: Duration = Duration::from_secs(90);
 
 /// Shared by all clones of a [`super::Database`].
@@ -50,29 +50,29 @@ pub struct Health(Arc<Shared>);
 
 struct Shared {
     faults: Mutex<Faults>,
-    /// Why PostgreSQL does not do our work, in words for an operator; `None` while it does.
+    /// Why PostgreSQL does not work, in words for an operator; `None` while it works.
     why: watch::Sender<Option<String>>,
-    /// Can deliveries be worked on?
+    /// Can deliveries continue?
     delivers: watch::Sender<bool>,
     on_error: Option<ErrorHook>,
 }
 
 #[derive(Default)]
 struct Faults {
-    /// The latest error of each asker that has had no answer since.
+    /// The latest error of each statement that has not succeeded since.
     open: BTreeMap<Asker, Fault>,
     since: Option<Instant>,
-    /// Has the log been told of what is open now?
+    /// Has the open fault been logged?
     is_said: bool,
     said_at: Option<Instant>,
-    /// Statement and code of what was said last.
+    /// Statement and code of the last one logged.
     said: (&'static str, String),
 }
 
 struct Fault {
     error: Error,
     at: Instant,
-    /// The asker has been answered since.
+    /// The statement has succeeded since.
     is_over: bool,
 }
 
@@ -98,28 +98,28 @@ impl Health {
         Self(Arc::new(Shared { faults: Mutex::default(), why, delivers, on_error }))
     }
 
-    /// Why PostgreSQL does not do our work, as it changes.
+    /// Why PostgreSQL does not work, as it changes.
     pub fn watch(&self) -> watch::Receiver<Option<String>> {
         self.0.why.subscribe()
     }
 
-    /// Does PostgreSQL do our work, as far as anybody knows? One shared lock.
+    /// Does PostgreSQL work, as far as is known? One shared lock.
     pub fn is_good(&self) -> bool {
         self.0.why.borrow().is_none()
     }
 
-    /// Can deliveries be worked on? One shared lock.
+    /// Can deliveries continue? One shared lock.
     pub fn delivers(&self) -> bool {
         *self.0.delivers.borrow()
     }
 
-    /// Waits until deliveries can be worked on.
+    /// Waits until deliveries can continue.
     pub async fn until_it_delivers(&self) {
         // The sender lives as long as this value.
         let _ = self.0.delivers.subscribe().wait_for(|delivers| *delivers).await;
     }
 
-    /// Counts an error of a statement that nobody repeats.
+    /// Counts an error of a statement that is not retried.
     pub fn count(&self, error: &Error) {
         if let Some(on_error) = &self.0.on_error {
             let (statement, sqlstate) = error.labels();
@@ -127,7 +127,7 @@ impl Health {
         }
     }
 
-    /// Hears how an asker fared. A value that was refused says nothing about PostgreSQL.
+    /// Records the result of a statement. A refused value says nothing about PostgreSQL.
     pub fn note<T>(&self, asker: Asker, answer: &Result<T, Error>) {
         match answer {
             Err(error) => {
@@ -136,7 +136,7 @@ impl Health {
                     self.broken(asker, error);
                 }
             }
-            // The usual case takes no lock but that of the state.
+            // The usual case takes only the shared lock of the state.
             Ok(_) if self.is_good() => {}
             Ok(_) => self.works(asker),
         }
@@ -166,13 +166,13 @@ impl Health {
             && std::mem::take(&mut faults.is_said)
         {
             let down_s = (now - since).as_secs();
-            tracing::info!(down_s, "PostgreSQL does its work again; deliveries go on");
+            tracing::info!(down_s, "PostgreSQL works again; deliveries resume");
         }
         self.publish(&faults);
     }
 
     fn publish(&self, faults: &Faults) {
-        // What needs somebody is more useful than that PostgreSQL is away.
+        // A fault that the operator can fix is more useful than "away".
         let worst = faults.open.values().max_by_key(|fault| fault.error.needs_operator());
         let why = worst.map(|fault| fault.error.to_string());
         let stops = |(asker, fault): (&Asker, &Fault)| asker.is_needed_to_deliver() && !fault.is_over;
@@ -198,13 +198,13 @@ fn key(error: &Error) -> (&'static str, String) {
 
 fn say(asker: Asker, error: &Error) {
     if error.needs_operator() && !asker.is_needed_to_deliver() {
-        tracing::error!(%error, "PostgreSQL does not do its work: deliveries that do not need this go on, the others wait; \
-            nothing is charged or given up, and all goes on by itself once this is fixed");
+        tracing::error!(%error, "PostgreSQL refuses statements: deliveries that do not need them continue, the others wait; \
+            nothing is charged or given up, and everything resumes once this is fixed");
     } else if error.needs_operator() {
-        tracing::error!(%error, "PostgreSQL does not do its work: deliveries that meet this wait, nothing is charged or given \
-            up, and they go on by themselves once this is fixed");
+        tracing::error!(%error, "PostgreSQL refuses statements: deliveries that need them wait, nothing is charged or given \
+            up, and they resume once this is fixed");
     } else {
-        tracing::warn!(%error, "PostgreSQL is away: deliveries wait, and go on by themselves once it is back");
+        tracing::warn!(%error, "cannot reach PostgreSQL: deliveries wait, and resume once it is back");
     }
 }
 

@@ -2,7 +2,9 @@
 
 pub mod claim;
 pub mod fan_out;
+mod named;
 pub mod plan;
+mod protocol_row;
 pub mod record;
 pub mod retention;
 pub mod settle;

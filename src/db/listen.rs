@@ -1,6 +1,6 @@
-//! A connection of its own that hears what other processes announce.
+//! A separate connection that receives notifications (LISTEN) from other processes.
 //!
-//! Not one of the pool: the pool drops notifications. What is heard is a hint; whoever listens also reads now and then.
+//! Not one of the pool, which drops notifications. A notification is a hint only; its receivers also poll.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -23,46 +23,46 @@ use crate::db::registry::tokens::CHANNEL;
 use crate::delays::Delays;
 use crate::domain::ids::AppId;
 
-/// A listening connection is silent; only a question now and then shows that the peer is still there.
+/// A listening connection is silent; only a statement now and then shows that the peer is still there.
 const KEEP_ALIVE: Duration = Duration::from_secs(20);
-/// An empty statement that takes longer was asked of nobody.
+/// An empty statement that takes longer has no peer to answer it.
 const KEEP_ALIVE_TIMEOUT: Duration = Duration::from_secs(10);
 /// Notifications between the connection and the listener. A full buffer only delays reading the next ones.
 const BUFFER: usize = 256;
 
-/// What was heard about the apps.
+/// A notification about the apps.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Heard {
-    /// Listening from here on. What was announced before may have been missed: read everything.
+    /// Listening from here on. Earlier notifications may have been missed: read everything.
     Listening,
     /// A token was stored under this version.
     Stored { app_id: AppId, version: i64 },
-    /// The row was changed by hand.
+    /// The row was changed by an operator.
     Changed { app_id: AppId },
 }
 
-/// An announcement that is meant for us.
+/// A notification for our schema.
 #[derive(Debug, PartialEq, Eq)]
 enum Announced {
     OfApp(Heard),
-    /// An operator paused something, or lifted it.
+    /// An operator paused or resumed something.
     Pause,
 }
 
-/// Hears what other processes announce.
+/// Receives the notifications of other processes.
 pub struct Listener {
     client: tokio_postgres::Config,
     tls: MakeRustlsConnect,
     pauses: Arc<Notify>,
 }
 
-/// One connection that listens.
-struct Line {
+/// A listening connection.
+struct ListeningConnection {
     client: Client,
-    /// Our own schema: a database may hold the tables of several installations.
+    /// Our own schema: a database may have the tables of several installations.
     schema: String,
     payloads: mpsc::Receiver<String>,
-    /// Drives the connection; ends with the line.
+    /// Drives the connection; ends with this value.
     _driver: AbortOnDropHandle<()>,
 }
 
@@ -81,7 +81,7 @@ impl Listener {
         Arc::clone(&self.pauses)
     }
 
-    /// Listens for ever, reconnecting as often as it takes; ends when nobody hears any more.
+    /// Listens and reconnects until the receiver is dropped.
     pub async fn run(self, heard: mpsc::Sender<Heard>) {
         let mut delays = Delays::reconnect();
         let mut up = true;
@@ -89,7 +89,7 @@ impl Listener {
             let error = match self.connect().await {
                 Ok(line) => {
                     if !std::mem::replace(&mut up, true) {
-                        info!("hearing of new tokens again");
+                        info!("LISTEN connection restored");
                     }
                     delays.reset();
                     let Err(error) = follow(line, &heard, &self.pauses).await else { return };
@@ -98,7 +98,7 @@ impl Listener {
                 Err(error) => error,
             };
             if std::mem::replace(&mut up, false) {
-                warn!(%error, "not hearing of new tokens: reading by the clock until the connection is back");
+                warn!(%error, "LISTEN connection lost; polling until it is back");
             }
             let Some(delay) = delays.next() else { return };
             tokio::select! {
@@ -108,19 +108,23 @@ impl Listener {
         }
     }
 
-    async fn connect(&self) -> Result<Line, Error> {
+    async fn connect(&self) -> Result<ListeningConnection, Error> {
         let (client, connection) = self.client.connect(self.tls.clone()).await.map_err(away)?;
         let (sender, payloads) = mpsc::channel(BUFFER);
         let driver = AbortOnDropHandle::new(tokio::spawn(drive(connection, sender)));
         client.execute(&format!("LISTEN {CHANNEL}"), &[]).await.map_err(away)?;
         let schema: Option<String> =
             client.query_one("SELECT current_schema()::text", &[]).await.map_err(away)?.read(0)?;
-        Ok(Line { client, schema: schema.unwrap_or_default(), payloads, _driver: driver })
+        Ok(ListeningConnection { client, schema: schema.unwrap_or_default(), payloads, _driver: driver })
     }
 }
 
-/// Passes on what one connection hears. Ends well only when nobody listens any more.
-async fn follow(mut line: Line, heard: &mpsc::Sender<Heard>, pauses: &Notify) -> Result<(), Error> {
+/// Passes on the notifications of one connection. Returns without an error only when the receiver is dropped.
+async fn follow(
+    mut line: ListeningConnection,
+    heard: &mpsc::Sender<Heard>,
+    pauses: &Notify,
+) -> Result<(), Error> {
     pauses.notify_one();
     if heard.send(Heard::Listening).await.is_err() {
         return Ok(());
@@ -140,8 +144,8 @@ async fn follow(mut line: Line, heard: &mpsc::Sender<Heard>, pauses: &Notify) ->
     }
 }
 
-impl Line {
-    /// The next announcement that is meant for us. Safe to drop and to call again.
+impl ListeningConnection {
+    /// The next notification for our schema. Cancel safe.
     async fn next(&mut self) -> Result<Announced, Error> {
         loop {
             match timeout(KEEP_ALIVE, self.payloads.recv()).await {
@@ -156,7 +160,7 @@ impl Line {
         }
     }
 
-    /// Is the peer still there? Without a question a cut line is never noticed.
+    /// Is the peer still there? Without a statement a cut connection is never noticed.
     async fn ask_nothing(&self) -> Result<(), Error> {
         match timeout(KEEP_ALIVE_TIMEOUT, self.client.simple_query("")).await {
             Ok(answer) => answer.map(drop).map_err(away),
@@ -169,7 +173,7 @@ fn away(error: tokio_postgres::Error) -> Error {
     Error::of_query("listen", &error)
 }
 
-/// The client makes progress only while somebody polls the connection. What goes wrong here ends the channel.
+/// The client makes progress only while its connection is polled. An error here closes the channel.
 async fn drive<S, T>(mut connection: Connection<S, T>, payloads: mpsc::Sender<String>)
 where
     S: AsyncRead + AsyncWrite + Unpin,
@@ -184,8 +188,8 @@ where
     }
 }
 
-/// Reads `<schema>:<app_id>:<version>`; an empty version means a change by hand, a word in its place that something was paused
-/// or lifted. `None` = not for us.
+/// Reads `<schema>:<app_id>:<version>`. No version: the app's row was changed by an operator; a word in its place: something
+/// was paused or resumed. `None` = not for us.
 fn read(payload: &str, schema: &str) -> Option<Announced> {
     let (app_id, version) = payload.strip_prefix(schema)?.strip_prefix(':')?.rsplit_once(':')?;
     let app_id = AppId::parse(app_id).ok()?;

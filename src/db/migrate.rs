@@ -5,17 +5,18 @@ use jiff::Timestamp;
 use sha2::{Digest, Sha256};
 use tokio_postgres::Row;
 
+use super::query::{self, sql};
 use super::row::Read;
 use super::shape::{self, Difference};
-use super::{Database, Error, query};
+use super::{Database, Error};
 
 /// One step of the schema. Never edited once released: its checksum is recorded where it was applied.
 struct Migration {
     version: i32,
     name: &'static str,
     sql: &'static str,
-    /// A release that knows this migration, but not ours, works on beside it. Ours is usually additive, and says 1; one that
-    /// drops or changes what older releases use names the first that no longer used it.
+    /// Releases that know the migration of this number can work beside ours. An additive one says 1; one that drops or changes
+    /// what older releases use names the first whose release no longer uses it.
     compatible_with: i32,
 }
 
@@ -36,7 +37,7 @@ const MIGRATIONS: &[Migration] = &[
         version: 7,
         name: "words",
         sql: include_str!("../../migrations/0007_words.sql"),
-        // Older releases ask for the old names.
+        // Older releases use the old names.
         compatible_with: 7,
     },
 ];
@@ -45,8 +46,8 @@ const MIGRATIONS: &[Migration] = &[
 /// database, so installations in two schemas wait for each other, for milliseconds.
 const LOCK_KEY: i64 = 0x7765_6368_6174_6e6f;
 
-/// No statement timeout: an index on a table of millions takes minutes. But nobody waits longer than this for a lock:
-/// a migration queued behind a forgotten transaction would in turn stop every reader.
+/// No statement timeout: an index on a table of millions takes minutes. But it waits no longer than this for a lock: a
+/// migration that queues behind a forgotten transaction would in turn block every reader.
 const SESSION: &str = "SET LOCAL statement_timeout = 0; SET LOCAL lock_timeout = '60s'; \
                        SET LOCAL client_min_messages = warning";
 
@@ -62,10 +63,10 @@ pub enum MigrateError {
          a new migration"
     )]
     Changed { version: i32, name: String, recorded: String, ours: String },
-    /// A newer release was here, and what it did is more than this one can live with.
+    /// A newer release has migrated the database, and this one cannot work beside it.
     #[error(
-        "the database has migration {version} ({name}), which release {} does not know and which does not say that this \
-         release can work beside it. Install the release that applied it, or a later one; nothing was changed",
+        "the database has migration {version} ({name}), which release {} does not know and which does not allow this \
+         release to work beside it. Install the release that applied it, or a later one; nothing was changed",
         env!("CARGO_PKG_VERSION")
     )]
     Unknown { version: i32, name: String },
@@ -91,7 +92,7 @@ fn first(differences: &[Difference]) -> String {
 }
 
 impl MigrateError {
-    /// Is it worth trying again?
+    /// Is a retry useful?
     pub fn is_away(&self) -> bool {
         matches!(self, Self::Database(error) if !error.ends_the_start())
     }
@@ -134,7 +135,7 @@ pub async fn examine(db: &Database) -> Result<bool, MigrateError> {
     execute(&transaction, "migrate::session", SESSION).await?;
     let mut recorded = history(&transaction).await?;
     if !is_complete(&recorded) {
-        // Half of another process's migration is no shape of ours.
+        // Another process may be in the middle of migrating.
         lock(&transaction).await?;
         recorded = history(&transaction).await?;
     }
@@ -146,7 +147,7 @@ pub async fn examine(db: &Database) -> Result<bool, MigrateError> {
     Ok(is_complete(&recorded))
 }
 
-/// Is no migration of ours missing?
+/// Is every migration of this release recorded?
 fn is_complete(recorded: &[Record]) -> bool {
     MIGRATIONS.iter().all(|migration| find(recorded, migration.version).is_some())
 }
@@ -174,7 +175,7 @@ pub async fn missing(db: &Database) -> Result<Option<State>, MigrateError> {
     Ok(status(db).await?.into_iter().find(|state| state.applied_at.is_none()))
 }
 
-/// When it was applied, or `None` where another process, or an earlier start, had done so.
+/// When it was applied, or `None` where another process, or an earlier start, has applied it.
 async fn apply_one(
     transaction: &Transaction<'_>,
     migration: &Migration,
@@ -217,8 +218,8 @@ async fn history(transaction: &Transaction<'_>) -> Result<Vec<Record>, MigrateEr
     Ok(recorded)
 }
 
-/// Refuses to go on over a history that is not ours. While releases change, the newer one has migrated already, and the older
-/// one must go on beside it: it accepts what it does not know where that says so, behind all that it knows.
+/// Refuses a history that is not ours. During an upgrade the newer release has migrated already, and the older one continues
+/// beside it: it accepts unknown migrations that allow this, after all that it knows.
 fn verify(recorded: &[Record]) -> Result<(), MigrateError> {
     let newest = MIGRATIONS.last().map_or(0, |migration| migration.version);
     for record in recorded {
@@ -253,19 +254,19 @@ fn checksum(sql: &str) -> String {
 /// Waits until no other process migrates; the transaction's end lets the next one in.
 async fn lock(transaction: &Transaction<'_>) -> Result<(), Error> {
     const SQL: &str = "-- migrate::lock
-        SELECT pg_advisory_xact_lock($1)";
-    query::count(transaction, SQL, &[&LOCK_KEY]).await?;
+        SELECT pg_advisory_xact_lock(:key)";
+    sql!(SQL, key = LOCK_KEY).count(transaction).await?;
     Ok(())
 }
 
 async fn is_recorded(transaction: &Transaction<'_>) -> Result<bool, Error> {
     const SQL: &str = "-- migrate::is_recorded
         SELECT to_regclass('t_wechat_migration') IS NOT NULL";
-    query::one(transaction, SQL, &[]).await?.read(0)
+    sql!(SQL).one(transaction).await?.read(0)
 }
 
 async fn recorded(transaction: &Transaction<'_>) -> Result<Vec<Record>, Error> {
-    // Read this way the last column may be missing.
+    // Through to_jsonb, since the last column may be missing.
     const SQL: &str = "-- migrate::recorded
         SELECT version, name, checksum, applied_at, (to_jsonb(m) ->> 'compatible_with')::integer AS compatible_with
           FROM t_wechat_migration m ORDER BY version";
@@ -278,15 +279,17 @@ async fn recorded(transaction: &Transaction<'_>) -> Result<Vec<Record>, Error> {
             compatible_with: row.read("compatible_with")?,
         })
     };
-    query::rows(transaction, SQL, &[]).await?.iter().map(record).collect()
+    sql!(SQL).rows(transaction).await?.iter().map(record).collect()
 }
 
 async fn record(transaction: &Transaction<'_>, migration: &Migration) -> Result<Timestamp, Error> {
     const SQL: &str = "-- migrate::record
-        INSERT INTO t_wechat_migration (version, name, checksum, compatible_with) VALUES ($1, $2, $3, $4)
+        INSERT INTO t_wechat_migration (version, name, checksum, compatible_with)
+        VALUES (:version, :name, :checksum, :compatible_with)
         RETURNING applied_at";
     let Migration { version, name, sql, compatible_with } = migration;
-    query::one(transaction, SQL, &[version, name, &checksum(sql), compatible_with]).await?.read("applied_at")
+    let row = sql!(SQL, version, name, checksum = checksum(sql), compatible_with).one(transaction).await?;
+    row.read("applied_at")
 }
 
 /// Runs text SQL without values.

@@ -1,11 +1,11 @@
 //! All that knows PostgreSQL: one function a query, SQL named by its leading comment.
 
 pub mod batch;
+mod connections;
 pub mod dead_letters;
 pub mod error;
 pub mod health;
 pub mod ledger;
-mod lines;
 pub mod listen;
 pub mod migrate;
 pub mod pool;

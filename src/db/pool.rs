@@ -13,47 +13,48 @@ use secrecy::ExposeSecret;
 use tokio_postgres_rustls::MakeRustlsConnect;
 
 use super::Error;
+use super::connections::Connections;
 use super::health::{Asker, Health};
-use super::lines::Lines;
 use crate::config;
 use crate::sealing::Sealer;
 
-/// Long enough for a loaded server, short enough that a dead one is noticed while a claim's lease still runs.
+/// Long enough for a loaded server, short enough to notice a dead one while a claim's lease still runs.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// A connection taken from the pool answers within this or counts as away.
 const WAIT_TIMEOUT: Duration = Duration::from_secs(5);
-/// A batch takes milliseconds; a statement this slow is stuck, and its batch is better tried again.
+/// A batch takes milliseconds; a statement this slow is stuck, and its batch is better retried.
 const STATEMENT_TIMEOUT_MS: u32 = 10_000;
-/// Our transactions are a few statements in a row. One that stands still for this long has lost us, and its locks would hold
-/// up whoever takes over: a server notices a client that is silently gone only after hours.
+/// Our transactions are a few statements in a row. One that is idle for this long has lost its process, and its locks would
+/// block the process that takes over: a server notices a client that is silently gone only after hours.
 const IDLE_IN_TRANSACTION_TIMEOUT_MS: u32 = 10_000;
-/// Unacknowledged bytes for this long mean the peer is gone (a cut cable says nothing).
+/// Unacknowledged bytes for this long mean the peer is gone (a cut cable sends nothing).
 const TCP_USER_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Locks of ours last milliseconds. Whoever waits longer than this meets a lock that somebody forgot, or a table that is
-/// being changed: that is worth saying long before the statement's own time-out. Commands wait for as long as that.
+/// Our locks last milliseconds. A longer wait means a forgotten lock, or a table that is being changed, and is reported long
+/// before the statement's own timeout. Commands wait as long as that timeout.
 const LOCK_TIMEOUT_MS: u32 = 2_000;
 
-/// The pool of the daemon, how secrets are stored in the tables, and how PostgreSQL is.
+/// The pool, how secrets are stored in the tables, and the health of PostgreSQL.
 #[derive(Clone)]
 pub struct Database {
     pool: Pool,
-    lines: Lines,
+    connections: Connections,
     sealer: Sealer,
     health: Health,
 }
 
-/// How PostgreSQL plans what is asked.
+/// How PostgreSQL plans statements.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Planning {
-    /// Once for the life of a connection, for any values: whoever asks the same for ever. Left to itself PostgreSQL takes a
-    /// plan for one small batch to be cheaper than one for any, and makes it anew each time, which takes longer than the batch.
+    /// Once for the life of a connection, for any values: for the daemon, which repeats the same statements. By default
+    /// PostgreSQL estimates a plan for one small batch to be cheaper than a generic one and plans each time, which takes longer
+    /// than the batch.
     Once,
-    /// By the values at hand: an operator's question is asked once, and narrowed in another way the next time.
+    /// By the values at hand: for commands, which run a statement once, with other filters each time.
     ByValues,
 }
 
-/// Why there can be no pool: a fault of the configuration, not of the server.
+/// Why the pool cannot be built: a fault of the configuration, not of the server.
 #[derive(Debug, thiserror::Error)]
 pub enum SetupError {
     #[error("database.url is not a PostgreSQL URL: {0}")]
@@ -67,10 +68,10 @@ pub enum SetupError {
 impl Database {
     /// Prepares the pool; connects to nothing yet. Without [`Self::sealed_by`] secrets are written as they are.
     pub fn new(config: &config::Database, planning: Planning) -> Result<Self, SetupError> {
-        let lines = Lines::default();
+        let connections = Connections::default();
         Ok(Self {
-            pool: pool(client_config(config, planning)?, config, &lines)?,
-            lines,
+            pool: pool(client_config(config, planning)?, config, &connections)?,
+            connections,
             sealer: Sealer::default(),
             health: Health::default(),
         })
@@ -91,18 +92,18 @@ impl Database {
         Self { health, ..self }
     }
 
-    /// How PostgreSQL is, by what its answers say.
+    /// The health of PostgreSQL, judged by its answers.
     pub fn health(&self) -> &Health {
         &self.health
     }
 
-    /// A connection. Its commits wait for the disk, those of claims too: a claim that a crash of PostgreSQL forgot would be
+    /// A connection. Its commits wait for the disk, those of claims too: a claim that is lost in a crash of PostgreSQL would be
     /// granted again, and its message sent twice without being counted.
     pub async fn durable(&self) -> Result<deadpool_postgres::Object, Error> {
         Ok(self.pool.get().await?)
     }
 
-    /// Asks what will be asked again until it is answered, and reports how it went.
+    /// Runs work that is retried until it succeeds, and reports its result.
     pub async fn asked<T>(
         &self,
         asker: Asker,
@@ -111,16 +112,16 @@ impl Database {
     ) -> Result<T, Error> {
         let answer = self.heard_within(limit, work).await;
         if answer.as_ref().is_err_and(Error::is_stale_statement) {
-            // After a change of the tables a prepared statement can be refused for the life of its connection.
+            // After the tables have changed, a prepared statement can be refused for the life of its connection.
             self.pool.manager().statement_caches.clear();
         }
         self.health.note(asker, &answer);
         answer
     }
 
-    /// Gives up work that has not ended within `limit`, and with it **every** connection: PostgreSQL would have ended a slow
-    /// statement itself, so nobody is there, and the others would wait for ever just so. (TCP notices a peer that is gone, not
-    /// one that stands still, nor a proxy in between.)
+    /// Gives up work that has not ended within `limit`, and closes **every** connection: PostgreSQL would have ended a slow
+    /// statement itself, so there is no server behind them, and the others would wait forever as well. (TCP notices a peer that
+    /// is gone, but not one that hangs, nor a proxy in between.)
     pub async fn heard_within<T, E: From<Error>>(
         &self,
         limit: Duration,
@@ -128,30 +129,30 @@ impl Database {
     ) -> Result<T, E> {
         let answer = tokio::time::timeout(limit, work).await;
         answer.unwrap_or_else(|_silence| {
-            let connections = self.lines.hang_up();
-            tracing::warn!(connections, "PostgreSQL does not answer; giving up the connections to it");
+            let connections = self.connections.close_all();
+            tracing::warn!(connections, "PostgreSQL does not answer; closing all connections to it");
             Err(Error::Away(format!("no answer within {}s", limit.as_secs())).into())
         })
     }
 }
 
-/// Connections beside `database.pool_size`: the lock of a replay keeps one for as long as the replay lasts, and a pool of one
-/// must not run dry by it; the other lets readiness ask while all others are busy.
+/// Connections beside `database.pool_size`: the lock of a replay keeps one for as long as the replay lasts, which must not
+/// exhaust a pool of one; the other is for the readiness probe while all others are busy.
 const BESIDE: usize = 2;
 
 fn pool(
     client: tokio_postgres::Config,
     config: &config::Database,
-    lines: &Lines,
+    connections: &Connections,
 ) -> Result<Pool, SetupError> {
     let manager = Manager::from_connect(
         client,
-        lines.connecting(tls(config.ca_file.as_deref())?),
+        connections.connector(tls(config.ca_file.as_deref())?),
         ManagerConfig { recycling_method: RecyclingMethod::Fast },
     );
     let timeouts =
         Timeouts { wait: Some(WAIT_TIMEOUT), create: Some(CONNECT_TIMEOUT), recycle: Some(WAIT_TIMEOUT) };
-    // Last in, first out: each connection is a process of PostgreSQL's, and the one just used has everything at hand.
+    // Last in, first out: each connection is a process of PostgreSQL, and the one just used has its caches warm.
     let pool_config =
         PoolConfig { max_size: config.pool_size + BESIDE, timeouts, queue_mode: QueueMode::Lifo };
     Ok(Pool::builder(manager).config(pool_config).runtime(Runtime::Tokio1).build()?)
@@ -164,7 +165,7 @@ pub(crate) fn client_config(
 ) -> Result<tokio_postgres::Config, SetupError> {
     let mut client: tokio_postgres::Config =
         config.url.expose_secret().parse().map_err(|error: tokio_postgres::Error| {
-            // The parse error names the faulty part, never the password.
+            // The parse error names the wrong part, never the password.
             SetupError::Url(error.to_string())
         })?;
     let options = session_options(client.get_options(), planning);
@@ -177,8 +178,8 @@ pub(crate) fn client_config(
     Ok(client)
 }
 
-/// Our questions go by keys. A plan is kept for the life of its connection, and one that was made while a table was nearly
-/// empty would read all of it for ever after; compiling a plan (JIT) takes longer than any of ours runs.
+/// Our statements go by keys. A plan is kept for the life of its connection, and one that was made while a table was nearly
+/// empty would scan the whole table from then on; compiling a plan (JIT) takes longer than any of ours runs.
 const PLANNER: &str = "-c enable_seqscan=off -c jit=off";
 
 /// Keeps what the URL asks for (a search path, say) and adds ours.
@@ -198,7 +199,7 @@ fn session_options(own: Option<&str>, planning: Planning) -> String {
 /// TLS with the system's authorities and, where given, one more; used when the URL's `sslmode` asks for it.
 pub(crate) fn tls(ca_file: Option<&Path>) -> Result<MakeRustlsConnect, SetupError> {
     let mut roots = rustls::RootCertStore::empty();
-    // A broken certificate of the system's store is the system's matter; the rest still works.
+    // A broken certificate in the system's store is not ours to report; the rest still works.
     roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
     if let Some(path) = ca_file {
         let fault = |what: String| SetupError::CaFile { path: path.display().to_string(), what };

@@ -1,11 +1,118 @@
-//! Runs one statement that is named by its leading comment: `-- registry::add_app`.
+//! Statements with named placeholders.
+//!
+//! A statement is a constant whose leading comment is its name in errors and metrics, and `:name` marks a value. [`sql!`] puts
+//! statement and values together, by name:
+//!
+//! ```ignore
+//! const SQL: &str = "-- registry::find_users
+//!     SELECT … FROM t_wechat_user WHERE (:app_id::text IS NULL OR app_id = :app_id) AND openid = :user";
+//! let rows = sql!(SQL, app_id, user = user.as_str()).rows(&client).await?;
+//! ```
+//!
+//! Many rows go to PostgreSQL as one array per column. [`columns!`] declares the columns, and the batch's placeholder stands
+//! where the statement has a table, which is named like it and has one column more, `position`, counted from one:
+//!
+//! ```ignore
+//! columns! {
+//!     struct Rows<'a>(request: &'a Request) {
+//!         openid: &'a str = request.openid.as_str(),
+//!         reason: Option<&'a str> = request.reason,
+//!     }
+//! }
+//! const SQL: &str = "-- record
+//!     INSERT INTO … SELECT i.openid, i.reason, :trace_id FROM :i";
+//! sql!(SQL, Rows::of(batch) as i, trace_id).count(&client).await?;
+//! ```
+//!
+//! So a new column is a line in `columns!` and its use in the statement. Names are replaced by numbers while the program is
+//! compiled, and what does not fit together does not compile: a placeholder without a value, a value without a placeholder.
+
+mod columns;
+mod placeholders;
 
 use deadpool_postgres::GenericClient;
 use tokio_postgres::Row;
 use tokio_postgres::types::ToSql;
 
+pub(super) use columns::{columns, position};
+pub(super) use placeholders::{Column, Names};
+
 use super::Error;
 
+/// A statement and its values; see the [module](self).
+macro_rules! sql {
+    ($sql:expr, $columns:ident::of($rows:expr) as $batch:ident $(, $name:ident $(= $value:expr)?)* $(,)?) => {
+        $crate::db::query::Query::new(
+            $crate::db::query::sql!(@numbered $sql, Some((stringify!($batch), $columns::COLUMNS)), [$($name)*]),
+            $columns::of($rows).values(),
+            &[$(&$crate::db::query::sql!(@value $name $(= $value)?)),*],
+        )
+    };
+    ($sql:expr $(, $name:ident $(= $value:expr)?)* $(,)?) => {
+        $crate::db::query::Query::new(
+            $crate::db::query::sql!(@numbered $sql, None, [$($name)*]),
+            Vec::new(),
+            &[$(&$crate::db::query::sql!(@value $name $(= $value)?)),*],
+        )
+    };
+    (@value $name:ident) => { $name };
+    (@value $name:ident = $value:expr) => { $value };
+    (@numbered $sql:expr, $batch:expr, [$($name:ident)*]) => {
+        const {
+            const NAMES: $crate::db::query::Names =
+                $crate::db::query::Names { batch: $batch, values: &[$(stringify!($name)),*] };
+            const LENGTH: usize = NAMES.numbered_length($sql);
+            const NUMBERED: [u8; LENGTH] = NAMES.numbered($sql);
+            match str::from_utf8(&NUMBERED) {
+                Ok(numbered) => numbered,
+                Err(_) => panic!("the statement is not UTF-8"),
+            }
+        }
+    };
+}
+
+pub(super) use sql;
+
+/// What [`sql!`] makes: to be run in one of four ways.
+#[must_use]
+pub(super) struct Query<'a> {
+    text: &'static str,
+    values: Vec<&'a (dyn ToSql + Sync)>,
+}
+
+impl<'a> Query<'a> {
+    /// The values in the order of their numbers: those of the batch, then the others.
+    pub(super) fn new(
+        text: &'static str,
+        batch: Vec<&'a (dyn ToSql + Sync)>,
+        others: &[&'a (dyn ToSql + Sync)],
+    ) -> Self {
+        let mut values = batch;
+        values.extend(others);
+        Self { text, values }
+    }
+
+    /// The statement's rows.
+    pub(super) async fn rows(self, client: &impl GenericClient) -> Result<Vec<Row>, Error> {
+        rows(client, self.text, &self.values).await
+    }
+
+    /// The one row of a statement that always answers one: an aggregate, a function, an `INSERT … RETURNING`. (A trigger of
+    /// the company's own can swallow what is inserted.)
+    pub(super) async fn one(self, client: &impl GenericClient) -> Result<Row, Error> {
+        one(client, self.text, &self.values).await
+    }
+
+    /// The row of a statement that answers one at most.
+    pub(super) async fn optional(self, client: &impl GenericClient) -> Result<Option<Row>, Error> {
+        Ok(self.rows(client).await?.into_iter().next())
+    }
+
+    /// How many rows the statement touched.
+    pub(super) async fn count(self, client: &impl GenericClient) -> Result<u64, Error> {
+        count(client, self.text, &self.values).await
+    }
+}
 /// The statement's rows.
 pub(super) async fn rows(
     client: &impl GenericClient,
@@ -40,7 +147,7 @@ pub(super) async fn count(
     client.execute(&statement, values).await.map_err(|error| failed(sql, &error))
 }
 
-/// The error under the statement's own name.
+/// The error, with the statement's name.
 pub(super) fn failed(sql: &'static str, error: &tokio_postgres::Error) -> Error {
     Error::of_query(name_of(sql), error)
 }

@@ -1,4 +1,5 @@
-//! What operators register: apps, rules, users. The daemon reads the same tables by its own, batched queries.
+//! The tables beside the ledger. Operators write apps, rules, users and pauses; daemons share tokens, quotas and the pauses
+//! of their own. (Rules and users are read for a plan by `ledger::plan`, in batches.)
 
 pub mod apps;
 pub mod live_apps;
@@ -10,5 +11,5 @@ mod secrets;
 pub mod tokens;
 pub mod users;
 
-/// What stands in `create_by` and `update_by` of rows that the command line wrote.
+/// The value of `create_by` and `update_by` in rows that the command line wrote.
 const WRITTEN_BY: &str = "wechat-notifier";

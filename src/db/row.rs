@@ -1,4 +1,4 @@
-//! Reads the columns of a row. A table whose columns have other types than ours is a fault to report, not one to panic over.
+//! Reads the columns of a row. A column of an unexpected type is reported, and does not panic.
 
 use std::fmt::Display;
 

@@ -1,6 +1,5 @@
-//! Do the tables have the shape that our statements rely on? Three of them are often older than we are, and made by others.
-//!
-//! Nothing is converted here: whoever owns the tables gets the whole list, and the SQL for it.
+//! Do the tables have the shape that our statements rely on? Three of them are often older than this program, and made by
+//! others. Nothing is converted here: the owner of the tables gets the whole list, and the SQL for it.
 
 mod compare;
 mod convert;
@@ -13,7 +12,7 @@ use deadpool_postgres::GenericClient;
 use super::Error;
 pub use difference::Difference;
 
-/// All differences, when the migrations up to `applied` are in place (0: none). What a later one adds is not missed.
+/// All differences, with the migrations up to `applied` in place (0: none). What a later one adds is not missing.
 pub(super) async fn differences(client: &impl GenericClient, applied: i32) -> Result<Vec<Difference>, Error> {
     let found = found::read(client).await?;
     let mut differences = Vec::new();
@@ -21,13 +20,12 @@ pub(super) async fn differences(client: &impl GenericClient, applied: i32) -> Re
         let there = found.get(table.name);
         let mut of_table = compare::table(table, there, applied);
         let is_looked_into = table.is_shared || table.since <= applied;
-        let is_numbered_anew =
-            of_table.iter().any(|one| one.column == "id" && convert::makes_unique_id(&one.sql));
+        let has_new_id = of_table.iter().any(|one| one.column == "id" && convert::makes_unique_id(&one.sql));
         let mut of_keys = Vec::new();
         for unique in table.unique.iter().filter(|_| is_looked_into) {
             let Some(there) = there.filter(|there| compare::lacks(unique, there)) else { continue };
-            // A number that is made anew comes with its index.
-            if unique.columns == ["id"] && is_numbered_anew {
+            // A new number column comes with its index.
+            if unique.columns == ["id"] && has_new_id {
                 continue;
             }
             let duplicates = found::duplicates(client, table.name, unique).await?;
@@ -39,7 +37,7 @@ pub(super) async fn differences(client: &impl GenericClient, applied: i32) -> Re
     Ok(differences)
 }
 
-/// One script of all that converts, to be read, and run by whoever owns the tables.
+/// One script that converts everything, for the owner of the tables to read and run.
 pub fn script(differences: &[Difference]) -> String {
     let mut script = format!(
         "-- Read it first, keep a backup, and stop whoever writes these tables. It all happens, or nothing does.\n\
@@ -60,8 +58,8 @@ pub fn script(differences: &[Difference]) -> String {
     script
 }
 
-/// Every column of our tables as the migrations create it: table, column, and the type that we rely on; none where nothing
-/// of ours uses it. What tests compare with a migrated database.
+/// Every column of our tables as the migrations create it: table, column, and the type that we rely on; none where no
+/// statement uses it. Tests compare it with a migrated database.
 pub fn columns() -> impl Iterator<Item = (&'static str, &'static str, Option<&'static str>)> {
     let used = expected::tables().flat_map(|table| {
         table.columns.iter().map(|column| (table.name, column.name, Some(column.kind.as_sql())))

@@ -1,22 +1,22 @@
-//! Whose fault a refusal by PostgreSQL is, by its SQLSTATE: one table, longest match first.
+//! Whose fault it is when PostgreSQL refuses a statement, by SQLSTATE: one table, longest match first.
 //!
-//! The codes are PostgreSQL's own (documentation, appendix A). What is wrong with the installation must never be held
-//! against a message, so everything that the table does not know counts as the installation's.
+//! The codes are PostgreSQL's own (documentation, appendix A). A fault of the installation must never be charged
+//! to a message, so everything that the table does not know counts as the installation's.
 
-/// Who can do something about a refused statement.
+/// Whose fault a refused statement is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Fault {
-    /// Nobody's: the connection ended, or the server starts or stops. The same statement is fine once it is back.
+    /// Nobody's: the connection ended, or the server starts or stops. The same statement works once it is back.
     Away,
-    /// Nobody's: another transaction came in between. The same statement is fine at once.
+    /// Nobody's: another transaction came in between. The same statement works at once.
     Again,
-    /// The operator. The statement fails for every message until somebody fixes what the remedy names.
+    /// The installation's. The statement fails for every message until the operator has done what the remedy says.
     Installation(Remedy),
     /// A value in the statement. It fails for this row only, and fails again.
     Row,
 }
 
-/// What the operator has to look at.
+/// What the operator has to fix.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Remedy {
     Grant,
@@ -40,7 +40,7 @@ impl Remedy {
             Self::Grant => "run deploy/sql/grants.sql as the owner of the tables",
             Self::Login => "check user, password and pg_hba.conf for the role in database.url",
             Self::Migrate => {
-                "the tables do not have the shape that this release needs: run `wechat-notifier migrate` and undo changes made by hand"
+                "the tables do not have the shape that this release needs: run `wechat-notifier migrate` and undo manual changes"
             }
             Self::Disk => "PostgreSQL cannot write: free disk space on its server",
             Self::Memory => "PostgreSQL is out of memory: look at its server",
@@ -48,13 +48,13 @@ impl Remedy {
                 "PostgreSQL has no connection left: raise max_connections or lower database.pool_size"
             }
             Self::Standby => {
-                "database.url leads to a server that only reads: point it to the primary, or end default_transaction_read_only"
+                "database.url points to a read-only server: point it to the primary, or unset default_transaction_read_only"
             }
             Self::Lock => {
-                "somebody holds a lock on our tables: find the session in pg_stat_activity and pg_locks and end it"
+                "another session holds a lock on our tables: find it in pg_stat_activity and pg_locks and end it"
             }
             Self::Slow => {
-                "a statement took longer than its time-out: look for locks, a missing ANALYZE, or an overloaded server"
+                "a statement exceeded its timeout: look for locks, a missing ANALYZE, or an overloaded server"
             }
             Self::Pooler => {
                 "connect to PostgreSQL directly, or through a pooler in session mode: prepared statements are needed"
@@ -98,7 +98,7 @@ const TABLE: &[(&str, Fault)] = &[
     ("53200", Installation(Remedy::Memory)),
     ("53300", Installation(Remedy::Connections)),
     ("58030", Installation(Remedy::Disk)),
-    // A server that only reads.
+    // A read-only server.
     ("25006", Installation(Remedy::Standby)),
     // Locks and time.
     ("55P03", Installation(Remedy::Lock)),

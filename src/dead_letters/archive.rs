@@ -66,7 +66,7 @@ async fn archive_chunk(db: &Database, dead_letters: &[DeadLetter]) -> Result<Vec
             tracing::warn!(
                 why,
                 dead_letters = dead_letters.len(),
-                "a batch of dead letters is archived one by one"
+                "cannot archive a batch of dead letters; archiving them one by one"
             );
         }
     }
@@ -89,7 +89,7 @@ async fn archive_alone(db: &Database, dead_letter: &DeadLetter) -> Result<bool, 
                 tracing::error!(
                     why,
                     dead_letter = dead_letter.identity,
-                    "a dead letter is archived raw, as unreadable"
+                    "cannot archive a dead letter as it is; archived raw, as unreadable"
                 );
                 return Ok(true);
             }
@@ -100,7 +100,7 @@ async fn archive_alone(db: &Database, dead_letter: &DeadLetter) -> Result<bool, 
     tracing::error!(
         why,
         dead_letter = dead_letter.identity,
-        "a dead letter cannot be archived; it stays in the dead queue"
+        "cannot archive a dead letter; it stays in the dead queue"
     );
     Ok(false)
 }
@@ -199,7 +199,7 @@ async fn settle(db: &Database, dead_letter: &DeadLetter) -> Result<Verdict, Erro
             tracing::error!(
                 why,
                 dead_letter = dead_letter.identity,
-                "the delivery of an archived dead letter cannot be settled"
+                "cannot settle the delivery of an archived dead letter"
             );
             Ok(Verdict::Kept)
         }

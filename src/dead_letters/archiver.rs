@@ -66,7 +66,7 @@ impl Archiver {
             beat();
             match archive_batch(&self.db, &dead_letters).await {
                 Ok(verdicts) => break verdicts,
-                Err(error) => tracing::debug!(%error, "dead letters wait for PostgreSQL"),
+                Err(error) => tracing::debug!(%error, "dead letters wait for PostgreSQL; retrying"),
             }
             tokio::select! {
                 () = self.stop.cancelled() => return,
@@ -111,7 +111,7 @@ fn dead_letter(incoming: Incoming) -> (DeadLetter, AckHandle) {
         let dead_letter = unreadable(Uuid::new_v4().simple().to_string(), body);
         tracing::error!(
             dead_letter = dead_letter.identity,
-            "a dead letter cannot be read; it is archived raw, as unreadable"
+            "cannot read a dead letter; it is archived raw, as unreadable"
         );
         DeadLetter { errmsg: Some("reading it panicked".to_owned()), ..dead_letter }
     });

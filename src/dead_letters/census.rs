@@ -19,7 +19,7 @@ pub async fn count_dead_letters(db: Database, metrics: Arc<Metrics>, beat: Arc<B
         beat.beat();
         match dead_letters::tally(&db).await {
             Ok(tallies) => metrics.dead_letters(|state, reason| of(&tallies, state, reason)),
-            Err(error) => tracing::debug!(%error, "dead letters cannot be counted"),
+            Err(error) => tracing::debug!(%error, "cannot count dead letters"),
         }
         tokio::time::sleep(COUNT_EVERY).await;
     }

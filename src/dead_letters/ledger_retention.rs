@@ -28,7 +28,7 @@ pub async fn remove_old(db: Database, metrics: Arc<Metrics>, keep: Duration) {
             Ok(()) => LOOK_EVERY,
             Err(error) => {
                 if error.needs_operator() {
-                    tracing::warn!(%error, "PostgreSQL refuses to remove old deliveries");
+                    tracing::warn!(%error, "cannot delete old deliveries");
                 }
                 LOOK_AGAIN
             }
@@ -49,7 +49,7 @@ async fn pass(db: &Database, metrics: &Metrics, keep: Duration) -> Result<(), Er
         tokio::time::sleep((started.elapsed() * REST).max(LEAST_REST)).await;
     }
     if removed > 0 {
-        tracing::info!(removed, %until, "deliveries settled before this time were removed (retention.deliveries)");
+        tracing::info!(removed, %until, "deleted deliveries settled before this time (retention.deliveries)");
     }
     Ok(())
 }

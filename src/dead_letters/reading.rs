@@ -12,8 +12,8 @@ use self::facts::Facts;
 use self::plain::{plain_headers, plain_text};
 use crate::amqp::{Message, TRACEPARENT, own};
 use crate::db::dead_letters::DeadLetter;
-use crate::domain::answer::class_of;
 use crate::domain::dead_letter::{self, CLASSES, DeliveryKey};
+use crate::domain::message_kind::class_of;
 use crate::domain::outcome::DeadReason;
 
 /// A message of the dead queue.
@@ -124,7 +124,7 @@ impl Story {
     fn by_nobody() -> Self {
         Self {
             reason: DeadReason::Malformed,
-            errmsg: Some("published straight to the dead queue: not a dead letter of ours".to_owned()),
+            errmsg: Some("published directly to the dead queue: not a dead letter of ours".to_owned()),
             died_at: None,
         }
     }

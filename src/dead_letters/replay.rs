@@ -32,7 +32,7 @@ pub use watch::Watch;
 pub enum Fault {
     #[error(transparent)]
     Database(#[from] db::Error),
-    #[error("a dead letter could not be published: {0}")]
+    #[error("cannot publish a dead letter: {0}")]
     Publish(#[from] PublishError),
     #[error("there is no such replay")]
     Unknown,

@@ -19,7 +19,7 @@ pub async fn purge_old(db: Database, keep: Duration) {
             Ok(()) => LOOK_EVERY,
             Err(error) => {
                 if error.needs_operator() {
-                    tracing::warn!(%error, "PostgreSQL refuses to purge old dead letters");
+                    tracing::warn!(%error, "cannot purge old dead letters");
                 }
                 LOOK_AGAIN
             }
@@ -43,6 +43,6 @@ async fn purge_once(db: &Database, keep: Duration) -> Result<(), Error> {
         cut_off,
     };
     let purged = dead_letters::close(db, &act).await?;
-    tracing::info!(purged, %until, "closed dead letters archived before this time were purged (retention.dead_letters)");
+    tracing::info!(purged, %until, "purged closed dead letters archived before this time (retention.dead_letters)");
     Ok(())
 }

@@ -51,7 +51,7 @@ pub fn dead_letter_of_stranded(
     let body = kept.map(|kept| delivery_message::encode(kept.body, kept.event, &recipient(row)));
     let errmsg = match body {
         Some(_) => said.to_owned(),
-        None => format!("{said}; its event was not at hand, so it cannot be replayed"),
+        None => format!("{said}; its event is not available, so it cannot be replayed"),
     };
     DeadLetter {
         headers: json!({

@@ -34,7 +34,7 @@ pub async fn count_unfinished(db: Database, metrics: Arc<Metrics>, unmoved_for: 
         beat.beat();
         match census.look(&db, unmoved_for, &beat).await {
             Ok(stranded) => metrics.unfinished(census.kept.len(), census.oldest_age(), stranded),
-            Err(error) => tracing::debug!(%error, "unfinished deliveries cannot be counted"),
+            Err(error) => tracing::debug!(%error, "cannot count unfinished deliveries"),
         }
         tokio::time::sleep(LOOK_EVERY).await;
     }

@@ -1,8 +1,10 @@
 //! What WeChat's answer means.
 //!
-//! The table of codes is data ([`ERROR_CODES`]); the functions here only look things up and keep apart what a code means
-//! after a send ([`classify_send`]) and at the token endpoints ([`classify_token`]).
+//! The codes that all endpoints share are data ([`COMMON_CODES`]). A kind of message has some of its own, which take
+//! precedence ([`MessageKind::codes`](super::message_kind::MessageKind::codes)); at the token endpoints some mean something else
+//! ([`classify_token`]).
 
+mod class;
 mod codes;
 mod errmsg;
 
@@ -10,10 +12,12 @@ use std::time::Duration;
 
 use super::outcome::AnswerFacts;
 pub use super::pause::PauseReason;
-pub use codes::{ERROR_CODES, ErrorCode, explain};
+pub use class::{Class, MAX_UNLISTED_ATTEMPTS};
+pub use codes::{COMMON_CODES, ErrorCode};
+pub(super) use codes::{code, explain};
 pub use errmsg::{MAX_ERRMSG_CHARS, blocked_ip, field_of, split as split_errmsg};
 
-/// What came back from `subscribe/send`, as far as the adapter could read it.
+/// What came back from a request to send, as far as the adapter could read it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum SendAnswer {
     /// HTTP 200 with a readable body.
@@ -23,7 +27,7 @@ pub enum SendAnswer {
         errmsg: String,
         /// Trace id of the request, where the body has one.
         rid: Option<String>,
-        /// WeChat's id of the message; often above 2^53, not always there (facts: wechat-api 3.2).
+        /// WeChat's id of the message; often above 2^53, not always there (docs/WECHAT.md#the-answer).
         msgid: Option<u64>,
     },
     /// Another HTTP status. WeChat itself answers errors with 200, so this is a gateway, or something on the way.
@@ -70,7 +74,7 @@ impl SendAnswer {
                 errcode: Some(*errcode),
                 errmsg: Some(errmsg.clone()),
                 rid: rid.clone(),
-                field: field_of(errmsg).filter(|_| *errcode == codes::BAD_DATA),
+                field: field_of(errmsg).filter(|_| *errcode == errmsg::BAD_DATA),
             },
             Self::Http { status, .. } => said(format!("HTTP {status}")),
             Self::NotConnected => said("not connected"),
@@ -85,82 +89,10 @@ fn said(words: impl Into<String>) -> AnswerFacts {
     AnswerFacts { errmsg: Some(words.into()), ..AnswerFacts::default() }
 }
 
-/// What an answer to a send means.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Class {
-    /// WeChat took the message.
-    Sent,
-    /// The token is not, or no longer, good: report its generation, wait for a newer one. Uncharged.
-    Token,
-    /// Something is wrong with the app or its account, not with the delivery: pause the app. Uncharged.
-    AppFault(PauseReason),
-    /// The day's number of calls is used up: pause until the next day, Asia/Shanghai. Uncharged.
-    Quota,
-    /// Too many calls this minute: pause until the next. Uncharged.
-    Throttled,
-    /// Another send to the same openid is under way (43108). Nothing was sent, nothing is charged.
-    Conflict,
-    /// Not sent, and may well succeed a little later.
-    Transient,
-    /// As [`Self::Transient`], but with a code that no source lists: at most [`MAX_UNLISTED_ATTEMPTS`], and logged once
-    /// per code.
-    Unlisted,
-    /// Nobody can know whether the message went out.
-    Unknown,
-    /// The user cannot be reached this way. A normal end.
-    Recipient(Refusal),
-    /// WeChat will never take this content.
-    Content,
-    /// WeChat will not take this template from this app.
-    Template,
-}
-
-/// Attempts at an answer that no source lists. It may be permanent: the whole ladder would be pestering; one attempt
-/// would lose what a new word for "busy" only delays.
-pub const MAX_UNLISTED_ATTEMPTS: i32 = 3;
-
-/// Why a user cannot be reached.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Refusal {
-    /// 43101: never accepted, said no, or all one-time sends are used up; WeChat does not say which.
-    NotSubscribed,
-    /// 40003: no such openid in this app.
-    BadOpenid,
-}
-
-impl Class {
-    /// The word in metrics.
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Sent => "sent",
-            Self::Token => "token",
-            Self::AppFault(_) => "app_fault",
-            Self::Quota => "quota",
-            Self::Throttled => "throttled",
-            Self::Conflict => "conflict",
-            Self::Transient | Self::Unlisted => "transient",
-            Self::Unknown => "unknown",
-            Self::Recipient(_) => "recipient",
-            Self::Content => "content",
-            Self::Template => "template",
-        }
-    }
-
-    /// Why the app should be paused, where this answer alone is a reason to.
-    pub const fn pause_reason(self) -> Option<PauseReason> {
-        match self {
-            Self::AppFault(reason) => Some(reason),
-            Self::Quota => Some(PauseReason::Quota),
-            Self::Throttled => Some(PauseReason::Throttled),
-            _ => None,
-        }
-    }
-}
-
-/// What an answer to `subscribe/send` means.
-pub fn classify_send(answer: &SendAnswer) -> Class {
+/// What an answer to a send means; `own` are the codes that the kind of message gives a meaning of its own.
+pub(super) fn classify_send(answer: &SendAnswer, own: &'static [ErrorCode]) -> Class {
     match answer {
-        SendAnswer::Read { errcode, .. } => class_of(*errcode),
+        SendAnswer::Read { errcode, .. } => class_of(*errcode, own),
         SendAnswer::Http { status, .. } => class_of_status(*status),
         SendAnswer::NotConnected => Class::Transient,
         SendAnswer::TimedOut | SendAnswer::Broken | SendAnswer::Unreadable => Class::Unknown,
@@ -168,8 +100,8 @@ pub fn classify_send(answer: &SendAnswer) -> Class {
 }
 
 /// What `errcode` means after a send.
-pub fn class_of(errcode: i64) -> Class {
-    match explain(errcode) {
+pub(super) fn class_of(errcode: i64, own: &'static [ErrorCode]) -> Class {
+    match explain(errcode, own) {
         Some(listed) => listed.class,
         None if codes::IP_CONFIRMATION.contains(&errcode) => Class::AppFault(PauseReason::IpNotAllowed),
         None => Class::Unlisted,
@@ -202,9 +134,9 @@ pub enum TokenFault {
     Transient,
 }
 
-/// What `errcode` means when a token endpoint returns it (facts: wechat-api 1.4).
+/// What `errcode` means when a token endpoint returns it (docs/WECHAT.md#error-codes-of-the-token-endpoints).
 pub fn classify_token(errcode: i64) -> TokenFault {
-    match class_of(errcode) {
+    match class_of(errcode, &[]) {
         // Nothing but appid and secret was sent: "invalid credential" (40001) means the secret.
         Class::Token => TokenFault::App(PauseReason::SecretWrong),
         Class::AppFault(reason) => TokenFault::App(reason),

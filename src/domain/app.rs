@@ -1,6 +1,6 @@
 //! How a mini program gets its access token.
 
-/// Which of WeChat's two token endpoints an app uses (facts: wechat-api 1.1). Their tokens are isolated: one never
+/// Which of WeChat's two token endpoints an app uses (docs/WECHAT.md#the-two-token-endpoints). Their tokens are isolated: one never
 /// invalidates the other.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum TokenApi {

@@ -1,6 +1,13 @@
-//! What a user said to a template, and whether that lets one more message through.
+//! What is known of a user when a message is for them: their row, and what they said to the template.
 
 use super::outcome::SkipReason;
+
+/// What `t_wechat_user` says of one openid and one template.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct User {
+    pub active: bool,
+    pub consent: Consent,
+}
 
 /// Consent as `t_wechat_user.subscribe_template` records it for one template.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -10,37 +17,31 @@ pub struct Consent {
     pub remaining: Option<i64>,
 }
 
-/// The user's answer to `wx.requestSubscribeMessage` (facts: wechat-api 5).
+/// The user's answer to `wx.requestSubscribeMessage` (docs/WECHAT.md#consent), or what WeChat's refusal made of it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Answer {
     /// `accept`, and any `acceptWith…`: WeChat has `acceptWithAudio` and `acceptWithAlert`, and may have more.
     Accept,
+    /// The user said no.
     Reject,
-    /// Closed by WeChat's refusal of a send that followed one whose outcome nobody knows: that one used the last send.
-    UsedUp,
-    /// Closed because WeChat does not know the openid in this app; the user was never asked.
-    BadOpenid,
+    /// A `reject` that the daemon wrote, with its `cause`.
+    Closed(Closing),
     /// The platform bans the template for this user.
     Ban,
-    /// Filtered as a double of another title; no answer was given.
-    Filter,
-    /// Nothing is recorded, or something this version does not know.
+    /// Nothing is recorded, or something this version does not know. `filter` is here too: WeChat dropped the question
+    /// because of another template's title.
     Unanswered,
 }
 
 impl Answer {
     /// Reads the words of the record: `status`, and for a `reject` its `cause`, where we closed it ourselves (see
-    /// [`Closing`]). Unknown words of status count as no answer, unknown causes as the user's own.
+    /// [`Closing`]). Unknown words of status count as no answer, unknown causes as the user's own. `db::ledger::named`
+    /// reads the same words in SQL.
     pub fn parse(status: Option<&str>, cause: Option<&str>) -> Self {
         match status {
             Some(word) if word == "accept" || word.starts_with("acceptWith") => Self::Accept,
-            Some("reject") => match cause.and_then(Closing::parse) {
-                Some(Closing::UsedUp) => Self::UsedUp,
-                Some(Closing::BadOpenid) => Self::BadOpenid,
-                Some(Closing::Refused) | None => Self::Reject,
-            },
+            Some("reject") => cause.and_then(Closing::parse).map_or(Self::Reject, Self::Closed),
             Some("ban") => Self::Ban,
-            Some("filter") => Self::Filter,
             Some(_) | None => Self::Unanswered,
         }
     }
@@ -58,13 +59,8 @@ pub enum Closing {
 }
 
 impl Closing {
-    /// What 43101 says of a consent with so many sends left, after so many attempts that nobody knows the end of.
-    pub fn of_refusal(remaining: Option<i64>, unknowns: i32) -> Self {
-        match remaining {
-            Some(left) if unknowns > 0 && left <= i64::from(unknowns) => Self::UsedUp,
-            _ => Self::Refused,
-        }
-    }
+    /// Every cause.
+    pub const ALL: &[Self] = &[Self::Refused, Self::UsedUp, Self::BadOpenid];
 
     /// The word in the record.
     pub const fn as_str(self) -> &'static str {
@@ -76,22 +72,79 @@ impl Closing {
     }
 
     fn parse(word: &str) -> Option<Self> {
-        [Self::Refused, Self::UsedUp, Self::BadOpenid].into_iter().find(|closing| closing.as_str() == word)
+        Self::ALL.iter().copied().find(|closing| closing.as_str() == word)
     }
 }
 
-impl Consent {
-    /// May a message go out? `Err` is the reason to skip.
-    pub fn allows(self) -> Result<(), SkipReason> {
-        match (self.answer, self.remaining) {
-            (Answer::Accept, Some(left)) if left <= 0 => Err(SkipReason::QuotaUsed),
-            (Answer::Accept, _) => Ok(()),
-            // Whatever the count says: WeChat's refusal sets it to 0, and the user's no is not a used-up quota.
-            (Answer::Reject, _) => Err(SkipReason::Rejected),
-            (Answer::UsedUp, _) => Err(SkipReason::QuotaUsed),
-            (Answer::BadOpenid, _) => Err(SkipReason::BadOpenid),
-            (Answer::Ban, _) => Err(SkipReason::Banned),
-            (Answer::Filter | Answer::Unanswered, _) => Err(SkipReason::NotSubscribed),
+/// Why WeChat says that a user cannot be reached.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Refusal {
+    /// 43101: never accepted, said no, or all one-time sends are used up; WeChat does not say which.
+    NotSubscribed,
+    /// 40003: no such openid in this app.
+    BadOpenid,
+}
+
+impl Refusal {
+    /// Why the delivery ends. 43101 has four causes and one code (docs/WECHAT.md#error-codes-of-a-send). Used up by our own count is not among
+    /// them: such a consent is not sent to. So either the user withdrew it, or an attempt without an answer used it.
+    pub const fn reason(self, unknown_before: bool) -> SkipReason {
+        match self {
+            Self::BadOpenid => SkipReason::BadOpenid,
+            Self::NotSubscribed if unknown_before => SkipReason::RefusedAfterUnknown,
+            Self::NotSubscribed => SkipReason::Rejected,
+        }
+    }
+
+    /// How the consent is closed that had so many sends left, after so many attempts that nobody knows the end of.
+    pub fn closing(self, remaining: Option<i64>, unknowns: i32) -> Closing {
+        match (self, remaining) {
+            (Self::BadOpenid, _) => Closing::BadOpenid,
+            (Self::NotSubscribed, Some(left)) if unknowns > 0 && left <= i64::from(unknowns) => {
+                Closing::UsedUp
+            }
+            (Self::NotSubscribed, _) => Closing::Refused,
+        }
+    }
+}
+
+/// Something about a user that decides whether a message goes out. A kind of message lists those that matter to it, with what
+/// follows from each.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Finding {
+    /// No user of the app is bound to the name or the openid.
+    Unbound,
+    /// The user's row is switched off.
+    Disabled,
+    /// The user accepted, and every counted send is used.
+    NoneLeft,
+    /// The user accepted.
+    Accepts,
+    /// We closed the consent for this cause.
+    ClosedAs(Closing),
+    /// The record says `reject`, for whatever cause.
+    Rejects,
+    /// WeChat bans the template for the user.
+    Banned,
+    /// Whatever it is.
+    Anything,
+}
+
+impl Finding {
+    /// Is it so of this user? (`None`: no such user is bound.) `db::ledger::named` asks the same in SQL.
+    pub fn fits(self, user: Option<User>) -> bool {
+        let Some(User { active, consent: Consent { answer, remaining } }) = user else {
+            return matches!(self, Self::Unbound | Self::Anything);
+        };
+        match self {
+            Self::Unbound => false,
+            Self::Disabled => !active,
+            Self::NoneLeft => answer == Answer::Accept && remaining.is_some_and(|left| left <= 0),
+            Self::Accepts => answer == Answer::Accept,
+            Self::ClosedAs(closing) => answer == Answer::Closed(closing),
+            Self::Rejects => matches!(answer, Answer::Reject | Answer::Closed(_)),
+            Self::Banned => answer == Answer::Ban,
+            Self::Anything => true,
         }
     }
 }
@@ -100,40 +153,25 @@ impl Consent {
 mod tests {
     use super::*;
 
-    fn consent(word: &str, remaining: Option<i64>) -> Result<(), SkipReason> {
-        Consent { answer: Answer::parse(Some(word), None), remaining }.allows()
-    }
-
     #[test]
     fn a_closed_consent_says_why_it_was_closed() {
-        let closed =
-            |cause| Consent { answer: Answer::parse(Some("reject"), cause), remaining: Some(0) }.allows();
-        assert_eq!(closed(None), Err(SkipReason::Rejected));
-        assert_eq!(closed(Some("refused")), Err(SkipReason::Rejected));
-        assert_eq!(closed(Some("sent")), Err(SkipReason::QuotaUsed));
-        assert_eq!(closed(Some("bad_openid")), Err(SkipReason::BadOpenid));
-        assert_eq!(closed(Some("settings")), Err(SkipReason::Rejected), "a cause of somebody else's");
+        let closed = |cause| Answer::parse(Some("reject"), cause);
+        for closing in Closing::ALL {
+            assert_eq!(closed(Some(closing.as_str())), Answer::Closed(*closing));
+        }
+        assert_eq!(closed(None), Answer::Reject);
+        assert_eq!(closed(Some("settings")), Answer::Reject, "a cause of somebody else's");
         let accepted = Answer::parse(Some("accept"), Some("bad_openid"));
         assert_eq!(accepted, Answer::Accept, "a new answer counts, whatever closed the one before");
     }
 
     #[test]
     fn a_refusal_is_a_used_up_quota_only_where_an_unknown_attempt_can_have_used_it() {
-        assert_eq!(Closing::of_refusal(None, 2), Closing::Refused);
-        assert_eq!(Closing::of_refusal(Some(1), 0), Closing::Refused);
-        assert_eq!(Closing::of_refusal(Some(1), 1), Closing::UsedUp);
-        assert_eq!(Closing::of_refusal(Some(3), 1), Closing::Refused, "two are left even if one was used");
-    }
-
-    #[test]
-    fn only_an_accept_with_sends_left_lets_a_message_through() {
-        assert_eq!(consent("accept", None), Ok(()));
-        assert_eq!(consent("acceptWithAudio", Some(1)), Ok(()));
-        assert_eq!(consent("accept", Some(0)), Err(SkipReason::QuotaUsed));
-        assert_eq!(consent("reject", None), Err(SkipReason::Rejected));
-        assert_eq!(consent("reject", Some(0)), Err(SkipReason::Rejected));
-        assert_eq!(consent("ban", None), Err(SkipReason::Banned));
-        assert_eq!(consent("filter", None), Err(SkipReason::NotSubscribed));
-        assert_eq!(consent("whatever", None), Err(SkipReason::NotSubscribed));
+        let closing = |remaining, unknowns| Refusal::NotSubscribed.closing(remaining, unknowns);
+        assert_eq!(closing(None, 2), Closing::Refused);
+        assert_eq!(closing(Some(1), 0), Closing::Refused);
+        assert_eq!(closing(Some(1), 1), Closing::UsedUp);
+        assert_eq!(closing(Some(3), 1), Closing::Refused, "two are left even if one was used");
+        assert_eq!(Refusal::BadOpenid.closing(Some(1), 1), Closing::BadOpenid);
     }
 }

@@ -140,11 +140,13 @@ mod tests {
     use std::collections::BTreeSet;
 
     use super::*;
-    use crate::domain::answer::ERROR_CODES;
+    use crate::domain::answer::COMMON_CODES;
+    use crate::domain::message_kind::MessageKind;
 
     #[test]
     fn every_class_but_a_yes_can_be_asked_for() {
-        let words: BTreeSet<_> = ERROR_CODES.iter().map(|code| code.class.as_str()).collect();
+        let kinds = MessageKind::ALL.iter().flat_map(|kind| kind.codes());
+        let words: BTreeSet<_> = kinds.chain(COMMON_CODES).map(|code| code.class.as_str()).collect();
         let asked: BTreeSet<_> = CLASSES.iter().copied().chain(["sent"]).collect();
         assert!(words.is_subset(&asked), "{words:?}");
     }

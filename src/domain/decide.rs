@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
-use super::answer::{Class, MAX_UNLISTED_ATTEMPTS, Refusal};
+use super::answer::{Class, MAX_UNLISTED_ATTEMPTS};
 use super::ladder::Ladder;
-use super::outcome::{DeadReason, Outcome, SkipReason};
+use super::outcome::{DeadReason, Outcome};
 use super::protocol::OnUnknown;
 
 /// What else bears on the decision.
@@ -48,7 +48,7 @@ pub fn outcome(class: Class, situation: &Situation<'_>) -> Outcome {
             Outcome::Unknown
         }
         Class::Unknown => Outcome::Dead(DeadReason::UnknownOutcome),
-        Class::Recipient(refusal) => Outcome::Skipped(reason_of(refusal, situation)),
+        Class::Recipient(refusal) => Outcome::Skipped(refusal.reason(situation.unknown_before)),
         Class::Content => Outcome::Dead(DeadReason::Content),
         Class::Template => Outcome::Dead(DeadReason::Template),
     }
@@ -62,18 +62,10 @@ fn climb(situation: &Situation<'_>) -> Outcome {
     }
 }
 
-/// 43101 has four causes and one code (facts: wechat-api 3.3). Used up by our own count is not among them: such a consent is
-/// not sent to. So either the user withdrew it, or an attempt without an answer used it.
-fn reason_of(refusal: Refusal, situation: &Situation<'_>) -> SkipReason {
-    match refusal {
-        Refusal::BadOpenid => SkipReason::BadOpenid,
-        Refusal::NotSubscribed if situation.unknown_before => SkipReason::RefusedAfterUnknown,
-        Refusal::NotSubscribed => SkipReason::Rejected,
-    }
-}
-
 #[cfg(test)]
 mod tests {
+    use super::super::consent::Refusal;
+    use super::super::outcome::SkipReason;
     use super::*;
 
     fn seconds(n: u64) -> Duration {

@@ -15,7 +15,9 @@ use jiff::Timestamp;
 use serde_json::value::RawValue;
 
 use super::ids::{AppId, CompanyNo, CustomerId, EventId, Openid, SysUserId, TemplateId};
+use super::message_kind::MessageKind;
 use super::protocol::OnUnknown;
+pub use content::ContentHash;
 pub use malformed::Malformed;
 pub(super) use read::{id, instant, optional, required};
 use wire::Wire;
@@ -24,6 +26,8 @@ pub(super) use wire::{not_split, object};
 /// A checked event. Everything inside is trusted from here on.
 #[derive(Debug)]
 pub struct Event {
+    /// What kind of message it becomes. A publisher cannot ask for another yet.
+    pub kind: MessageKind,
     pub event_id: EventId,
     pub company_no: CompanyNo,
     pub app_id: AppId,
@@ -93,9 +97,6 @@ impl Audience {
     }
 }
 
-/// First 16 bytes of a SHA-256: enough to tell two contents apart, small enough for five million rows.
-pub type ContentHash = [u8; 16];
-
 /// What is known about a message besides its body.
 #[derive(Debug, Clone, Copy)]
 pub struct Arrival<'a> {
@@ -135,6 +136,7 @@ impl Event {
         let expires_at = optional(wire.expires_at, "expires_at", instant)?;
 
         Ok(Self {
+            kind: MessageKind::Subscribe,
             event_id: event_id(wire.event_id, arrival.message_id)?,
             company_no: required(wire.company_no, "company_no", id)?,
             app_id: required(wire.app_id, "app_id", id)?,
@@ -158,6 +160,11 @@ impl Event {
 }
 
 impl Event {
+    /// What to do where nobody can know whether a message went out; `default` is the installation's wish.
+    pub fn on_unknown(&self, default: OnUnknown) -> OnUnknown {
+        self.kind.on_unknown(self.on_unknown.unwrap_or(default))
+    }
+
     /// Due only when it is over, it would wait and then be skipped; its publisher would never know.
     fn can_be_in_time(&self) -> Result<(), Malformed> {
         match self.deliver_after {

@@ -13,7 +13,7 @@ pub enum InvalidLadder {
     Empty,
     #[error("has more than {} delays; each is a queue of its own", Ladder::MAX_STEPS)]
     TooLong,
-    #[error("must rise strictly: {0:?} is followed by {1:?}")]
+    #[error("must increase: {0:?} is followed by {1:?}")]
     NotRising(Duration, Duration),
     #[error("has {0:?}: a delay is between 10 ms and 24 h")]
     OutOfRange(Duration),

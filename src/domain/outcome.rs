@@ -3,10 +3,10 @@
 use std::time::Duration;
 
 macro_rules! reasons {
-    ($(#[$doc:meta])* $name:ident { $($(#[$vdoc:meta])* $variant:ident => $word:literal,)* }) => {
+    ($(#[$doc:meta])* $name:ident { $($(#[$vdoc:meta])* $variant:ident => $word:literal, $meaning:literal;)* }) => {
         $(#[$doc])*
         #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-        pub enum $name { $($(#[$vdoc])* $variant,)* }
+        pub enum $name { $($(#[$vdoc])* #[doc = $meaning] $variant,)* }
 
         impl $name {
             /// Every reason, in the order of the documentation.
@@ -15,6 +15,11 @@ macro_rules! reasons {
             /// The one spelling, used in the ledger, in metrics, on the command line and in the documents.
             pub const fn as_str(self) -> &'static str {
                 match self { $(Self::$variant => $word,)* }
+            }
+
+            /// What it means, in a sentence for people; what can be done about it where something can.
+            pub const fn meaning(self) -> &'static str {
+                match self { $(Self::$variant => $meaning,)* }
             }
 
             /// Reads the spelling back.
@@ -34,60 +39,64 @@ macro_rules! reasons {
 reasons! {
     /// Why nothing was sent although nothing is broken.
     SkipReason {
-        /// No rule names anybody for this event, or its own list is empty.
         NoRecipients => "no_recipients",
-        /// The business user or openid is not bound to the app.
+            "no rule matched this company, app, template and customer, or the event had an empty list";
         NotBound => "not_bound",
-        /// The user's row is switched off.
+            "no WeChat user of the app was bound to this business user";
         Disabled => "disabled",
-        /// The app's row is switched off.
+            "the user was disabled";
         AppDisabled => "app_disabled",
-        /// The user never answered for this template.
+            "the app was disabled";
         NotSubscribed => "not_subscribed",
-        /// The user said no.
+            "the user had not answered for this template";
         Rejected => "rejected",
-        /// The platform bans the template for this user.
+            "the user had refused this template";
         Banned => "banned",
-        /// All one-time sends are used up.
+            "WeChat bans this template for the user";
         QuotaUsed => "quota_used",
-        /// WeChat does not know the openid in this app.
+            "the user's one-time sends were used up; the user has to accept again";
         BadOpenid => "bad_openid",
+            "WeChat does not know the openid in this app: was the user bound in another app?";
         /// Past `expires_at`, or older than the default time to live.
         Expired => "expired",
+            "it was past its expiry";
         /// WeChat refused a resend; the attempt whose outcome nobody knows may have used the consent up.
         RefusedAfterUnknown => "refused_after_unknown",
+            "WeChat refused a second attempt; the first, without an answer, may have reached the user";
     }
 }
 
 reasons! {
     /// Why a delivery, or a whole message, was given up and kept as a dead letter.
     DeadReason {
-        /// The message is not an event.
         Malformed => "malformed",
-        /// The message is larger than `amqp.max_body`.
+            "the message is not an event";
         Oversized => "oversized",
-        /// No such app is registered.
+            "the message is larger than amqp.max_body";
         UnknownApp => "unknown_app",
-        /// The app belongs to another company.
+            "the app is not registered; `app add` registers it";
         WrongCompany => "wrong_company",
-        /// The same event id came before with other data or another page.
+            "the app belongs to another company";
         EventIdReused => "event_id_reused",
-        /// WeChat refuses the content; sending it again cannot help.
+            "the same event id was used before with other data or another page";
         Content => "content",
-        /// WeChat refuses the template.
+            "WeChat refuses the content; sending it again cannot help";
         Template => "template",
-        /// Every step of the ladder was used.
+            "WeChat refuses the template";
         Exhausted => "exhausted",
-        /// Nobody can know whether the message went out, and policy forbids another.
+            "all retries failed";
         UnknownOutcome => "unknown_outcome",
-        /// The broker gave up after too many redeliveries.
+            "nobody can know whether it was sent, and on_unknown forbids another attempt";
         DeliveryLimit => "delivery_limit",
+            "the broker gave up after too many redeliveries";
         /// Our own code panicked.
         Panicked => "panicked",
-        /// The row had no delivery message left and an operator closed it.
+            "the daemon failed on it; please report this";
         Stranded => "stranded",
+            "its message was lost, and an operator closed it";
         /// Our own code, or PostgreSQL, failed on the dead letter itself: it is kept raw.
         Unreadable => "unreadable",
+            "the archiver failed on its dead letter, which is kept raw; please report this";
     }
 }
 

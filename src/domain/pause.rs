@@ -37,64 +37,64 @@ macro_rules! pause_reasons {
 
 pause_reasons! {
     AppidWrong => "appid_wrong",
-        "WeChat knows no such appid",
-        "compare the appid with the console's; an app under a wrong id must be added anew with `app add`";
+        "WeChat does not know this appid",
+        "compare the appid with WeChat's console; an app that was added under a wrong id must be added again with `app add`";
     SecretWrong => "secret_wrong",
-        "the app secret is not, or no longer, right",
-        "set the one that the console shows, with `app set --app-id … --secret-file …`";
+        "the app secret is wrong, or no longer valid",
+        "set the current secret from WeChat's console with `app set --app-id … --secret-file …`";
     /// The stored secret or token is sealed, and our master key does not open it.
     SecretSealed => "secret_sealed",
-        "the secret is sealed, and this daemon has no key or another one",
+        "the secret is sealed, and this daemon has no master key or a different one",
         "set `security.master_key_file` to the key that sealed it";
-    /// The secret was frozen in the console; thawing takes ten minutes to act.
+    /// The secret was frozen in the console; unfreezing takes ten minutes to take effect.
     SecretFrozen => "secret_frozen",
         "the secret was frozen in WeChat's console",
-        "thaw it there; it takes ten minutes to act";
-    /// Our address is not on the app's whitelist, or its administrator has yet to allow it.
+        "unfreeze it there; that takes ten minutes to take effect";
+    /// Our address is not on the app's IP whitelist, or its administrator has not confirmed it yet.
     IpNotAllowed => "ip_not_allowed",
-        "our address is not on the app's IP list, or its administrator has yet to allow it",
-        "add the address, as WeChat sees it, to the list in the console, or ask the administrator to answer WeChat's question";
+        "our address is not on the app's IP whitelist, or the app's administrator has not confirmed it yet",
+        "add the address, as WeChat sees it, to the IP whitelist in WeChat's console, or ask the administrator to answer WeChat's confirmation request";
     /// The account lacks the ability, or has not granted it.
     NotAuthorised => "not_authorised",
-        "the account lacks the ability, or has not granted it",
-        "ask the app's owner, who can grant it in the console";
+        "the account lacks this permission, or has not granted it",
+        "ask the app's owner to grant it in WeChat's console";
     /// The account, or this API for it, is banned, restricted or frozen.
     AppBanned => "app_banned",
         "the account, or this API for it, is banned, restricted or frozen",
-        "ask the app's owner; WeChat's words say more, and the console says why";
+        "ask the app's owner; the error text and WeChat's console say why";
     /// What reaches WeChat is not what we sent.
     ApiMisrouted => "api_misrouted",
-        "what reaches WeChat is not what we sent",
-        "look for a proxy in between, or a wrong `wechat.api_base`";
+        "requests do not reach WeChat as we sent them",
+        "look for a proxy that changes them, or a wrong `wechat.api_base`";
     /// Good tokens, as far as the token endpoint knows, are refused again and again.
     TokenRejected => "token_rejected",
         "WeChat rejects a token that its own token endpoint has just confirmed",
-        "look for another system that uses the same app with another API or another secret; `token refresh --app-id …` asks again";
-    /// No token can be had.
+        "look for another system that uses the same app with the other token API or another secret; `token refresh --app-id …` tries again";
+    /// The token endpoint refuses a token.
     NoToken => "no_token",
-        "the token endpoint refuses with a code that we do not know",
-        "look the code up in WeChat's documents; it is tried again every minute";
+        "the token endpoint refuses with a code that is not in our table",
+        "look the code up in WeChat's documentation; the daemon tries again every minute";
     /// The day's calls are used up.
     Quota => "quota",
-        "the day's calls are used up",
-        "wait until midnight in Beijing. WeChat's own count can be cleared in the console and the app resumed with `app resume`; the app's `daily_quota` can be raised with `app set --daily-quota`, which acts within seconds";
+        "today's API calls are used up",
+        "wait until midnight in Beijing. If WeChat's own count is used up, clear it in the console and use `app resume`; if the app's `daily_quota` is, raise it with `app set --daily-quota`, which takes effect within seconds";
     /// The minute's calls are used up.
     Throttled => "throttled",
-        "the minute's calls are used up",
-        "nothing; it resumes with the next minute";
+        "this minute's API calls are used up",
+        "nothing; sending resumes with the next minute";
     /// No good answer for a while, whoever the message was for.
     Away => "away",
-        "for ten seconds nobody of five users or more could be reached: WeChat, or the way to it, is down",
-        "nothing, if WeChat is down; else mend the way to it. One delivery tries every 5 s";
-    /// WeChat refuses one template; the app's others flow.
+        "for ten seconds no message to five or more users got through: WeChat, or the network to it, is down",
+        "nothing, if WeChat is down; otherwise fix the network. One delivery tries every 5 s";
+    /// WeChat refuses one template; the app's others are sent.
     Template => "template",
-        "WeChat knows no such template in this app, or does not let it be used any more",
-        "compare the template's id with the console's, and have whoever publishes with a wrong one mend that; \
+        "WeChat does not know this template in this app, or no longer allows it",
+        "compare the template id with WeChat's console; a wrong one must be fixed by its publisher; \
          `app resume APPID --template …` tries at once";
-    /// An operator said so. Only an operator ends it.
+    /// By an operator. Only an operator ends it.
     ByHand => "by_hand",
-        "somebody paused it by hand",
-        "ask whoever did, or lift it with `app resume`";
+        "an operator paused it",
+        "ask that operator, or lift the pause with `app resume`";
 }
 
 impl std::fmt::Display for PauseReason {

@@ -2,28 +2,20 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::consent::Consent;
 use super::ids::{Openid, SysUserId};
 use super::outcome::SkipReason;
 use super::protocol::Status;
 use super::recipient::Recipient;
 
-/// Somebody whom a rule, or the event itself, names; with what is known of him.
+/// A person whom a rule, or the event itself, names.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Named {
-    /// The business user he was named as, where he was.
+    /// The business user they were named as, if they were.
     pub sys_user_id: Option<SysUserId>,
-    /// His openid: of the bound user's row, or as named.
+    /// Their openid: of the bound user's row, or as named.
     pub openid: Option<Openid>,
-    /// The user's row, where there is one.
-    pub user: Option<User>,
-}
-
-/// What `t_wechat_user` says of one openid and one template.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct User {
-    pub active: bool,
-    pub consent: Consent,
+    /// May a message go out to them? `Err` is the reason to skip.
+    pub verdict: Result<(), SkipReason>,
 }
 
 /// A ledger row that the event already has.
@@ -83,11 +75,11 @@ pub fn spread(named: Vec<Named>, many: bool, known: &[Known]) -> Result<Spread, 
     })
 }
 
-/// Makes the plan. Each person once, however many rules name him; rows that are finished, or carried by a later message,
+/// Makes the plan. Each person once, however many rules name them; rows that are finished, or carried by a later message,
 /// need nothing; unfinished rows of the event itself are taken up whatever the rules say by now.
 fn plan(named: Vec<Named>, known: &[Known]) -> Plan {
     let mut verdicts: BTreeMap<Recipient, Result<(), SkipReason>> =
-        once_each(named).into_iter().map(|person| (recipient_of(&person), verdict(&person))).collect();
+        once_each(named).into_iter().map(|person| (recipient_of(&person), person.verdict)).collect();
     if verdicts.is_empty() && known.is_empty() {
         verdicts.insert(Recipient::Nobody, Err(SkipReason::NoRecipients));
     }
@@ -131,30 +123,16 @@ fn recipient_of(person: &Named) -> Recipient {
     }
 }
 
-/// `db::ledger::fan_out` says the same in SQL, for those whom we do not want to hold in memory. A test compares the two.
-fn verdict(person: &Named) -> Result<(), SkipReason> {
-    match person.user.filter(|_| person.openid.is_some()) {
-        None => Err(SkipReason::NotBound),
-        Some(User { active: false, .. }) => Err(SkipReason::Disabled),
-        Some(User { consent, .. }) => consent.allows(),
-    }
-}
-
 #[cfg(test)]
 mod tests {
-    use super::super::consent::Answer;
     use super::*;
 
-    fn named(sys_user: Option<&str>, openid: Option<&str>, user: Option<User>) -> Named {
+    fn named(sys_user: Option<&str>, openid: Option<&str>, verdict: Result<(), SkipReason>) -> Named {
         Named {
             sys_user_id: sys_user.map(|id| id.parse().unwrap()),
             openid: openid.map(|id| id.parse().unwrap()),
-            user,
+            verdict,
         }
-    }
-
-    fn willing() -> Option<User> {
-        Some(User { active: true, consent: Consent { answer: Answer::Accept, remaining: None } })
     }
 
     fn bound(sys_user: Option<&str>, openid: &str) -> Recipient {
@@ -169,15 +147,15 @@ mod tests {
     }
 
     #[test]
-    fn each_person_once_however_many_rules_name_him() {
-        let twice = vec![named(None, Some("o1"), willing()), named(Some("zhang"), Some("o1"), willing())];
+    fn each_person_once_however_many_rules_name_them() {
+        let twice = vec![named(None, Some("o1"), Ok(())), named(Some("zhang"), Some("o1"), Ok(()))];
         assert_eq!(plan(twice, &[]).deliveries, [bound(Some("zhang"), "o1")]);
     }
 
     #[test]
     fn everybody_who_gets_nothing_has_a_reason() {
-        let off = Some(User { active: false, ..willing().unwrap() });
-        let people = vec![named(Some("li"), None, None), named(Some("wang"), Some("o2"), off)];
+        let unbound = named(Some("li"), None, Err(SkipReason::NotBound));
+        let people = vec![unbound, named(Some("wang"), Some("o2"), Err(SkipReason::Disabled))];
         let reasons: Vec<_> = plan(people, &[]).skips.into_iter().map(|(_, reason)| reason).collect();
         assert_eq!(reasons, [SkipReason::Disabled, SkipReason::NotBound]);
         assert_eq!(plan(vec![], &[]).skips, [(Recipient::Nobody, SkipReason::NoRecipients)]);
@@ -185,7 +163,7 @@ mod tests {
 
     #[test]
     fn a_redelivery_takes_up_what_was_left_and_repeats_nothing() {
-        let people = vec![named(None, Some("sent"), willing()), named(None, Some("new"), willing())];
+        let people = vec![named(None, Some("sent"), Ok(())), named(None, Some("new"), Ok(()))];
         let known = [
             row("sent", Status::Sent, 0),
             row("left", Status::Attempting, 0),

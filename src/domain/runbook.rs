@@ -1,4 +1,4 @@
-//! The runbook: for each reason why something was given up, what lies behind it, who mends it, and what can safely be done.
+//! The runbook: for each reason why something was given up, its cause, who fixes it, and what can safely be done.
 //!
 //! `dlq groups` and `dlq show` print it; docs/OPERATING.md has it under a heading each, and a test compares the two.
 
@@ -7,9 +7,9 @@ use super::outcome::DeadReason;
 /// What to do about dead letters of one reason.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Play {
-    /// What most likely lies behind it.
+    /// The most likely cause.
     pub cause: &'static str,
-    /// Who can mend it.
+    /// Who can fix it.
     pub who: &'static str,
     /// What can be done without making it worse.
     pub action: &'static str,
@@ -41,87 +41,87 @@ pub fn section(reason: DeadReason) -> String {
 }
 
 const MALFORMED: Play = Play {
-    cause: "a business system published something that is no event; the field and the text say what is wrong with it",
-    who: "whoever runs that system",
-    action: "have it mended there; replay with a mended body what still matters, and resolve the rest",
+    cause: "a business system published a message that is not an event; the field and the text say what is wrong",
+    who: "the team that runs that system",
+    action: "have it fixed there; replay what still matters with a corrected body, and resolve the rest",
 };
 
 const OVERSIZED: Play = Play {
     cause: "the message is larger than amqp.max_body",
-    who: "whoever publishes it, or whoever sets amqp.max_body",
-    action: "raise amqp.max_body and replay if such events are meant to be; else resolve",
+    who: "the publisher, or the operator who sets amqp.max_body",
+    action: "raise amqp.max_body and replay if such events are intended; otherwise resolve",
 };
 
 const UNKNOWN_APP: Play = Play {
     cause: "the event names an app that is not registered here: app add was forgotten, or the id is misspelt",
-    who: "whoever registers apps; for a misspelt id, whoever publishes",
-    action: "register the app and replay; resolve what names an app that does not exist",
+    who: "the operator who registers apps; for a misspelt id, the publisher",
+    action: "register the app and replay; resolve events that name an app that does not exist",
 };
 
 const WRONG_COMPANY: Play = Play {
     cause: "the app belongs to another company than the event names",
-    who: "whoever registers apps, or whoever publishes",
-    action: "correct the app with app set --company and replay; resolve what another company had no right to send",
+    who: "the operator who registers apps, or the publisher",
+    action: "correct the app with app set --company and replay; resolve events that the other company had no right to send",
 };
 
 const EVENT_ID_REUSED: Play = Play {
-    cause: "two events with different content carry the same id; the first was worked on, this is the second",
-    who: "whoever publishes",
-    action: "do not replay it as it is, it would come back; have it published under an id of its own, and resolve",
+    cause: "two events with different content have the same id; the first was processed, this is the second",
+    who: "the publisher",
+    action: "do not replay it unchanged, it would be refused again; have it published under an id of its own, and resolve",
 };
 
 const CONTENT: Play = Play {
-    cause: "WeChat refuses what a field says: too long, of another kind than the template wants, or forbidden words",
-    who: "whoever publishes; the code and the field say what",
-    action: "have it mended there; replay with a mended body what still matters, and resolve the rest: unchanged it dies again",
+    cause: "WeChat refuses the value of a field: too long, not of the type that the template wants, or forbidden words",
+    who: "the publisher; the code and the field say what is wrong",
+    action: "have it fixed there; replay what still matters with a corrected body, and resolve the rest: unchanged it is refused again",
 };
 
 const TEMPLATE: Play = Play {
-    cause: "WeChat does not know the template in this app, or has taken it away",
+    cause: "WeChat does not know the template in this app, or has withdrawn it",
     who: "the app's owner, in WeChat's console",
-    action: "compare the template's id with the console; once it is there, replay one dead letter, then the group",
+    action: "compare the template id with the console; once it is valid, replay one dead letter, then the group",
 };
 
 const EXHAUSTED: Play = Play {
-    cause: "WeChat, or the way to it, failed for longer than all retries last",
-    who: "nobody, if it was an outage; for a code that no document lists, WeChat's support with the rid",
-    action: "see with check that messages go out again; replay one dead letter, then the group",
+    cause: "WeChat, or the network to it, failed for longer than all retries last",
+    who: "nobody, if it was an outage; for a code that is not documented, WeChat's support with the rid",
+    action: "check that messages are sent again; replay one dead letter, then the group",
 };
 
 const UNANSWERED: Play = Play {
-    cause: "WeChat's answers timed out or broke off, so nobody can know whether the message arrived",
-    who: "whoever runs the network between here and WeChat, if it goes on",
-    action: "replay only where a second message is better than none; else resolve",
+    cause: "WeChat's answers timed out or the connection broke, so nobody can know whether the message arrived",
+    who: "the operator of the network to WeChat, if it continues",
+    action: "replay only where a duplicate is better than no message; otherwise resolve",
 };
 
 const INTERRUPTED: Play = Play {
     cause: "a process died between request and answer, so nobody can know whether the message arrived",
-    who: "whoever knows why it died: its log, or the system's",
-    action: "replay only where a second message is better than none; else resolve",
+    who: "the operator of the daemon: its log, or the system's, says why it died",
+    action: "replay only where a duplicate is better than no message; otherwise resolve",
 };
 
 const DELIVERY_LIMIT: Play = Play {
-    cause: "the broker gave up, as the text says: handed out too often without an ack, expired, or dropped by a policy",
-    who: "whoever runs the daemon (does it die, or run out of memory, on this message?) or the broker's policies",
-    action: "look for the reason in the log first; replay one dead letter alone, and the rest when that went well",
+    cause: "the broker gave up, for the reason in the text: redelivered too often without an ack, expired, or dropped by a policy",
+    who: "the operator of the daemon (does it crash or run out of memory on this message?) or of the broker's policies",
+    action: "look for the reason in the log first; replay one dead letter alone, then the rest if that worked",
 };
 
 const PANICKED: Play = Play {
     cause: "the daemon's own code failed on it, or PostgreSQL refused what it needs",
-    who: "the maintainers of wechat-notifier: report it with the log's lines around that time",
-    action: "replay after a release that mends it; one attempt may have reached the user",
+    who: "the maintainers of wechat-notifier: report it with the lines of the log around that time",
+    action: "replay after a release that fixes it; one attempt may have reached the user",
 };
 
 const STRANDED: Play = Play {
     cause: "its last message was lost, by a purged queue or a restored broker, and an operator closed the delivery",
     who: "nobody: this is the end of a repair",
-    action: "replay what is still of use",
+    action: "replay what is still useful",
 };
 
 const UNREADABLE: Play = Play {
     cause: "the archiver failed on this dead letter, or PostgreSQL refused a value in it; the text says which",
-    who: "the maintainers of wechat-notifier: report it with the log's lines around that time",
-    action: "look at the body with dlq show --full; replay it with a mended body if it still matters, else resolve",
+    who: "the maintainers of wechat-notifier: report it with the lines of the log around that time",
+    action: "look at the body with dlq show --full; replay it with a corrected body if it still matters, otherwise resolve",
 };
 
 #[cfg(test)]

@@ -286,7 +286,7 @@ mod tests {
     use super::super::breakers::Breakers;
     use super::super::pause::PROBE_EVERY;
     use super::*;
-    use crate::domain::answer::classify_send;
+    use crate::domain::message_kind::MessageKind;
     use crate::metrics::Metrics;
 
     fn breaker() -> Arc<Breaker> {
@@ -296,7 +296,7 @@ mod tests {
     /// Lets one user's request have this answer.
     fn answered(breaker: &Breaker, name: &str, answer: &SendAnswer) -> Option<Failure> {
         let (openid, template_id) = (name.parse().unwrap(), "T1".parse().unwrap());
-        let (begun, class) = (Instant::now(), classify_send(answer));
+        let (begun, class) = (Instant::now(), MessageKind::Subscribe.classify(answer));
         breaker.learn(&Answered { openid: &openid, template_id: &template_id, begun, answer, class })
     }
 

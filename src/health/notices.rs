@@ -45,12 +45,12 @@ impl Reporter {
         let Facts { errcode, detail, .. } = facts;
         let advice = reason.advice();
         if reason == PauseReason::ByHand {
-            tracing::warn!(%app_id, %reason, why = detail, advice, "app paused by hand; its messages wait uncharged");
+            tracing::warn!(%app_id, %reason, why = detail, advice, "app paused by an operator; its messages wait, uncharged");
             return;
         }
         let ip = Some(detail.as_str()).filter(|detail| detail.parse::<IpAddr>().is_ok());
         tracing::error!(%app_id, %reason, errcode, errmsg = detail, ip, advice,
-            "app paused: {}; its messages wait uncharged and go on by themselves once this is fixed", reason.meaning());
+            "app paused: {}; its messages wait, uncharged, and resume once this is fixed", reason.meaning());
     }
 
     /// An app works again.
@@ -72,12 +72,12 @@ impl Reporter {
         match change {
             Change::Paused(facts) if reason == PauseReason::ByHand => {
                 tracing::warn!(%app_id, %template_id, %reason, why = facts.detail,
-                    "template paused by hand; the app's other templates go on");
+                    "template paused by an operator; the app's other templates are sent");
             }
             Change::Paused(facts) => {
                 let (errcode, errmsg) = (facts.errcode, &facts.detail);
                 tracing::error!(%app_id, %template_id, %reason, errcode, errmsg, advice = reason.advice(),
-                    "template paused: {}; the app's other templates go on", reason.meaning());
+                    "template paused: {}; the app's other templates are sent", reason.meaning());
             }
             Change::Resumed => tracing::info!(%app_id, %template_id, %reason, "template resumed"),
         }

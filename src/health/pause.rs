@@ -128,7 +128,7 @@ pub(super) fn first_probe(class: Class) -> Ends {
     end_of(class, clock::now()).map_or_else(|| Ends::by_probe_in(PROBE_EVERY), Ends::by_probe_at)
 }
 
-/// When a quota's pause ends: WeChat's days and minutes begin by Beijing's clock (facts: wechat-api 1.3, 7).
+/// When a quota's pause ends: WeChat's days and minutes begin by Beijing's clock (docs/WECHAT.md#error-codes-of-the-token-endpoints).
 fn end_of(class: Class, now: Timestamp) -> Option<Timestamp> {
     let local = now.to_zoned(TimeZone::get("Asia/Shanghai").ok()?);
     let end = match class {

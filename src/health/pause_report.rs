@@ -89,8 +89,8 @@ impl Board {
             }
             Err(error) => {
                 if !std::mem::replace(&mut self.is_failure_logged, true) {
-                    tracing::error!(%error, "the table of pauses (t_wechat_pause) cannot be read or written; a daemon that \
-                         starts sends nothing before it knows what operators have paused");
+                    tracing::error!(%error, "cannot read or write the table of pauses (t_wechat_pause); a daemon that starts \
+                         sends nothing before it knows what operators have paused");
                 }
             }
         }

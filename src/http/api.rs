@@ -13,5 +13,5 @@ pub fn router() -> Router {
 }
 
 async fn not_found(uri: Uri) -> Response {
-    problem(StatusCode::NOT_FOUND, "not_found", &format!("there is no {} here", uri.path()))
+    problem(StatusCode::NOT_FOUND, "not_found", &format!("{} does not exist", uri.path()))
 }

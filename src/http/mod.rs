@@ -27,7 +27,7 @@ pub async fn serve(listener: Listener, router: Router, stop: CancellationToken) 
     let router = router.layer(middleware::from_fn(in_time));
     let served = axum::serve(listener, router).with_graceful_shutdown(stop.cancelled_owned()).await;
     if let Err(error) = served {
-        tracing::error!(%error, "an HTTP listener has ended");
+        tracing::error!(%error, "an HTTP listener stopped");
     }
 }
 

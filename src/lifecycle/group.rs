@@ -51,7 +51,7 @@ impl Group {
         running.lock().push(task.as_str());
         self.tracker.spawn(async move {
             match work.await {
-                true if until.is_cancelled() => debug!(task = task.as_str(), "task has stopped"),
+                true if until.is_cancelled() => debug!(task = task.as_str(), "task stopped"),
                 true => tasks.died(task, "ended by itself"),
                 false => {}
             }

@@ -32,7 +32,7 @@ pub struct Stalled {
 impl fmt::Display for Stalled {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (silence, most) = (self.silence.as_secs(), self.max_silence.as_secs());
-        write!(f, "{} has been silent for {silence} s; {most} s are allowed", self.name)
+        write!(f, "{} gave no sign of life for {silence} s; the limit is {most} s", self.name)
     }
 }
 
@@ -115,7 +115,7 @@ mod tests {
         events.beat();
         tokio::time::advance(Duration::from_secs(1)).await;
         let stalled: Vec<_> = heartbeats.stalled().iter().map(ToString::to_string).collect();
-        assert_eq!(stalled, ["archive has been silent for 31 s; 30 s are allowed"]);
+        assert_eq!(stalled, ["archive gave no sign of life for 31 s; the limit is 30 s"]);
     }
 
     #[tokio::test(start_paused = true)]

@@ -77,7 +77,7 @@ impl Readiness {
         let missing = missing(&*parts);
         drop(parts);
         if was_ready && let [first, ..] = &missing[..] {
-            warn!(part = first.part, why = first.why, "not ready any more: {} is missing", first.part);
+            warn!(part = first.part, why = first.why, "not ready: {} is missing", first.part);
         } else if !was_ready && missing.is_empty() {
             info!("ready");
         }
@@ -85,8 +85,7 @@ impl Readiness {
 
     /// What is missing; nothing means ready.
     pub fn missing(&self) -> Vec<Missing> {
-        let draining =
-            Missing { part: "draining", why: "this process is stopping and takes no more work".to_owned() };
+        let draining = Missing { part: "draining", why: "this process is stopping".to_owned() };
         let draining = self.draining.is_cancelled().then_some(draining);
         draining.into_iter().chain(missing(&*self.parts())).collect()
     }

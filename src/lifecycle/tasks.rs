@@ -231,7 +231,7 @@ impl Tasks {
                     task = name,
                     restart_in_s = pause.as_secs(),
                     "{name} panicked and is started again; please report \
-                    the panic that stands above in this log"
+                    the panic above in this log"
                 );
                 tokio::time::sleep(pause).await;
                 pause = (2 * pause).min(LONGEST_RESTART);

@@ -1,4 +1,4 @@
-//! How a metric comes to be: one line in the struct, whose doc comment is the help text.
+//! How a metric is defined: one line in the struct, whose doc comment is the help text.
 
 use prometheus::core::Collector;
 use prometheus::{
@@ -9,7 +9,7 @@ use prometheus::{
 /// Writes a struct of metrics and the constructor that registers each of them in a registry of its own.
 ///
 /// A line reads `field: Type = make("name", arguments…)`; `make` is a function below, and the field's doc comment becomes
-/// the help text, so the two cannot drift apart. What stands below `beside` is no metric but what the methods remember.
+/// the help text, so the two cannot drift apart. What follows `beside` is not a metric but state of the methods.
 macro_rules! metrics {
     (
         $(#[$meta:meta])*
@@ -85,7 +85,7 @@ fn opts(name: &str, help: &str) -> Opts {
     Opts::new(name, help.trim())
 }
 
-/// Names, labels and buckets are literals of this crate: what can fail here fails in the first test.
+/// Names, labels and buckets are literals of this crate: a mistake fails in the first test.
 fn registered<M: Collector + Clone + 'static>(registry: &Registry, metric: prometheus::Result<M>) -> M {
     let metric = metric.expect("a metric's name, labels and buckets are well formed");
     registry.register(Box::new(metric.clone())).expect("no two metrics share a name");

@@ -1,4 +1,4 @@
-//! What the process itself costs, read from `/proc/self` when somebody asks.
+//! CPU, memory and file descriptors of the process, read from `/proc/self` when the page is rendered.
 
 use std::fs;
 

@@ -1,4 +1,4 @@
-//! What happens, in the daemon's words; each method sees to it that label values stay few.
+//! One method per fact worth counting; each keeps the number of label values small.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -16,23 +16,23 @@ use crate::domain::outcome::{DeadReason, Outcome};
 /// The label of a dead letter that names no app.
 const NONE: &str = "none";
 
-/// What became of one event on its way in; the label `result` of `wechat_notifier_events_total`.
+/// The result of receiving an event; the label `result` of `wechat_notifier_events_total`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum EventResult {
     /// Its deliveries and skips are in the ledger.
     Planned,
-    /// The same event came before; nothing was left to do.
+    /// A duplicate of an earlier event; nothing was left to do.
     Duplicate,
     /// It became a dead letter before any delivery.
     Dead,
     /// It went to its app's lane, uncharged.
     Moved,
-    /// It waited as long as it may and was deferred, uncharged.
+    /// It waited for its maximum time and was deferred, uncharged.
     Deferred,
 }
 
 impl EventResult {
-    /// The label's word.
+    /// The label's value.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Planned => "planned",
@@ -44,7 +44,7 @@ impl EventResult {
     }
 }
 
-/// A request under way, for as long as this value lives.
+/// A request in flight, as long as this value lives.
 #[must_use = "the request counts as over once this is dropped"]
 pub struct InFlight(IntGauge);
 
@@ -61,7 +61,7 @@ impl Metrics {
         self.apps.admit(app.clone(), app.as_str());
     }
 
-    /// An event was taken in.
+    /// An event was received.
     pub fn event(&self, result: EventResult) {
         self.events.with_label_values(&[result.as_str()]).inc();
     }
@@ -71,33 +71,32 @@ impl Metrics {
         self.deliveries(app, outcome, 1);
     }
 
-    /// So many deliveries came to the same outcome.
+    /// Several deliveries came to the same outcome.
     pub fn deliveries(&self, app: &AppId, outcome: &Outcome, count: usize) {
         let (word, reason) = words(outcome);
         self.deliveries.with_label_values(&[&*self.app(app), word, reason]).inc_by(count as u64);
     }
 
-    /// A request to WeChat ended. `class` is the word of the answer's class; `errcode` is `None` where no readable answer
-    /// came.
+    /// A request to WeChat ended. `class` is the answer's class; `errcode` is `None` without a readable answer.
     pub fn attempt(&self, app: &AppId, class: &'static str, errcode: Option<i64>, took: Duration) {
         let errcode = errcode.map_or_else(|| "none".into(), |code| self.errcode(code));
         self.attempts.with_label_values(&[&*self.app(app), class, &*errcode]).inc();
         self.attempt_seconds.observe(took.as_secs_f64());
     }
 
-    /// A request starts; it ends when the answer of this is dropped.
+    /// A request starts; it ends when the returned value is dropped.
     pub fn in_flight(&self) -> InFlight {
         self.in_flight.inc();
         InFlight(self.in_flight.clone())
     }
 
-    /// An incoming is taken in hand; it is settled, or left, when the answer of this is dropped.
+    /// An incoming is in hand; it is settled, or left, when the returned value is dropped.
     pub fn incoming(&self) -> InFlight {
         self.incoming_unacked.inc();
         InFlight(self.incoming_unacked.clone())
     }
 
-    /// WeChat said yes, this long after the event had reached the broker.
+    /// WeChat accepted a message, this long after the event had reached the broker.
     pub fn end_to_end(&self, since_arrival: Duration) {
         self.end_to_end_seconds.observe(since_arrival.as_secs_f64());
     }
@@ -107,7 +106,7 @@ impl Metrics {
         self.unknowns.with_label_values(&[&*self.app(app)]).inc();
     }
 
-    /// PostgreSQL does our work, or does not.
+    /// Whether PostgreSQL is usable.
     pub fn database_up(&self, is_up: bool) {
         self.database_up.set(is_up.into());
     }
@@ -117,7 +116,7 @@ impl Metrics {
         self.database_errors.with_label_values(&[statement, sqlstate]).inc();
     }
 
-    /// So many deliveries are unfinished, the oldest of this age, and so many of them stranded.
+    /// The number of unfinished deliveries, the age of the oldest, and the number of stranded ones.
     pub fn unfinished(&self, count: usize, oldest: Duration, stranded: usize) {
         let number = |count: usize| i64::try_from(count).unwrap_or(i64::MAX);
         self.unfinished.set(number(count));
@@ -125,12 +124,12 @@ impl Metrics {
         self.stranded.set(number(stranded));
     }
 
-    /// This process can do its work, or cannot.
+    /// Whether this process is ready.
     pub fn ready(&self, is_ready: bool) {
         self.ready.set(is_ready.into());
     }
 
-    /// How long nothing has been settled though messages are in hand.
+    /// How long nothing has been settled although messages are in hand.
     pub fn stalled(&self, since: Duration) {
         self.stalled_seconds.set(i64::try_from(since.as_secs()).unwrap_or(i64::MAX));
     }
@@ -152,7 +151,7 @@ impl Metrics {
         }
     }
 
-    /// The broker counts so many messages ready in the lanes of these apps. Those without a label of their own count together.
+    /// The broker counts these messages ready in the lanes of these apps. Apps without a label of their own count together.
     pub fn lanes(&self, depths: &[(AppId, u64)], now: Timestamp) {
         let mut by_label = BTreeMap::<Arc<str>, u64>::new();
         for (app, messages) in depths {
@@ -170,19 +169,19 @@ impl Metrics {
         }
     }
 
-    /// An app's token now ends at this moment.
+    /// An app's token now expires at this time.
     pub fn token_expires(&self, app: &AppId, at: Timestamp) {
         if self.apps.get(app).is_some() {
             locked(&self.token_ends).insert(app.clone(), at);
         }
     }
 
-    /// The refresher tried to get a token; `result` is its own word for what came of it.
+    /// The refresher tried to fetch a token, with this result.
     pub fn token_refresh(&self, app: &AppId, result: &'static str) {
         self.token_refreshes.with_label_values(&[&*self.app(app), result]).inc();
     }
 
-    /// An app is not sent to any more, or for another reason than before.
+    /// An app is paused, or for another reason than before.
     pub fn app_paused(&self, app: &AppId, reason: &'static str) {
         self.app_resumed(app);
         locked(&self.pauses).insert(app.clone(), reason);
@@ -196,7 +195,7 @@ impl Metrics {
         }
     }
 
-    /// So many templates of an app are not sent just now.
+    /// The number of paused templates of an app.
     pub fn templates_paused(&self, app: &AppId, count: usize) {
         let count = i64::try_from(count).unwrap_or(i64::MAX);
         self.templates_paused.with_label_values(&[&*self.app(app)]).set(count);
@@ -207,14 +206,14 @@ impl Metrics {
         self.dropped_settlements.inc();
     }
 
-    /// A dead letter stands in the table now.
+    /// A dead letter was archived.
     pub fn dead_letter_archived(&self, app: Option<&str>, reason: DeadReason) {
         let app = app
             .map_or_else(|| NONE.into(), |app| AppId::parse(app).map_or(OTHER.into(), |app| self.app(&app)));
         self.dead_letters_archived.with_label_values(&[&*app, reason.as_str()]).inc();
     }
 
-    /// The broker counts this many messages in the dead queue in nobody's hands.
+    /// The broker counts this many ready messages in the dead queue.
     pub fn dead_letters_lie(&self, messages: u64, now: Timestamp) {
         let mut since = locked(&self.dead_letters_lie_since);
         *since = (messages > 0).then(|| since.unwrap_or(now));
@@ -228,7 +227,7 @@ impl Metrics {
         }
     }
 
-    /// So many dead letters of each state and reason stand in the table; what is not named has none.
+    /// The number of dead letters in the table by state and reason; combinations that are not listed have none.
     pub fn dead_letters(&self, count: impl Fn(State, DeadReason) -> i64) {
         for state in State::ALL.iter().copied().filter(|state| *state != State::Purged) {
             for reason in DeadReason::ALL {
@@ -238,7 +237,7 @@ impl Metrics {
         }
     }
 
-    /// A replay is over, or has stopped; `result` is the word of its state.
+    /// A replay has ended or stopped; `result` is its state.
     pub fn replay_ended(&self, result: &str) {
         self.replays.with_label_values(&[result]).inc();
     }
@@ -248,19 +247,19 @@ impl Metrics {
         self.dead_letters_replayed.with_label_values(&[outcome]).inc();
     }
 
-    /// One statement took this many rows; `statement` is its short name, e.g. `claim`.
+    /// One statement had this many rows; `statement` is its short name, e.g. `claim`.
     pub fn batch(&self, statement: &'static str, rows: usize) {
         // A page has a few hundred rows: far from where a float loses count.
         #[expect(clippy::cast_precision_loss, reason = "small numbers")]
         self.batch_rows.with_label_values(&[statement]).observe(rows as f64);
     }
 
-    /// All connections that the work needs are up, or one is not any more.
+    /// Whether all required connections are up.
     pub fn broker_up(&self, up: bool) {
         self.broker_up.set(up.into());
     }
 
-    /// The broker has blocked our publishing, or lets us publish again.
+    /// Whether the broker blocks publishing.
     pub fn broker_blocked(&self, blocked: bool) {
         self.broker_blocked.set(blocked.into());
     }
@@ -269,7 +268,7 @@ impl Metrics {
         self.apps.get(app).unwrap_or_else(|| OTHER.into())
     }
 
-    /// The first codes seen keep their number; WeChat's documented ones fit well.
+    /// The first codes seen keep their own label; there is room for all that WeChat documents.
     fn errcode(&self, code: i64) -> Arc<str> {
         let known = self.errcodes.get(&code);
         known.unwrap_or_else(|| self.errcodes.admit(code, &code.to_string()).unwrap_or_else(|| OTHER.into()))
@@ -421,6 +420,6 @@ mod tests {
 
     #[test]
     fn help_texts_are_the_doc_comments() {
-        assert_shows(&metrics(), "# HELP wechat_notifier_in_flight Requests to WeChat under way.");
+        assert_shows(&metrics(), "# HELP wechat_notifier_in_flight Requests to WeChat in flight.");
     }
 }

@@ -75,7 +75,7 @@ impl Apps {
                 Ok(Lookup::Known(state)) => return Some(self.meet(state)),
                 Ok(Lookup::Unknown) => return None,
                 Err(error) => {
-                    tracing::debug!(%error, %app_id, "waiting to look an app up");
+                    tracing::debug!(%error, %app_id, "cannot look up an app; retrying");
                     tokio::time::sleep(delays.next().unwrap_or_default()).await;
                 }
             }

@@ -14,18 +14,19 @@ use super::ready::Go;
 use super::unlisted::Unlisted;
 use crate::db::registry::live_apps::App;
 use crate::delays::{self, Delays};
-use crate::domain::answer::{Class, SendAnswer, classify_send};
+use crate::domain::answer::{Class, SendAnswer};
 use crate::domain::decide::{self, Situation};
 use crate::domain::event::Event;
 use crate::domain::ids::Openid;
 use crate::domain::ladder::Ladder;
+use crate::domain::message_kind::Message;
 use crate::domain::outcome::{AnswerFacts, DeadReason, Outcome};
 use crate::domain::protocol::OnUnknown;
 use crate::failpoint::{crash_point, panic_point};
 use crate::health::{Answered, Breaker, Failure, Verdict};
 use crate::metrics::Metrics;
 use crate::token::TokenCache;
-use crate::wechat::{AccessToken, Client, Message};
+use crate::wechat::{AccessToken, Client};
 
 /// WeChat wants no two requests for one openid at once; another process may have one under way.
 const CONFLICT_PAUSE: (Duration, Duration) = (Duration::from_millis(20), Duration::from_millis(200));
@@ -127,10 +128,10 @@ impl Attempter {
             }
             let begun = Instant::now();
             let in_flight = self.metrics.in_flight();
-            let answer = self.wechat.send(&token, &message(event, &app, go.openid)).await;
+            let answer = self.wechat.send(&token, event.kind, &message(event, &app, go.openid)).await;
             drop(in_flight);
             crash_point("requested");
-            let class = classify_send(&answer);
+            let class = event.kind.classify(&answer);
             self.count(event, &answer, class, begun.elapsed());
             if answer == SendAnswer::NotConnected {
                 go.share.not_connected();
@@ -212,7 +213,7 @@ impl Attempter {
         let situation = Situation {
             ladder: &self.ladder,
             step: delivery.progress.step,
-            on_unknown: delivery.event.on_unknown.unwrap_or(self.on_unknown),
+            on_unknown: delivery.event.on_unknown(self.on_unknown),
             attempts: claim.row.attempts + blame.charged,
             timeouts: claim.row.timeouts,
             unknown_before: claim.row.unknowns > 0,

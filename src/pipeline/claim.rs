@@ -75,7 +75,7 @@ impl Claimer {
                 epoch: delivery.progress.epoch,
                 replay: delivery.progress.replay,
                 claim: Uuid::new_v4(),
-                on_unknown: delivery.event.on_unknown.unwrap_or(self.on_unknown),
+                on_unknown: delivery.event.on_unknown(self.on_unknown),
             },
             trace_id: job.envelope.trace_id.clone(),
         }

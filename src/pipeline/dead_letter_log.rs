@@ -204,7 +204,7 @@ impl Line {
         tracing::warn!(
             reason = %kind.reason, app_id, errcode = kind.errcode, count, event_id = example.event_id,
             company_no = example.company_no, routing_key = example.routing_key, field = example.field,
-            problem = example.problem, "dead letters; the event is the newest of them, `dlq groups` shows all",
+            problem = example.problem, "dead letters: the event is the newest of them; `dlq groups` shows all",
         );
     }
 }

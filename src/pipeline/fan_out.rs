@@ -114,7 +114,7 @@ impl FanOut {
             Err(Interruption::Ledger(error)) if error.is_away() => {
                 self.db.health().count(&error);
                 tracing::debug!(%error, event_id = %event.event_id, app_id = %event.app_id,
-                    "a big fan-out waits for PostgreSQL; it goes on by itself");
+                    "a big fan-out waits for PostgreSQL; it will resume");
                 self.deferrer.event(envelope, app, Wait::Briefly).await
             }
             Err(Interruption::Ledger(refused)) => {
@@ -160,7 +160,7 @@ impl FanOut {
             self.metrics.event(EventResult::Planned);
             let skipped: usize = skipped.iter().map(|(_, count)| count).sum();
             tracing::info!(event_id = %event.event_id, app_id = %event.app_id, planned, skipped,
-                "big fan-out: its rows are written");
+                "big fan-out: rows written");
         }
         Ok(is_new)
     }

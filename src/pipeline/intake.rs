@@ -135,7 +135,7 @@ impl Worker {
     pub(super) async fn work(&self, envelope: &Arc<Envelope>, redelivered: bool) -> Disposition {
         let size = envelope.message.body.len();
         if size > self.max_body_bytes {
-            let problem = format!("{size} bytes, allowed are {} (amqp.max_body)", self.max_body_bytes);
+            let problem = format!("{size} bytes; amqp.max_body is {}", self.max_body_bytes);
             return self.dead_letterer.message(envelope, DeadReason::Oversized, None, &problem).await;
         }
         if !envelope.message.damaged.is_empty() {

@@ -34,7 +34,7 @@ impl LaneWatch {
             match self.look(&asked).await {
                 Ok(there) => rounds.found(there),
                 Err(error) => {
-                    tracing::debug!(%error, "cannot look at the lanes");
+                    tracing::debug!(%error, "cannot look for lanes");
                     rounds.again();
                 }
             }

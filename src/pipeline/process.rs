@@ -11,6 +11,7 @@ use super::ready::{Admitter, Ready};
 use super::settle::Settler;
 use crate::admission::Rank;
 use crate::clock;
+use crate::domain::consent::User;
 use crate::domain::outcome::{DeadReason, Outcome, SkipReason};
 use crate::failpoint::crash_point;
 
@@ -103,10 +104,8 @@ fn reason_to_skip(job: &Job, claim: &Claim) -> Option<SkipReason> {
     if job.app.as_ref().is_ok_and(|app| !app.is_gone() && !app.settings().active) {
         return Some(SkipReason::AppDisabled);
     }
-    if claim.row.is_disabled {
-        return Some(SkipReason::Disabled);
-    }
-    let refusal = claim.row.consent.map_or(Err(SkipReason::NotBound), |consent| consent.allows()).err()?;
+    let user = claim.row.consent.map(|consent| User { active: !claim.row.is_disabled, consent });
+    let refusal = job.delivery.event.kind.verdict(user).err()?;
     // An attempt nobody knows the end of may have used the last send: then this is not the user's refusal.
     let may_be_ours = matches!(refusal, SkipReason::QuotaUsed | SkipReason::Rejected);
     Some(if claim.row.unknowns > 0 && may_be_ours { SkipReason::RefusedAfterUnknown } else { refusal })

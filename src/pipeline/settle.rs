@@ -14,10 +14,10 @@ use super::job::{Disposition, Job, Wait};
 use super::ledger::Ledger;
 use crate::clock;
 use crate::db::ledger::settle::{self, ConsentChange, Ending};
-use crate::domain::consent::Closing;
+use crate::domain::answer::Class;
 use crate::domain::delivery::{Delivery, Progress};
 use crate::domain::ladder::Ladder;
-use crate::domain::outcome::{Outcome, SkipReason};
+use crate::domain::outcome::Outcome;
 use crate::domain::protocol::Settling;
 use crate::failpoint::{crash_point, panic_point};
 use crate::health::StallDetector;
@@ -122,7 +122,7 @@ impl Settler {
                 Ok(settling) => return settling,
                 Err(refused) => {
                     tracing::error!(error = %refused, event_id = %request.event.event_id,
-                        "PostgreSQL refuses to record an outcome; it is kept in memory and tried again");
+                        "PostgreSQL refuses to record an outcome; it is kept in memory and retried");
                     tokio::time::sleep(REFUSED_PAUSE).await;
                 }
             }
@@ -174,12 +174,10 @@ fn request(job: &Job, claim: &Claim, attempted: &Attempted, ending: Ending) -> s
 /// Only WeChat's word changes consent: a yes uses a counted send, a refusal closes it.
 fn consent_change(claim: &Claim, attempted: &Attempted) -> ConsentChange {
     let remaining = claim.row.consent.and_then(|consent| consent.remaining);
-    let is_answer = attempted.facts.errcode.is_some();
-    match attempted.outcome {
-        Outcome::Sent { .. } if remaining.is_some() => ConsentChange::Used,
-        Outcome::Skipped(SkipReason::BadOpenid) if is_answer => ConsentChange::Closed(Closing::BadOpenid),
-        Outcome::Skipped(SkipReason::Rejected | SkipReason::RefusedAfterUnknown) if is_answer => {
-            ConsentChange::Closed(Closing::of_refusal(remaining, claim.row.unknowns))
+    match (&attempted.outcome, attempted.class) {
+        (Outcome::Sent { .. }, _) if remaining.is_some() => ConsentChange::Used,
+        (Outcome::Skipped(_), Some(Class::Recipient(refusal))) => {
+            ConsentChange::Closed(refusal.closing(remaining, claim.row.unknowns))
         }
         _ => ConsentChange::Nothing,
     }

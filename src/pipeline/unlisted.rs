@@ -19,8 +19,8 @@ impl Unlisted {
         let facts = answer.facts();
         let Some(errcode) = facts.errcode.filter(|errcode| self.is_new(*errcode)) else { return };
         let (errmsg, rid) = (facts.errmsg.unwrap_or_default(), facts.rid.unwrap_or_default());
-        tracing::error!(%app_id, errcode, errmsg, rid, "WeChat answers with a code that is not in our table: such a \
-            delivery gets {MAX_UNLISTED_ATTEMPTS} attempts; please report the code");
+        tracing::error!(%app_id, errcode, errmsg, rid, "WeChat answered with a code that is not in our table; the delivery \
+            gets {MAX_UNLISTED_ATTEMPTS} attempts; please report the code");
     }
 
     fn is_new(&self, errcode: i64) -> bool {

@@ -67,7 +67,7 @@ pub enum Lookup {
 
 /// The app is not in memory, and the database cannot be asked: neither known nor unknown.
 #[derive(Debug, Clone, thiserror::Error)]
-#[error("the app cannot be looked up: {0}")]
+#[error("cannot look up the app: {0}")]
 pub struct LookupError(pub(super) String);
 
 /// The readers' side: what every app's state is now, and a way to talk to the refresher. Cheap to clone.
@@ -164,7 +164,7 @@ impl TokenState {
     }
 }
 
-/// One state per app, shared by the book's readers and its one writer.
+/// One state per app, shared by the cache's readers and its one writer.
 #[derive(Clone, Default)]
 pub(super) struct AppStates(Arc<RwLock<HashMap<AppId, watch::Receiver<AppState>>>>);
 

@@ -26,9 +26,9 @@ pub(super) struct Entry {
     pub(super) token: Option<Held>,
     pub(super) fault: Option<Fault>,
     pub(super) rejections: Rejections,
-    /// When the next trip is to begin.
+    /// When the next refresh is to begin.
     pub(super) due: Instant,
-    /// The trip under way.
+    /// The refresh under way.
     pub(super) order: Option<Order>,
     pub(super) refusals: Delays,
     pub(super) absences: Delays,
@@ -96,11 +96,6 @@ impl Entry {
         self.told_at
     }
 
-    /// Is a trip under way?
-    pub(super) fn is_away(&self) -> bool {
-        self.order.is_some()
-    }
-
     /// When [`Self::order`] would give an order.
     pub(super) fn due_at(&self) -> Option<Instant> {
         (self.app.active && self.order.is_none()).then_some(self.due)
@@ -121,7 +116,7 @@ impl Entry {
         over && self.app.active
     }
 
-    /// Asks for a trip as soon as possible.
+    /// Asks for a refresh as soon as possible.
     pub(super) fn wake(&mut self, now: Instant) {
         self.due = now;
         if let Some(held) = &mut self.token {
@@ -136,7 +131,7 @@ impl Entry {
         }
     }
 
-    /// The next trip, if its time has come. No other is given before it is settled.
+    /// The next refresh, if its time has come. No other is given before it is settled.
     pub(super) fn order(&mut self, now: Instant) -> Option<Order> {
         if self.due_at().is_none_or(|due| due > now) {
             return None;

@@ -5,8 +5,9 @@
 //! ignored, so a storm of rejections causes one fetch, here (one refresh per app at a time) and across processes
 //! (`db::registry::tokens`).
 //!
-//! In reading order: `book` what senders see, `entry` and `settle` what is decided for one app (no I/O), `refresh` one
-//! trip to WeChat and the row, `reading` how rows become known, `refresher` the task that brings them together.
+//! In reading order: `cache` what senders see, `entry` and `settle` what is decided for one app (no I/O), `tracked` all
+//! apps, `refresh` one refresh from WeChat and the row, `reading` how rows become known, `refresher` the task that brings
+//! them together.
 
 mod cache;
 mod entry;
@@ -16,8 +17,10 @@ mod refresher;
 mod rejections;
 mod settle;
 mod timing;
+mod tracked;
 
 pub use cache::{AppState, FaultReason, Lookup, LookupError, TokenCache, TokenState};
 pub use refresh::RefreshResult;
-pub use refresher::{RefreshHook, Refresher, Surroundings};
+pub use refresher::{Refresher, Surroundings};
 pub use timing::Timing;
+pub use tracked::RefreshHook;

@@ -1,4 +1,4 @@
-//! One trip for one token: lease, ask WeChat, store. Knows nothing of what came before.
+//! One refresh for one token: lease, ask WeChat, store. Knows nothing of what came before.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,7 +14,7 @@ use crate::domain::app::TokenApi;
 use crate::sealing::OpenError;
 use crate::wechat::{Client, TokenFetchError};
 
-/// What every trip needs.
+/// What every refresh needs.
 #[derive(Clone)]
 pub(super) struct Means {
     pub(super) db: Database,
@@ -134,10 +134,10 @@ async fn fetch_and_store(means: &Means, order: &Order) -> Refreshed {
     let app_id = &order.app.app_id;
     let token = match obtain(means, order).await {
         Ok(token) => token,
-        Err(trip) => {
+        Err(refreshed) => {
             // Where this fails the lease runs out by itself.
             let _ = tokens::release(&means.db, app_id, means.owner).await;
-            return trip;
+            return refreshed;
         }
     };
     let left = token.expires_at.saturating_duration_since(Instant::now());
@@ -156,7 +156,7 @@ async fn without_database(means: &Means, order: &Order, error: db::Error) -> Ref
     }
     match obtain(means, order).await {
         Ok(token) => Refreshed::Unsaved { token },
-        Err(trip) => trip,
+        Err(refreshed) => refreshed,
     }
 }
 

@@ -1,4 +1,4 @@
-//! What the end of a trip means for the app.
+//! What the end of a refresh means for the app.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -25,10 +25,15 @@ const SAVE_AGAIN: Duration = Duration::from_secs(2);
 const LEASED_LOOK: Duration = Duration::from_secs(2);
 
 impl Entry {
-    /// The trip is over.
-    pub(super) fn settle(&mut self, trip: Refreshed, now: Instant, timing: &Timing) -> Option<RefreshResult> {
+    /// The refresh is over.
+    pub(super) fn settle(
+        &mut self,
+        refreshed: Refreshed,
+        now: Instant,
+        timing: &Timing,
+    ) -> Option<RefreshResult> {
         let order = self.order.take()?;
-        match trip {
+        match refreshed {
             Refreshed::Stored { token, version } => {
                 self.version = version;
                 Some(self.take(token, version, now, timing))
@@ -116,7 +121,7 @@ impl Entry {
     pub(super) fn bar(&mut self, now: Instant) {
         self.token = None;
         self.rejections.allow_probe();
-        let errmsg = "WeChat rejects the token that it hands out".to_owned();
+        let errmsg = "WeChat rejects the token that it has just issued".to_owned();
         self.raise(FaultReason::TokenRejected, TOKEN_INVALID, errmsg);
         self.due = now + slow(&mut self.refusals);
     }
@@ -186,7 +191,7 @@ mod tests {
         let (now, timing) = (Instant::now(), Timing::default());
         let mut entry = entry(row(0, None, "old"), now);
         entry.order(now).unwrap();
-        assert!(entry.order(now).is_none(), "one trip at a time");
+        assert!(entry.order(now).is_none(), "one refresh at a time");
 
         let refused = Refreshed::Refused { errcode: 40125, errmsg: String::new() };
         assert_eq!(entry.settle(refused, now, &timing), Some(RefreshResult::Refused));

@@ -6,13 +6,15 @@ use std::sync::OnceLock;
 use reqwest::Url;
 use secrecy::{ExposeSecret, SecretString};
 
+use crate::domain::message_kind::MessageKind;
+
 /// One access token of one app, ready for the wire. Never shown.
 pub struct AccessToken {
     value: SecretString,
     /// `access_token=…`, encoded once here rather than once a request.
     query: SecretString,
-    /// The endpoint for sending with the query, parsed once.
-    send_url: OnceLock<Url>,
+    /// The endpoint of each kind of message with the query, parsed once.
+    send_urls: [OnceLock<Url>; MessageKind::ALL.len()],
     generation: i64,
 }
 
@@ -20,7 +22,7 @@ impl AccessToken {
     /// `generation` is the row's `token_version` that this token was, or is to be, stored under.
     pub fn new(value: SecretString, generation: i64) -> Self {
         let query = format!("access_token={}", percent_encoded(value.expose_secret())).into();
-        Self { value, query, send_url: OnceLock::new(), generation }
+        Self { value, query, send_urls: Default::default(), generation }
     }
 
     /// Counts the tokens of an app. A complaint about an older generation says nothing about this token.
@@ -33,14 +35,14 @@ impl AccessToken {
         &self.value
     }
 
-    /// The endpoint with the token in its query. A process has one endpoint for sending, so the first one is kept.
-    pub(super) fn send_url(&self, endpoint: &Url) -> Url {
+    /// The endpoint with the token in its query. A process has one endpoint for each kind, so the first one is kept.
+    pub(super) fn send_url(&self, kind: MessageKind, endpoint: &Url) -> Url {
         let with_query = || {
             let mut url = endpoint.clone();
             url.set_query(Some(self.query.expose_secret()));
             url
         };
-        self.send_url.get_or_init(with_query).clone()
+        self.send_urls[kind as usize].get_or_init(with_query).clone()
     }
 }
 
@@ -71,7 +73,7 @@ mod tests {
         let token = AccessToken::new("57_a-B+/=&订".into(), 7);
         let endpoint = Url::parse("https://wechat.test/send").unwrap();
         let expected = "https://wechat.test/send?access_token=57_a-B%2B%2F%3D%26%E8%AE%A2";
-        assert_eq!(token.send_url(&endpoint).as_str(), expected);
+        assert_eq!(token.send_url(MessageKind::Subscribe, &endpoint).as_str(), expected);
         assert_eq!(format!("{token:?}"), "AccessToken(generation 7)");
     }
 }

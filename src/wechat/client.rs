@@ -8,6 +8,7 @@ use reqwest::header::RETRY_AFTER;
 use reqwest::{RequestBuilder, Response, Url};
 
 use crate::config;
+use crate::domain::message_kind::MessageKind;
 
 /// An answer of WeChat's is some hundred bytes, a long list of templates some ten thousand. More is not WeChat.
 const MAX_ANSWER_BYTES: usize = 64 * 1024;
@@ -25,7 +26,8 @@ const ERROR_BODY_TIMEOUT: Duration = Duration::from_millis(200);
 pub struct Client {
     pub(super) http: reqwest::Client,
     request_timeout: Duration,
-    pub(super) send_url: Url,
+    /// Where each kind of message goes, in the order of [`MessageKind::ALL`].
+    pub(super) send_urls: Vec<Url>,
     pub(super) stable_token_url: Url,
     pub(super) token_url: Url,
 }
@@ -45,15 +47,15 @@ pub enum SetupError {
 #[derive(Debug, thiserror::Error)]
 pub enum RequestError {
     /// Nothing was sent.
-    #[error("no connection came about: {}", root_cause(.0))]
+    #[error("cannot connect: {}", root_cause(.0))]
     NotConnected(#[source] reqwest::Error),
     /// The request may have been taken.
-    #[error("no answer came in time")]
+    #[error("no answer in time")]
     TimedOut(#[source] reqwest::Error),
     /// The connection ended between request and answer: the request may have been taken.
     #[error("the connection broke: {}", root_cause(.0))]
     Broken(#[source] reqwest::Error),
-    /// An HTTP status other than success. WeChat itself reports its errors under 200 (facts: wechat-api 7).
+    /// An HTTP status other than success. WeChat itself reports its errors under 200 (docs/WECHAT.md#transport).
     #[error("the answer was HTTP {status}")]
     Http { status: u16, retry_after: Option<Duration> },
     #[error("the answer was larger than {MAX_ANSWER_BYTES} bytes")]
@@ -86,7 +88,7 @@ impl Client {
         Ok(Self {
             http,
             request_timeout: config.request_timeout,
-            send_url: endpoint("/cgi-bin/message/subscribe/send")?,
+            send_urls: MessageKind::ALL.iter().map(|kind| endpoint(kind.path())).collect::<Result<_, _>>()?,
             stable_token_url: endpoint("/cgi-bin/stable_token")?,
             token_url: endpoint("/cgi-bin/token")?,
         })

@@ -1,4 +1,4 @@
-//! The two token endpoints (facts: wechat-api 1).
+//! The two token endpoints (docs/WECHAT.md#access-tokens).
 
 use std::fmt;
 use std::time::Duration;
@@ -40,9 +40,9 @@ pub enum TokenFetchError {
     #[error("WeChat refuses a token: {errcode} {errmsg}")]
     Refused { errcode: i64, errmsg: String },
     /// WeChat answered nothing usable.
-    #[error("the token endpoint is away: {0}")]
+    #[error("cannot reach the token endpoint: {0}")]
     Away(#[from] RequestError),
-    #[error("the token endpoint's answer cannot be read")]
+    #[error("cannot read the token endpoint's answer")]
     Unreadable,
 }
 

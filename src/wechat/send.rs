@@ -1,60 +1,19 @@
-//! `subscribe/send`: one message to one openid (facts: wechat-api 3).
+//! One message to one openid, and what comes back (docs/WECHAT.md#sending-a-subscribe-message).
 
-use serde::{Deserialize, Serialize};
+use serde::Deserialize;
 use serde_json::Value;
-use serde_json::value::RawValue;
 
 use super::{AccessToken, Client, RequestError};
 use crate::domain::answer::{SendAnswer, split_errmsg};
-use crate::domain::ids::{Openid, TemplateId};
-
-/// One subscribe message, borrowed from its event.
-#[derive(Debug, Clone, Copy)]
-pub struct Message<'a> {
-    pub openid: &'a Openid,
-    pub template_id: &'a TemplateId,
-    /// Page that a tap opens; without one the card cannot be tapped.
-    pub page: Option<&'a str>,
-    /// The `data` object, passed on byte by byte.
-    pub data: &'a RawValue,
-    /// `formal`, `trial` or `developer`.
-    pub miniprogram_state: &'a str,
-    /// `zh_CN`, `en_US`, `zh_HK` or `zh_TW`.
-    pub lang: &'a str,
-}
+use crate::domain::message_kind::{Message, MessageKind};
 
 impl Client {
     /// Asks WeChat to bring one message to one openid. Never fails: whatever becomes of the request is an answer.
-    pub async fn send(&self, token: &AccessToken, message: &Message<'_>) -> SendAnswer {
-        let url = token.send_url(&self.send_url);
-        match self.exchange(self.http.post(url).json(&Body::of(message))).await {
+    pub async fn send(&self, token: &AccessToken, kind: MessageKind, message: &Message<'_>) -> SendAnswer {
+        let url = token.send_url(kind, &self.send_urls[kind as usize]);
+        match self.exchange(self.http.post(url).json(&kind.body(message))).await {
             Ok(body) => read_answer(&body),
             Err(error) => error.into(),
-        }
-    }
-}
-
-/// The request's body. Everything optional is always said but the page, which has no neutral value.
-#[derive(Serialize)]
-struct Body<'a> {
-    touser: &'a str,
-    template_id: &'a str,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    page: Option<&'a str>,
-    data: &'a RawValue,
-    miniprogram_state: &'a str,
-    lang: &'a str,
-}
-
-impl<'a> Body<'a> {
-    fn of(message: &Message<'a>) -> Self {
-        Self {
-            touser: message.openid.as_str(),
-            template_id: message.template_id.as_str(),
-            page: message.page,
-            data: message.data,
-            miniprogram_state: message.miniprogram_state,
-            lang: message.lang,
         }
     }
 }
@@ -78,7 +37,7 @@ struct Words {
     errcode: Value,
     #[serde(default)]
     errmsg: Value,
-    /// A number beyond 2^53 (facts: wechat-api 3.2).
+    /// A number beyond 2^53 (docs/WECHAT.md#the-answer).
     #[serde(default)]
     msgid: Value,
 }
@@ -153,26 +112,5 @@ mod tests {
         for body in ["", "<html>", "[]", "{}", r#"{"errcode":"x","errmsg":"ok"}"#, r#"{"errmsg":"busy"}"#] {
             assert_eq!(read(body), SendAnswer::Unreadable, "{body}");
         }
-    }
-
-    #[test]
-    fn a_message_is_written_as_the_documents_say() {
-        let openid = Openid::parse("oABC").unwrap();
-        let template_id = TemplateId::parse("tmpl").unwrap();
-        let data: Box<RawValue> =
-            RawValue::from_string(r#"{"thing2":{"value":"广州至北京"}}"#.to_owned()).unwrap();
-        let message = Message {
-            openid: &openid,
-            template_id: &template_id,
-            page: None,
-            data: &data,
-            miniprogram_state: "formal",
-            lang: "zh_CN",
-        };
-        let body = serde_json::to_string(&Body::of(&message)).unwrap();
-        assert_eq!(
-            body,
-            r#"{"touser":"oABC","template_id":"tmpl","data":{"thing2":{"value":"广州至北京"}},"miniprogram_state":"formal","lang":"zh_CN"}"#
-        );
     }
 }

@@ -36,11 +36,11 @@ async fn a_queue_of_another_shape_is_explained_and_waited_for() {
     place.foreign_queue(&events).await;
     let broker = place.connect(&place.url);
     let mut health = broker.health();
-    let explained = health.wait_for(|health| health.events.trouble.is_some());
-    let trouble =
-        tokio::time::timeout(PATIENCE, explained).await.unwrap().unwrap().events.trouble.clone().unwrap();
-    assert!(trouble.contains(&format!("queue {events} exists with x-")), "{trouble}");
-    assert!(trouble.contains("rabbitmqctl delete_queue"), "{trouble}");
+    let explained = health.wait_for(|health| health.events.problem.is_some());
+    let problem =
+        tokio::time::timeout(PATIENCE, explained).await.unwrap().unwrap().events.problem.clone().unwrap();
+    assert!(problem.contains(&format!("queue {events} exists with x-")), "{problem}");
+    assert!(problem.contains("rabbitmqctl delete_queue"), "{problem}");
 
     // An operator follows the advice; nobody restarts the daemon.
     place.delete_queue(&events).await;

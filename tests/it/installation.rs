@@ -59,7 +59,7 @@ impl Stage {
         assert!(begun.elapsed() < SEEN_WITHIN, "seen after {:?}", begun.elapsed());
         let (_, page) = self.daemon.page("/readyz").await;
         assert!(names.iter().all(|name| page.contains(name)), "the cause is not named in {page}");
-        self.daemon.says(&["ERROR", "PostgreSQL does not do its work", names[0]]).await;
+        self.daemon.says(&["ERROR", "PostgreSQL refuses statements", names[0]]).await;
         let checked = self.world.command_with(&["check"], &[("DATABASE__URL", &self.database_url)]).await;
         let said = String::from_utf8(checked.stdout).unwrap();
         assert_eq!(checked.status.code(), Some(3), "{said}");

@@ -140,7 +140,7 @@ async fn a_closed_consent_says_for_ever_after_why_it_was_closed() {
         assert_eq!(world.ended(&format!("{user}-2")).await.end(), format!("skipped:{reason}"));
     }
     let why = world.cli(&["deliveries", "why", "refuser-2"]).await;
-    assert!(why.contains("had said no") && !why.contains("used up"), "{why}");
+    assert!(why.contains("had refused this template") && !why.contains("used up"), "{why}");
 }
 
 #[tokio::test]

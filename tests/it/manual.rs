@@ -1,6 +1,7 @@
 //! What the manual shows works as it stands there: the examples are taken from the pages themselves.
 
 use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
 
 use serde_json::{Value, json};
 
@@ -161,4 +162,70 @@ fn to_zhangsan(template: &str) -> EventBody {
 async fn records_of(world: &World, openid: &str) -> Value {
     let question = "SELECT subscribe_template FROM t_wechat_user WHERE openid = $1";
     world.db.query_one(question, &[&openid]).await.unwrap().get(0)
+}
+
+/// Comments cite pages as `docs/WECHAT.md#transport`, pages link to each other as `(CONSENT.md)` or `(#replay)`.
+#[test]
+fn every_page_and_heading_that_is_cited_exists() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let folders = ["src", "tests", "benches", "deploy", "docs"].map(|folder| files(&root.join(folder)));
+    let mut broken = Vec::new();
+    for path in folders.into_iter().flatten().chain([root.join("README.md")]) {
+        let Ok(text) = std::fs::read_to_string(&path) else { continue };
+        let name = path.strip_prefix(root).unwrap().display().to_string();
+        for (page, heading) in citations(&name, &text) {
+            let Ok(cited) = std::fs::read_to_string(root.join(&page)) else {
+                broken.push(format!("{name} cites {page}, which does not exist"));
+                continue;
+            };
+            if !heading.is_empty() && !anchors(&cited).contains(&heading) {
+                broken.push(format!("{name} cites #{heading}, which {page} does not have"));
+            }
+        }
+    }
+    assert!(broken.is_empty(), "{}", broken.join("\n"));
+}
+
+fn files(folder: &Path) -> Vec<PathBuf> {
+    let entries = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
+    entries.flat_map(|path| if path.is_dir() { files(&path) } else { vec![path] }).collect()
+}
+
+/// The pages that a file cites, from the repository's root, each with a heading or none.
+fn citations(name: &str, text: &str) -> Vec<(String, String)> {
+    let is_name = |c: char| c.is_alphanumeric() || "-_/.#".contains(c);
+    let of = |cited: &str| {
+        let (page, heading) = cited.split_once('#').unwrap_or((cited, ""));
+        (page.to_owned(), heading.trim_end_matches('.').to_owned())
+    };
+    if !name.ends_with(".md") {
+        let cited =
+            text.match_indices("docs/").map(|(at, _)| text[at..].split(|c| !is_name(c)).next().unwrap());
+        // `docs/X.md` is an example; what ends in a hyphen is put together by code.
+        let is_whole = |(page, heading): &(String, String)| {
+            page.ends_with(".md") && page != "docs/X.md" && !heading.ends_with('-')
+        };
+        return cited.map(of).filter(is_whole).collect();
+    }
+    let links = text.split("](").skip(1).map(|rest| rest.split(')').next().unwrap());
+    let folder = if name.starts_with("docs/") { "docs/" } else { "" };
+    let inside = links.filter(|link| !link.contains(':') && (link.contains(".md") || link.starts_with('#')));
+    inside
+        .map(of)
+        .map(|(page, heading)| match page.strip_prefix("../") {
+            _ if page.is_empty() => (name.to_owned(), heading),
+            Some(above) => (above.to_owned(), heading),
+            None => (format!("{folder}{page}"), heading),
+        })
+        .collect()
+}
+
+/// The headings of a page as links name them.
+fn anchors(page: &str) -> BTreeSet<String> {
+    let headings = page.lines().filter(|line| line.starts_with('#'));
+    headings
+        .map(|line| line.trim_start_matches('#').trim().to_lowercase())
+        .map(|text| text.chars().filter(|c| c.is_alphanumeric() || " -_".contains(*c)).collect::<String>())
+        .map(|text| text.replace(' ', "-"))
+        .collect()
 }

@@ -145,9 +145,9 @@ async fn why_tells_each_of_these_stories_without_naming_anybody_whole() {
         ("hiccup", vec!["1 sent", "5 attempts"]),
         ("hang", vec!["1 sent", "unknown"]),
         ("refuser", vec!["1 skipped", "43101", "rejected"]),
-        ("content", vec!["1 dead", "47003", "dead_letter"]),
+        ("content", vec!["1 dead", "47003", "dead letter"]),
         ("nobody", vec!["1 skipped", "no_recipients"]),
-        ("unknown", vec!["given up before anybody was planned", "unknown_app"]),
+        ("unknown", vec!["given up before recipients were planned", "unknown_app"]),
     ];
     for (event_id, words) in stories {
         let told = world.cli(&["deliveries", "why", event_id]).await;

@@ -219,7 +219,7 @@ async fn quota_in_hand_outlives_a_database_that_refuses_to_take_it_back() {
     world.sql("ALTER TABLE t_wechat_quota ADD CONSTRAINT refused CHECK (used > 2)").await;
     world.limit("--daily-quota", "30").await;
     world.publish(event("e-2").to(&["user-2"])).await;
-    daemon.says(&["cannot ask how much of the day's quota is left"]).await;
+    daemon.says(&["cannot reserve quota"]).await;
     world.sql("ALTER TABLE t_wechat_quota DROP CONSTRAINT refused").await;
     world.ends_when("sent", 2).await;
     stop(daemon).await;

@@ -144,7 +144,7 @@ async fn a_queue_of_another_kind_is_reported_and_left_alone() {
     precious.await.unwrap();
 
     let daemon = world.spawn(&[]);
-    let line = daemon.says(&["the broker cannot be used as it stands", &queue]).await;
+    let line = daemon.says(&["the broker cannot be used as configured", &queue]).await;
     assert!(
         line.contains("x-dead-letter-exchange = none") && line.contains("rabbitmqctl delete_queue"),
         "{line}"

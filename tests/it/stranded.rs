@@ -86,7 +86,7 @@ async fn what_may_still_move_is_left_alone() {
     let world = World::new().await;
     world.row(&event("young"), "o-1", "retrying", 1, "-1 hour").await;
     let (code, said) = world.close(&["--stranded"]).await;
-    assert!(code == Some(3) && said.contains("stood still"), "{said}");
+    assert!(code == Some(3) && said.contains("without movement"), "{said}");
 
     world.lost_delivery("a", "o-1").await;
     world.lost_delivery("b", "o-1").await;
@@ -108,7 +108,10 @@ async fn what_a_pause_or_its_event_carries_is_not_stranded() {
     world.lost_delivery("paused", "o-1").await;
     world.cli(&["app", "pause", APP, "--template", crate::support::TEMPLATE, "--why", "wrong price"]).await;
     let (code, said) = world.close(&["--stranded"]).await;
-    assert!(code == Some(3) && said.contains("stood still"), "a paused template's row was found: {said}");
+    assert!(
+        code == Some(3) && said.contains("without movement"),
+        "a paused template's row was found: {said}"
+    );
     world.cli(&["app", "resume", APP, "--template", crate::support::TEMPLATE]).await;
     let (code, said) = world.close(&["--stranded"]).await;
     assert_eq!(code, Some(0), "{said}");

@@ -1,14 +1,18 @@
 //! What keeps the house in order: which module may know which, who may name a third party, and how big things get.
 //!
 //! Each check is a function from source text to findings; `planted` shows that each of them can find something. They read
-//! text, not syntax, so they cost milliseconds and no dependency. Needs no server.
+//! text, not syntax, so they cost milliseconds; only the lengths of functions are a parser's. Needs no server.
 
 mod circles;
+mod functions;
 mod imports;
 mod journey;
+mod known_words;
+mod lengths;
 mod planted;
 mod sizes;
 mod source;
+mod words;
 
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -17,8 +21,10 @@ use std::sync::LazyLock;
 use circles::{KNOWN, circles};
 use imports::{strays, upward_imports};
 use journey::lost_steps;
+use lengths::{Lengths, report};
 use sizes::{long_files, long_functions};
-use source::{SIMULATOR, Source, TextFile, daemon, sources, text_files, words};
+use source::{BENCHES, SIMULATOR, Source, TextFile, daemon, sources, text_files, words};
+use words::{beyond_known, retired_words};
 
 /// The one writes what commands say, the other the log.
 const MAY_PRINT: &[&str] = &["src/cli/output.rs", "src/telemetry.rs"];
@@ -82,7 +88,10 @@ fn sql_stands_in_the_database_adapter() {
 
 #[test]
 fn the_simulator_shares_no_code_with_the_daemon() {
-    expect_none(shared_with_simulator(&SOURCES), "Write it again from the facts: each checks the other.");
+    expect_none(
+        shared_with_simulator(&SOURCES),
+        "Write it again from docs/WECHAT.md: each checks the other.",
+    );
 }
 
 #[test]
@@ -101,6 +110,19 @@ fn files_fit_a_sitting() {
 #[test]
 fn functions_fit_a_screen() {
     expect_none(long_functions(&SOURCES), "Take a step out of it and name it.");
+}
+
+/// Not a check: what `tests/lengths` runs. It names the trees, a line each, a tab between name and folder.
+#[test]
+#[ignore = "tests/lengths runs it"]
+fn lengths_of_trees() {
+    let given =
+        |name: &str| std::env::var(name).unwrap_or_else(|_| panic!("{name}: start me through tests/lengths"));
+    let trees = given("WN_LENGTHS_OF");
+    let named = trees.lines().filter_map(|line| line.split_once('\t'));
+    let measured: Vec<(String, Lengths)> =
+        named.map(|(name, folder)| (name.to_owned(), Lengths::of(&text_files(Path::new(folder))))).collect();
+    std::fs::write(given("WN_LENGTHS_TO"), report(&measured)).unwrap();
 }
 
 #[test]
@@ -125,6 +147,14 @@ fn columns_are_read_with_errors() {
 }
 
 #[test]
+fn retired_words_do_not_come_back() {
+    expect_none(
+        beyond_known(&retired_words(&FILES)),
+        "Say it as tests/it/tidy/words.rs has it. The list of what is left, tests/it/tidy/known_words.rs, may only become shorter.",
+    );
+}
+
+#[test]
 fn no_path_of_anyones_machine() {
     expect_none(own_paths(&FILES), "Use a path from the repository's root, or an argument.");
 }
@@ -143,7 +173,8 @@ fn expect_none(findings: Vec<String>, advice: &str) {
 
 fn sql_elsewhere(sources: &[Source]) -> Vec<String> {
     let mut findings = Vec::new();
-    for source in sources.iter().filter(|source| !source.path.starts_with("src/db/")) {
+    let elsewhere = |path: &str| path.starts_with("src/") && !path.starts_with("src/db/");
+    for source in sources.iter().filter(|source| elsewhere(&source.path)) {
         for literal in
             source.strings.iter().filter(|literal| SQL.iter().any(|word| literal.text.contains(word)))
         {

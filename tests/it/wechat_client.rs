@@ -10,7 +10,8 @@ use wechat_notifier::config;
 use wechat_notifier::domain::answer::SendAnswer;
 use wechat_notifier::domain::app::TokenApi;
 use wechat_notifier::domain::ids::{AppId, Openid, TemplateId};
-use wechat_notifier::wechat::{AccessToken, Client, Message};
+use wechat_notifier::domain::message_kind::{Message, MessageKind};
+use wechat_notifier::wechat::{AccessToken, Client};
 
 const TIMEOUT: Duration = Duration::from_millis(500);
 
@@ -134,7 +135,7 @@ async fn send(client: &Client) -> SendAnswer {
         miniprogram_state: "formal",
         lang: "zh_CN",
     };
-    client.send(&token, &message).await
+    client.send(&token, MessageKind::Subscribe, &message).await
 }
 
 fn client(api_base: &str) -> Client {

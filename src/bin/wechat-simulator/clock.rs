@@ -1,4 +1,4 @@
-//! The one place that reads the clock; everything else is told the time.
+//! The one place that reads the clock; everything else takes time as an argument.
 
 use std::time::{SystemTime, UNIX_EPOCH};
 

@@ -1,11 +1,11 @@
-//! WeChat's error codes and the words that come with them on the wire (facts: wechat-api 1.4, 2, 3.3).
+//! WeChat's error codes and the words that come with them on the wire (docs/WECHAT.md).
 
 use std::borrow::Cow;
 use std::net::IpAddr;
 
 use fastrand::Rng;
 
-// The codes the simulator gives by itself; what each means stands in the table below.
+// The codes the simulator gives by itself; what each means is in the table below.
 pub const SYSTEM_BUSY: i64 = -1;
 pub const WRONG_VERB_FOR_TEMPLATES: i64 = 404;
 pub const INVALID_CREDENTIAL: i64 = 40001;
@@ -105,12 +105,12 @@ impl Refusal {
         Self { errcode, errmsg: Cow::Owned(errmsg) }
     }
 
-    /// 47003 names the first bad field only (facts: wechat-api 3.3).
+    /// 47003 names the first bad field only (docs/WECHAT.md#what-the-text-of-47003-says).
     pub fn bad_field(key: &str, complaint: &str) -> Self {
         Self::saying(INVALID_DATA, format!("argument invalid! data.{key}.value {complaint}"))
     }
 
-    /// 40164 carries the address as WeChat saw it (facts: wechat-api 1.4).
+    /// 40164 carries the address as WeChat saw it (docs/WECHAT.md#error-codes-of-the-token-endpoints).
     pub fn ip_not_allowed(ip: IpAddr) -> Self {
         Self::saying(IP_NOT_ALLOWED, format!("invalid ip {ip} ipv6 ::ffff:{ip}, not in whitelist"))
     }

@@ -3,6 +3,20 @@
 //!
 //! It is written from WeChat's documentation and shares no code with the daemon, so that each checks the other.
 //!
+//! # Where things are
+//! A request to WeChat's side: `routes` finds its endpoint, the endpoint reads it, `serving` takes it through the world,
+//! or through a fault, to its answer. Each line may import those below it, never those above:
+//!
+//! ```text
+//! routes      which URL leads to which function
+//! endpoints   WeChat's side: token, send, login, templates        control   /_sim/: commands and questions
+//! serving     what every request goes through: arrive, wait, be processed, be answered or broken; the socket
+//! world       what the platform remembers: apps, users, consents, quotas, login codes; the scenario it starts from
+//! tokens      how long a token works      templates   what data fits      faults   rules that make requests fail
+//! traffic     endpoints by name, whom a request concerns, the journal and its counters
+//! errcode     WeChat's codes and words    clock
+//! ```
+//!
 //! # WeChat's side
 //! | call | name in rules and questions |
 //! |---|---|
@@ -12,7 +26,7 @@
 //! | `GET /sns/jscode2session` | `jscode2session` |
 //! | `GET /wxaapi/newtmpl/gettemplate?access_token=` | `gettemplate` |
 //!
-//! Unless told otherwise the world is open: any appid, secret, openid, template and login code is welcome, and
+//! Unless a scenario says otherwise the world is open: any appid, secret, openid, template and login code is welcome, and
 //! consent is counted only where it was registered. Registering makes it stricter.
 //!
 //! # Scripting: `POST`, JSON; answers `{"done": n}`, or 400 with `{"error": …}`
@@ -61,27 +75,16 @@
 //! | `/_sim/requests` | `{requests: [{number, received_us, path, appid, openid, template_id, page, errcode, fault}]}`: the newest `limit` (100) of the last 10,000, oldest first; also `path=` |
 //! | `/_sim/stats` | `{requests: {path: n}, sends_accepted, sends_by_errcode, token_fetches: {appid: {stable, forced, classic}}, max_concurrent, max_concurrent_per_openid, concurrent_violations, faults_struck, first_request_ms, last_request_ms, first_send_ms, last_send_ms, held}` |
 
-mod answer;
-mod app;
 mod clock;
 mod control;
-mod endpoint;
+mod endpoints;
 mod errcode;
 mod faults;
-mod field;
-mod journal;
-mod login;
-mod questions;
 mod routes;
-mod send;
-mod simulator;
-mod template;
-mod template_api;
-mod token_api;
-mod token_index;
+mod serving;
+mod templates;
 mod tokens;
-mod user;
-mod wire;
+mod traffic;
 mod world;
 
 #[cfg(test)]
@@ -131,7 +134,7 @@ async fn main() -> anyhow::Result<()> {
     announce(listener.local_addr()?)?;
     tokio::select! {
         ended = routes::serve(listener, scenario) => ended.context("the listener failed"),
-        // At once: a request that hangs on purpose would keep a graceful end waiting for ever.
+        // At once: a request that hangs on purpose would keep a graceful end waiting forever.
         _ = terminate.recv() => Ok(()),
     }
 }

@@ -1,4 +1,4 @@
-//! `app list`: the registered mini programs, and which of them are paused.
+//! `app list`: the registered apps, and which of them are paused.
 
 use anyhow::Result;
 use clap::Args;
@@ -48,7 +48,7 @@ impl List {
             let secret = match (app.has_secret, app.secret_sealed) {
                 (false, _) => "MISSING",
                 (true, true) => "sealed",
-                (true, false) => "plain",
+                (true, false) => "plaintext",
             };
             [
                 app.app_id.clone().into(),

@@ -1,4 +1,4 @@
-//! `app pause|resume`: nothing is sent for a while because an operator says so.
+//! `app pause|resume`: pauses by an operator.
 
 use anyhow::Result;
 use clap::Args;
@@ -16,20 +16,20 @@ use crate::domain::ids::{AppId, TemplateId};
 #[derive(Debug, Args)]
 #[command(
     after_help = "Example:\n  wechat-notifier app pause wx0123456789abcdef --why 'wrong price in the template'\n\n\
-All daemons stop within seconds and stay so, also across restarts, until `app resume`. What waits is charged nothing; past its \
-expiry it is skipped as expired."
+All daemons stop sending within seconds, also after restarts, until `app resume`. Waiting deliveries are not charged; past \
+their expiry they are skipped as expired."
 )]
 pub struct Pause {
     #[command(flatten)]
     what: What,
-    /// Why, for whoever looks later
+    /// The reason, shown by `app list`
     #[arg(long, value_name = "TEXT")]
     why: String,
 }
 
 #[derive(Debug, Args)]
 #[command(after_help = "Example:\n  wechat-notifier app resume wx0123456789abcdef\n\n\
-Lifts what was paused by hand. What a daemon paused by itself is tried at once, by one delivery, and goes on if that gets through.")]
+Ends a pause by an operator. What a daemon paused is probed at once with one delivery, and resumes if that succeeds.")]
 pub struct Resume {
     #[command(flatten)]
     what: What,
@@ -37,10 +37,10 @@ pub struct Resume {
 
 #[derive(Debug, Args)]
 struct What {
-    /// The mini program's appid
+    /// The Mini Program's appid
     #[arg(value_name = "APPID")]
     app_id: AppId,
-    /// Only this template of it
+    /// Only this template of the app
     #[arg(long, value_name = "TEMPLATE")]
     template: Option<TemplateId>,
 }
@@ -52,7 +52,7 @@ impl What {
     }
 
     fn unknown_app(&self) -> Exit {
-        note!("no app {} is registered; `app list` shows those that are", self.app_id);
+        note!("app {} is not registered; `app list` shows the registered apps", self.app_id);
         Exit::FoundNothing
     }
 }
@@ -64,7 +64,7 @@ impl Pause {
         if !pauses::pause(&db, app_id, template.as_ref(), &self.why, &operator()).await? {
             return Ok(self.what.unknown_app());
         }
-        line(&format!("paused {}; `app resume` lifts it", self.what.name()))?;
+        line(&format!("paused {}; `app resume` ends the pause", self.what.name()))?;
         Ok(Exit::Done)
     }
 }
@@ -79,8 +79,8 @@ impl Resume {
         if !by_hand && daemons == 0 {
             return self.nothing_to_resume(&db).await;
         }
-        let lifted = by_hand.then(|| format!("lifted the pause by hand of {}", self.what.name()));
-        let tried = (daemons > 0).then(|| format!("{daemons} daemons try {} at once", self.what.name()));
+        let lifted = by_hand.then(|| format!("ended the pause of {}", self.what.name()));
+        let tried = (daemons > 0).then(|| format!("{daemons} daemons probe {} at once", self.what.name()));
         line(&lifted.into_iter().chain(tried).collect::<Vec<_>>().join("; "))?;
         Ok(Exit::Done)
     }
@@ -89,7 +89,7 @@ impl Resume {
         if !apps::list(db).await?.iter().any(|app| app.app_id == self.what.app_id.as_str()) {
             return Ok(self.what.unknown_app());
         }
-        note!("{} is not paused; `app list` shows what is", self.what.name());
+        note!("{} is not paused; `app list` shows pauses", self.what.name());
         Ok(Exit::FoundNothing)
     }
 }

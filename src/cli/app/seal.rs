@@ -1,4 +1,4 @@
-//! `app seal`: secrets from before there was a master key.
+//! `app seal`: encrypts secrets that were stored before there was a master key.
 
 use anyhow::{Result, ensure};
 use clap::Args;
@@ -11,7 +11,7 @@ use crate::domain::ids::AppId;
 
 #[derive(Debug, Args)]
 #[command(after_help = "Example:\n  wechat-notifier app seal --all\n\n\
-Give every daemon the key first: one without it cannot read what is sealed, and its apps are paused.")]
+Give every daemon the master key first: a daemon without it cannot read sealed values and pauses their apps.")]
 pub struct Seal {
     #[command(flatten)]
     whose: Whose,
@@ -20,10 +20,10 @@ pub struct Seal {
 #[derive(Debug, Args)]
 #[group(required = true, multiple = false)]
 struct Whose {
-    /// Only this app's
+    /// Only of this app
     #[arg(long, value_name = "APPID")]
     app_id: Option<AppId>,
-    /// Those of every app
+    /// Of every app
     #[arg(long)]
     all: bool,
 }

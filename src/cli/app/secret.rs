@@ -1,4 +1,4 @@
-//! Where an app's secret comes from. Never an argument's value: those stand in the process list and the shell's history.
+//! Where an app's secret comes from. Never an argument: those are visible in the process list and the shell's history.
 
 use std::io::Read;
 use std::path::PathBuf;
@@ -25,7 +25,7 @@ pub struct SecretSource {
 }
 
 impl SecretSource {
-    /// The secret, or `None` where none is given. Surrounding white space (an editor's last line break) is cut off.
+    /// The secret, or `None` where none is given. Surrounding white space (an editor's last line break) is removed.
     pub fn read(&self) -> Result<Option<SecretString>> {
         let text = if let Some(path) = &self.secret_file {
             let shown = || format!("cannot read the secret from {}", path.display());
@@ -47,7 +47,7 @@ fn read_bounded(source: impl Read) -> Result<String> {
 
 fn checked(text: &str) -> Result<SecretString> {
     ensure!(!text.is_empty(), "the secret is empty");
-    ensure!(!text.contains(char::is_whitespace), "the secret holds white space: is it the right file?");
+    ensure!(!text.contains(char::is_whitespace), "the secret contains white space: is it the right file?");
     Ok(SecretString::from(text))
 }
 

@@ -1,42 +1,44 @@
-//! Why somebody has no row at all: what would happen if the event came now. Pure.
+//! Why a user has no row at all: what would happen if the event came now. Pure.
 
-use super::reasons::meaning;
 use super::telling::Chapter;
 use super::waiting::AtBroker;
 use crate::db::registry::rules::Rule;
 use crate::db::registry::users::User;
+use crate::domain::consent;
+use crate::domain::message_kind::MessageKind;
 
-/// Everything that stands between an event and a person, in sentences; `users` are his rows in the event's app.
+/// Everything that keeps an event from a user, in sentences; `users` are their rows in the event's app.
 pub fn tell(who: &str, chapter: &Chapter, users: &[User]) -> Vec<String> {
     let template = chapter.template_id.as_deref().unwrap_or_default();
     let app = chapter.app_id.as_deref().unwrap_or("unknown");
     let mut obstacles = of_rules(who, &chapter.rules, users);
     if users.is_empty() {
-        obstacles.push(format!("Nobody in app {app} is bound to {who}; `user bind` does it."));
+        obstacles.push(format!("No WeChat user of app {app} is bound to {who}; `user bind` binds one."));
     }
     obstacles.extend(users.iter().filter_map(|user| of_user(user, template)));
 
-    let mut sentences =
-        vec![format!("{who} has no delivery of this event. By the rules, bindings and consents of now:")];
+    let mut sentences = vec![format!(
+        "{who} has no delivery of this event. According to the current rules, bindings and consents:"
+    )];
     if obstacles.is_empty() {
         obstacles.push(format!(
-            "he would get it. So a rule, his binding or his consent came after the event, or the event named its \
-             recipients itself and not {who}."
+            "they would get it. So a rule, the binding or the consent is newer than the event, or the event named \
+             its recipients itself and not {who}."
         ));
     }
     sentences.append(&mut obstacles);
     sentences
 }
 
-/// Where an event may be of which nothing is known, in one sentence: at the broker, as far as that can be seen, or nowhere here.
+/// Where an unknown event may be, in one sentence: at the broker, as far as that can be seen, or nowhere.
 pub fn unheard_of(at_broker: &AtBroker) -> String {
     match at_broker {
         AtBroker::Unseen(why) => {
-            format!("It may wait at the broker; whether it does is not known, as the broker could not be asked: {why}.")
+            format!("It may wait at the broker; that is not known, since the broker could not be asked: {why}.")
         }
         AtBroker::Depths(depths) if depths.is_empty() => {
-            "No message waits at the broker. So it was never published here, or under another id; it is in a daemon's hands at this \
-             moment; or its rows were deleted."
+            "No message waits at the broker. So it was never published here, or under another id; or a daemon is processing it right \
+             now; or its rows were deleted."
                 .to_owned()
         }
         AtBroker::Depths(depths) => {
@@ -50,9 +52,7 @@ pub fn unheard_of(at_broker: &AtBroker) -> String {
 fn of_rules(who: &str, rules: &[Rule], users: &[User]) -> Vec<String> {
     let naming: Vec<&Rule> = rules.iter().filter(|rule| names(rule, who, users)).collect();
     if naming.is_empty() {
-        return vec![format!(
-            "No rule for this company, app and template names {who}; `rule add` makes one."
-        )];
+        return vec![format!("No rule for this company, app and template names {who}; `rule add` adds one.")];
     }
     if naming.iter().any(|rule| rule.active && rule.customer_id.is_none()) {
         return Vec::new();
@@ -60,7 +60,7 @@ fn of_rules(who: &str, rules: &[Rule], users: &[User]) -> Vec<String> {
     naming.into_iter().map(of_rule).collect()
 }
 
-/// Under any of the names he is known by.
+/// Under any of the user's names.
 fn names(rule: &Rule, who: &str, users: &[User]) -> bool {
     let openids = users.iter().map(|user| user.openid.as_str());
     let sys_user_ids = users.iter().filter_map(|user| user.sys_user_id.as_deref());
@@ -73,20 +73,17 @@ fn names(rule: &Rule, who: &str, users: &[User]) -> bool {
 
 fn of_rule(rule: &Rule) -> String {
     match &rule.customer_id {
-        _ if !rule.active => format!("Rule {} names him, but is switched off.", rule.id),
-        Some(customer) => format!("Rule {} names him, but only for customer {customer}.", rule.id),
-        None => format!("Rule {} names him.", rule.id),
+        _ if !rule.active => format!("Rule {} names them, but is disabled.", rule.id),
+        Some(customer) => format!("Rule {} names them, but only for customer {customer}.", rule.id),
+        None => format!("Rule {} names them.", rule.id),
     }
 }
 
 fn of_user(user: &User, template_id: &str) -> Option<String> {
-    let obstacle = match user.consent(template_id).allows() {
-        _ if !user.active => "disabled",
-        Ok(()) => return None,
-        Err(reason) => reason.as_str(),
-    };
-    let name = user.sys_user_id.as_deref().unwrap_or("he");
-    Some(format!("It would be skipped as {obstacle} for {name}: {}.", meaning(obstacle)))
+    let known = consent::User { active: user.active, consent: user.consent(template_id) };
+    let obstacle = MessageKind::Subscribe.verdict(Some(known)).err()?;
+    let name = user.sys_user_id.as_deref().unwrap_or("this user");
+    Some(format!("It would be skipped as {obstacle} for {name}: {}.", obstacle.meaning()))
 }
 
 #[cfg(test)]
@@ -145,7 +142,7 @@ mod tests {
         assert!(told.contains("No rule") && told.contains("bound to zhangsan"), "{told}");
         let told = story(vec![rule(Some("M100"), true)], &[user(json!({ "T1": { "status": "reject" } }))]);
         assert!(told.contains("only for customer M100") && told.contains("rejected"), "{told}");
-        assert!(story(vec![rule(None, false)], &[user(json!({}))]).contains("switched off"));
+        assert!(story(vec![rule(None, false)], &[user(json!({}))]).contains("is disabled"));
     }
 
     #[test]
@@ -153,6 +150,6 @@ mod tests {
         let chapter =
             Chapter { template_id: Some("T1".into()), rules: vec![rule(None, true)], ..Chapter::default() };
         let told = tell("oA", &chapter, &[user(json!({ "T1": { "status": "accept" } }))]).join("\n");
-        assert!(told.contains("he would get it"), "{told}");
+        assert!(told.contains("they would get it"), "{told}");
     }
 }

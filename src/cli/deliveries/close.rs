@@ -1,4 +1,4 @@
-//! `deliveries close`: gives up rows that no message carries any more.
+//! `deliveries close`: gives up stranded rows, which have no message any more.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -28,26 +28,26 @@ const BROKER_PATIENCE: Duration = Duration::from_secs(10);
   wechat-notifier deliveries close --stranded --why \"the queue was purged on Monday\"
   wechat-notifier deliveries close --id 4711 --event-file event.json --why \"restored an old broker\"
 
-Each becomes a dead letter `stranded`. The ledger keeps no content: only with --event-file, the event as it was published,
-can such a dead letter be replayed. More than one row asks first; without a terminal that needs --yes.")]
+Each becomes a dead letter `stranded`. The ledger keeps no content: the dead letter can be replayed only with --event-file,
+the event as it was published. More than one row needs a confirmation, or --yes.")]
 #[command(group(clap::ArgGroup::new("which").required(true)))]
 pub struct Close {
-    /// All that are unfinished and have not moved for too long
+    /// All unfinished deliveries that have not moved for too long
     #[arg(long, group = "which")]
     stranded: bool,
-    /// Only these, as `deliveries list --stranded --json` shows them
+    /// Only this delivery, by its id in `deliveries list --stranded`; may be given several times
     #[arg(long, group = "which", value_name = "ID")]
     id: Vec<i64>,
-    /// Only those of this event
+    /// Only deliveries of this event
     #[arg(long, value_name = "EVENT_ID")]
     event: Option<String>,
     /// The event as it was published, so that the dead letters can be replayed
     #[arg(long, value_name = "FILE")]
     event_file: Option<PathBuf>,
-    /// How long they must not have moved [default: longer than any message can be under way, by the configuration]
+    /// Minimum time without movement [default: longer than any message can be under way with this configuration]
     #[arg(long, value_name = "SPAN", value_parser = span::since)]
     unmoved_for: Option<Timestamp>,
-    /// What happened; it stands in the dead letters
+    /// What happened; recorded in the dead letters
     #[arg(long, value_name = "TEXT", value_parser = clap::builder::NonEmptyStringValueParser::new())]
     why: String,
     #[command(flatten)]
@@ -67,14 +67,14 @@ impl Close {
         };
         let found = dead_letters::stranded(&db, &choice).await?;
         if found.is_empty() {
-            note!("no such unfinished delivery has stood still for {} s", unmoved_for.as_secs());
+            note!("no such delivery is unfinished without movement for {} s", unmoved_for.as_secs());
             return Ok(Exit::FoundNothing);
         }
         lanes_are_empty(config, &found).await?;
         let found = self.with_dead_letters(found, config)?;
         let question = format!("Give up {} deliveries as stranded?", found.len());
         if found.len() > 1 && !self.confirming.confirm(&question)? {
-            note!("left as they are");
+            note!("nothing was changed");
             return Ok(Exit::Failed);
         }
         let closed = dead_letters::close_stranded(&db, &found, choice.unmoved_for_s).await?;
@@ -110,28 +110,25 @@ fn with_event(row: Stranded, body: &[u8], said: &str, config: &Config) -> Result
     let arrival = Arrival {
         message_id: Some(&row.event_id),
         timestamp: None,
-        // An event that names no end of its own is as old as its row.
+        // An event without an end of its own is as old as its row.
         first_seen: row.created_at,
         default_ttl: config.delivery.default_ttl,
     };
     let event = Event::decode(body, &arrival)?;
     let kept = Kept { event: &event, body };
     if !kept.is_of(&row) {
-        bail!(
-            "delivery {} is about another event than the one in the file, or about other content of it",
-            row.id
-        );
+        bail!("delivery {} belongs to another event than the file, or to other content of it", row.id);
     }
     let dead_letter = dead_letter_of_stranded(&row, Some(kept), said, clock::now());
     Ok((row, dead_letter))
 }
 
-/// Messages wait in a lane for as long as its app is paused: no row of such an app is known to be stranded.
+/// Messages wait in a lane while its app is paused: no row of such an app is known to be stranded.
 async fn lanes_are_empty(config: &Config, found: &[Stranded]) -> Result<()> {
     let topology = Topology::new(&config.amqp.prefix, &config.retry.delays);
     let mut lanes = Vec::new();
     for row in found {
-        let lane = topology.lane(&row.app_id.parse().context("the ledger holds an app_id that is none")?);
+        let lane = topology.lane(&row.app_id.parse().context("the ledger has an invalid app_id")?);
         if !lanes.contains(&lane) {
             lanes.push(lane);
         }
@@ -142,7 +139,7 @@ async fn lanes_are_empty(config: &Config, found: &[Stranded]) -> Result<()> {
     broker.close().await;
     match depths?.into_iter().find(|(_, messages)| *messages > 0) {
         Some((lane, messages)) => {
-            bail!("{messages} messages wait in {lane}; they may be what these deliveries wait for")
+            bail!("{messages} messages wait in {lane}; they may belong to these deliveries")
         }
         None => Ok(()),
     }

@@ -1,4 +1,4 @@
-//! The story of an event, in sentences. Pure.
+//! What became of an event, in sentences. Pure.
 
 use std::collections::BTreeMap;
 
@@ -19,14 +19,14 @@ pub struct Chapter {
     /// In the order they were written.
     pub deliveries: Vec<Delivery>,
     pub dead_letters: Vec<dead_letters::Found>,
-    /// The rules of now.
+    /// The current rules.
     pub rules: Vec<Rule>,
-    /// Pauses in force of its app and its template.
+    /// Current pauses of its app and its template.
     pub pauses: Vec<pauses::Found>,
 }
 
 impl Chapter {
-    /// Tells it: each recipient, then the dead letters that no row knows of. Empty for an event that nobody was planned for.
+    /// A sentence for each recipient, then for the dead letters without a row. Empty for an event without planned recipients.
     pub fn tell(&self, masking: Masking) -> Vec<String> {
         let rows = self.deliveries.iter().map(|delivery| of_delivery(delivery, self, masking));
         let dead_letters =
@@ -35,7 +35,7 @@ impl Chapter {
     }
 }
 
-/// The event in one sentence; of the whole chapter, whoever is asked for.
+/// The event in one sentence; about all of its recipients, also where one is asked for.
 pub fn heading(event_id: &str, chapter: &Chapter) -> String {
     let part = |text: &Option<String>| text.clone().unwrap_or_else(|| "unknown".to_owned());
     let (company, app, template) =
@@ -52,7 +52,7 @@ pub fn heading(event_id: &str, chapter: &Chapter) -> String {
 /// "2 sent, 1 skipped".
 fn counts(chapter: &Chapter) -> String {
     if chapter.deliveries.is_empty() {
-        return "given up before anybody was planned".to_owned();
+        return "given up before recipients were planned".to_owned();
     }
     let mut counts = BTreeMap::<&str, usize>::new();
     for delivery in &chapter.deliveries {
@@ -98,16 +98,16 @@ fn what_happened(delivery: &Delivery) -> String {
         "skipped" => format!("skipped{at}{reason}"),
         "dead" => format!("dead{at} after {attempts}{reason}"),
         "planned" => {
-            format!("planned and not attempted yet{due}, or its epoch, or for the app if that is paused")
+            format!("planned{due}; waiting for its due time, the recipient lock or a paused app")
         }
-        "retrying" => format!("waits for its next attempt{due}, after {attempts}"),
+        "retrying" => format!("waiting for its next attempt{due}, after {attempts}"),
         "attempting" => {
             let until = delivery.claimed_until.map(|at| format!(" until {}", time(at))).unwrap_or_default();
             format!(
-                "being attempted, claimed{until}, after {attempts}; past that time another process takes it over"
+                "being attempted, claimed{until}, after {attempts}; after that time another process takes it over"
             )
         }
-        other => format!("in a status that this release does not know ({other})"),
+        other => format!("in a status that is not known to this release ({other})"),
     }
 }
 
@@ -128,12 +128,12 @@ fn last_answer(delivery: &Delivery) -> String {
 fn unknowns(delivery: &Delivery) -> String {
     match delivery.unknowns {
         0 => String::new(),
-        1 => "the outcome of 1 attempt is unknown, it may have reached the user".to_owned(),
-        count => format!("the outcome of {count} attempts is unknown, each may have reached the user"),
+        1 => "the outcome of 1 attempt is unknown; it may have reached the user".to_owned(),
+        count => format!("the outcome of {count} attempts is unknown; each may have reached the user"),
     }
 }
 
-/// Why a delivery that waits has to.
+/// What a waiting delivery waits for.
 fn paused(delivery: &Delivery, pauses: &[pauses::Found]) -> String {
     if !matches!(delivery.status.as_str(), "planned" | "retrying") {
         return String::new();
@@ -154,15 +154,15 @@ fn named_by(delivery: &Delivery, rules: &[Rule]) -> String {
         return "no current rule matches this user: the event named them itself, or the rule has changed"
             .to_owned();
     }
-    // The ledger does not keep how a recipient was found, and an event can name whom a rule names too.
-    format!("named by {} now, unless the event named its recipients itself", each.join(", "))
+    // The ledger does not record how a recipient was found, and an event can name a user whom a rule names too.
+    format!("matched by {} now, unless the event named its recipients itself", each.join(", "))
 }
 
-/// A rule, with whatever speaks against its having named somebody for a delivery that is older than now.
+/// A rule, with what speaks against its having matched when the delivery was planned.
 fn as_it_is_now(rule: &Rule, delivery: &Delivery) -> String {
     let mut doubts = Vec::new();
     if !rule.active {
-        doubts.push("switched off".to_owned());
+        doubts.push("disabled".to_owned());
     }
     if let Some(customer) = rule.customer_id.as_deref().filter(|id| !id.is_empty()) {
         doubts.push(format!("only for customer {customer}"));
@@ -198,7 +198,7 @@ pub fn of_dead_letter(dead_letter: &dead_letters::Found) -> String {
     let field = dead_letter.field.as_deref().map(|field| format!(", field {field}")).unwrap_or_default();
     let text = dead_letter.errmsg.as_deref().map(|text| format!(" ({text})")).unwrap_or_default();
     format!(
-        "DeadLetter {} ({}): dead as {}{field}: {}{text}; `dlq show {}` shows it.",
+        "Dead letter {} ({}): {}{field}: {}{text}; `dlq show {}` shows it.",
         dead_letter.id,
         dead_letter.state,
         dead_letter.reason,

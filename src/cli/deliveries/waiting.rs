@@ -1,4 +1,4 @@
-//! What waits at the broker, for an event of which the database knows nothing.
+//! What waits at the broker, for an event that the database does not know.
 
 use std::time::Duration;
 
@@ -8,9 +8,9 @@ use crate::amqp::{Guest, Topology};
 use crate::config::Config;
 use crate::domain::ids::AppId;
 
-/// A healthy broker takes well under a second, and the question is beside the point of the command.
+/// A healthy broker takes well under a second, and the answer is not essential to the command.
 const BROKER_PATIENCE: Duration = Duration::from_secs(3);
-/// Apps whose lanes are looked into. Each lane that is missing costs the broker a channel.
+/// Apps whose lanes are checked. Each missing lane costs the broker a channel.
 const MAX_LANES: usize = 200;
 
 /// What could be seen.
@@ -21,7 +21,7 @@ pub enum AtBroker {
     Unseen(String),
 }
 
-/// Looks into every queue that an event may wait in, and into the lanes of these apps.
+/// Checks every queue that an event may wait in, and the lanes of these apps.
 pub async fn at_broker(config: &Config, apps: impl Iterator<Item = AppId>) -> AtBroker {
     match depths(config, apps).await {
         Ok(depths) => AtBroker::Depths(depths),

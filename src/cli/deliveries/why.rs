@@ -1,4 +1,4 @@
-//! `deliveries why`: gathers what is known of an event and has it told.
+//! `deliveries why`: collects what is known of an event and explains it.
 
 use std::collections::BTreeSet;
 
@@ -18,7 +18,7 @@ use crate::db::registry::live_apps;
 use crate::db::registry::pauses;
 use crate::db::registry::{rules, users};
 
-/// A story longer than this is a listing; `deliveries list` has more.
+/// Longer explanations are better as a list: `deliveries list`.
 const MAX_TOLD: i64 = 1000;
 
 #[derive(Debug, Args)]
@@ -26,10 +26,10 @@ const MAX_TOLD: i64 = 1000;
 pub struct Why {
     /// The event's id
     event: String,
-    /// Only about this business user or openid; tells also why somebody has no delivery
+    /// Only about this business user or openid; also explains why they have no delivery
     #[arg(long)]
     user: Option<String>,
-    /// Only the event of this company (ids of several companies may coincide)
+    /// Only the event of this company (several companies may use the same id)
     #[arg(long, value_name = "COMPANY_NO")]
     company: Option<String>,
     #[command(flatten)]
@@ -57,7 +57,7 @@ impl Why {
     }
 
     async fn nothing_known(&self, config: &Config, db: &Database) -> Result<Exit> {
-        note!("nothing is known of event {}: it is in neither the ledger nor the dead letters", self.event);
+        note!("event {} is not known: it is in neither the ledger nor the dead letters", self.event);
         let apps = live_apps::all(db).await?.into_iter().map(|row| row.app.app_id);
         note!("{}", absent::unheard_of(&waiting::at_broker(config, apps).await));
         let paused = pauses::list(db, None).await?;
@@ -69,7 +69,7 @@ impl Why {
         Ok(Exit::FoundNothing)
     }
 
-    /// All that is known of the event, by company, app and template.
+    /// Everything known of the event, by company, app and template.
     async fn chapters(&self, db: &Database) -> Result<Vec<Chapter>> {
         let deliveries = story::Filter {
             event_id: Some(self.event.clone()),
@@ -100,8 +100,7 @@ impl Why {
         Ok(chapters)
     }
 
-    /// Leaves only what is about the user asked for, under any name he is bound by. Tells why he has no delivery, if he
-    /// has none.
+    /// Keeps only what concerns this user, under any of their names. Explains why they have no delivery, if they have none.
     async fn narrow(&self, db: &Database, chapter: &mut Chapter) -> Result<Vec<String>> {
         let Some(user) = self.user.as_deref() else { return Ok(Vec::new()) };
         let rows = users::find(db, chapter.app_id.as_deref(), user).await?;
@@ -132,8 +131,8 @@ impl Why {
 }
 
 impl Chapter {
-    /// What is known around a dead letter: its delivery's row, all dead letters of that delivery, and the rules of now. A dead letter about
-    /// a whole event has no delivery.
+    /// What is known around a dead letter: its delivery's row, all dead letters of that delivery, and the current rules. A dead letter
+    /// of a whole event has no delivery.
     pub async fn of_dead_letter(db: &Database, dead_letter: &dead_letters::Found) -> Result<Self> {
         let mut chapter = Self {
             company_no: dead_letter.company_no.clone(),
@@ -190,7 +189,7 @@ async fn pauses_of(db: &Database, chapter: &Chapter) -> Result<Vec<pauses::Found
 }
 
 fn rules_of(chapter: &Chapter) -> rules::RuleFilter {
-    // An event that does not say who it is for has no rules; an empty text finds none.
+    // An event without company, app or template has no rules; an empty string finds none.
     let part = |text: &Option<String>| Some(text.clone().unwrap_or_default());
     rules::RuleFilter {
         company_no: part(&chapter.company_no),

@@ -1,4 +1,4 @@
-//! A dead letter's body for people: whole where that is wanted, else with everything hidden that may name somebody.
+//! A dead letter's body for people: in full where asked for, otherwise with everything masked that may be personal data.
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -6,7 +6,7 @@ use serde_json::{Map, Value};
 
 use crate::cli::output::Masking;
 
-/// Fields of an event, and of a delivery message around it, whose values are shown: ids of the business, no words to people.
+/// Fields of an event, and of a delivery message around it, whose values are shown: business ids, no texts for users.
 const SHOWN: [&str; 13] = [
     "event_id",
     "company_no",
@@ -25,13 +25,13 @@ const SHOWN: [&str; 13] = [
 /// Fields that hold openids.
 const OPENIDS: [&str; 2] = ["openid", "openids"];
 
-/// The body's JSON with openids cut short, and of other texts only how long they are. `None`: it is no JSON.
+/// The body's JSON with openids masked, and only the length of other texts. `None`: it is not JSON.
 pub fn masked(body: &[u8], masking: Masking) -> Option<Value> {
     let json: Value = serde_json::from_slice(body).ok()?;
     Some(hide(json, masking))
 }
 
-/// The body as received: `body` where it is text, else `body_base64`.
+/// The body as received: `body` where it is UTF-8, otherwise `body_base64`.
 pub fn put_received(body: &[u8], into: &mut Value) {
     match std::str::from_utf8(body) {
         Ok(text) => into["body"] = text.into(),
@@ -60,7 +60,7 @@ fn hide_field((name, value): (String, Value), masking: Masking) -> (String, Valu
     (name, value)
 }
 
-/// A text, a number or a list of them: what these fields should hold.
+/// A string, a number or a list of them: what these fields should contain.
 fn is_plain(value: &Value) -> bool {
     match value {
         Value::Array(items) => items.iter().all(|item| !item.is_array() && !item.is_object()),

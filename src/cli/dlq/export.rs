@@ -1,4 +1,4 @@
-//! `dlq export`: dead letters as JSON lines, however many there are, in bounded memory.
+//! `dlq export`: dead letters as JSON lines, any number of them in bounded memory.
 
 use std::fs::OpenOptions;
 use std::io::{BufWriter, ErrorKind, Write};
@@ -15,17 +15,17 @@ use crate::cli::{Exit, database};
 use crate::config::Config;
 use crate::db::dead_letters::{self, Whole};
 
-/// Dead letters in memory at once. A body has 256 KiB as a rule; more dead letters would only hold more of them.
+/// Dead letters in memory at once. A body has up to 256 KiB by default; a larger page would only use more memory.
 const PAGE: i64 = 32;
 
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Each line is one dead letter: what `dlq list --json` says of it, with --full also its headers and its body \
-(`body`, or `body_base64` where it is no text), otherwise `body_masked`. DeadLetters that arrive meanwhile are left out.\n\n\
+    after_help = "Each line is one dead letter: what `dlq list --json` shows, and with --full also its headers and its body \
+(`body`, or `body_base64` if it is not UTF-8), otherwise `body_masked`. Dead letters that arrive meanwhile are not included.\n\n\
 Example:\n  wechat-notifier dlq export --reason content --full --output content.jsonl"
 )]
 pub struct Export {
-    /// A new file for it, readable by its owner alone [default: standard output]
+    /// Write to this new file, readable only by its owner [default: standard output]
     #[arg(long, short, value_name = "FILE")]
     output: Option<PathBuf>,
     #[command(flatten)]
@@ -47,7 +47,7 @@ impl Export {
             after = last.found.id;
             for dead_letter in page {
                 match writeln!(to, "{}", json_text(&self.line(dead_letter)?.to_string())) {
-                    // A reader who has seen enough (`| head`) is no fault of ours.
+                    // A closed pipe (`| head`) is not an error.
                     Err(error) if error.kind() == ErrorKind::BrokenPipe => return Ok(Exit::Done),
                     written => written?,
                 }
@@ -73,9 +73,9 @@ impl Export {
     }
 }
 
-/// Never over an old file, and for nobody else's eyes: dead letters name people.
+/// Never overwrites a file, and readable only by its owner: dead letters contain personal data.
 fn open(path: Option<&Path>) -> Result<Box<dyn Write>> {
     let Some(path) = path else { return Ok(Box::new(BufWriter::new(pipe()))) };
     let file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path);
-    Ok(Box::new(BufWriter::new(file.with_context(|| format!("cannot make {}", path.display()))?)))
+    Ok(Box::new(BufWriter::new(file.with_context(|| format!("cannot create {}", path.display()))?)))
 }

@@ -1,4 +1,4 @@
-//! `dlq groups`: dead letters by their trouble.
+//! `dlq groups`: dead letters by cause.
 
 use std::collections::BTreeMap;
 
@@ -15,11 +15,11 @@ use crate::db::dead_letters::{self, Group};
 
 #[derive(Debug, Args)]
 #[command(
-    after_help = "DeadLetters of a group have the same reason, app, template, code and field: one cure for all of them.\n\n\
+    after_help = "Dead letters of a group have the same reason, app, template, code and field, and so the same fix.\n\n\
 Example:\n  wechat-notifier dlq groups --state open --since 1d"
 )]
 pub struct Groups {
-    /// At most this many groups, those with the most open dead letters first
+    /// Maximum number of groups, those with the most open dead letters first
     #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(i64).range(1..=10_000))]
     limit: i64,
     #[command(flatten)]
@@ -42,7 +42,7 @@ impl Groups {
         let told: Vec<Told> = groups.into_iter().map(told).collect();
         let header = [
             "group",
-            "dead_letters",
+            "dead letters",
             "reason",
             "errcode",
             "field",
@@ -82,7 +82,7 @@ fn counts(states: &BTreeMap<String, i64>) -> String {
     states.iter().map(|(state, count)| format!("{count} {state}")).collect::<Vec<_>>().join(", ")
 }
 
-/// Each play once, in the order of the table.
+/// Each runbook entry once, in the order of the table.
 fn tell_what_to_do(groups: &[Told]) -> Result<()> {
     let mut said: Vec<&Advice> = Vec::new();
     for advice in groups.iter().filter_map(|told| told.runbook.as_ref()) {

@@ -1,4 +1,4 @@
-//! `dlq history`: the account of all that operators did with dead letters.
+//! `dlq history`: what operators did with dead letters.
 
 use std::cmp::Reverse;
 
@@ -19,13 +19,13 @@ use crate::db::replay::{self, Account, Fate};
     after_help = "Examples:\n  wechat-notifier dlq history\n  wechat-notifier dlq history --id 3 --json"
 )]
 pub struct History {
-    /// What became of each dead letter of this replay
+    /// Show the outcome of each dead letter of this replay
     #[arg(long, value_name = "REPLAY")]
     id: Option<i64>,
-    /// At most this many acts, or dead letters
+    /// Maximum number of acts, or of dead letters
     #[arg(long, default_value_t = 50, value_parser = clap::value_parser!(i64).range(1..=100_000))]
     limit: i64,
-    /// Only dead letters behind this one: the last id of the page before
+    /// Show the next page: dead letters after this one, the last of the previous page
     #[arg(long, value_name = "DEAD_LETTER", default_value_t = 0, requires = "id")]
     after: i64,
     #[command(flatten)]
@@ -34,7 +34,7 @@ pub struct History {
     format: Format,
 }
 
-/// One thing that was done, by an operator or by the retention that one has configured.
+/// One act, by an operator or by the configured retention.
 #[derive(Serialize)]
 #[serde(untagged)]
 enum Entry {
@@ -52,7 +52,7 @@ impl History {
             return Ok(Exit::Done);
         };
         let Some(account) = replay::account(&db, id).await? else {
-            note!("there is no replay {id}");
+            note!("replay {id} does not exist");
             return Ok(Exit::FoundNothing);
         };
         let mut fates = replay::fates(&db, id, self.after, self.limit).await?;
@@ -69,7 +69,7 @@ impl History {
         entries.sort_by_key(|entry| Reverse(entry.at()));
         entries.truncate(usize::try_from(self.limit).unwrap_or(usize::MAX));
         let header =
-            ["replay", "at", "operator", "why", "filter", "state", "dead_letters", "refused", "outcomes"];
+            ["replay", "at", "operator", "why", "filter", "state", "dead letters", "refused", "outcomes"];
         self.format.list(&entries, header, Entry::row)
     }
 }

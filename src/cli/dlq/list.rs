@@ -12,10 +12,10 @@ use crate::db::dead_letters;
 #[derive(Debug, Args)]
 #[command(after_help = "Example:\n  wechat-notifier dlq list --reason content --since 1d --json")]
 pub struct List {
-    /// At most this many
+    /// Maximum number of dead letters
     #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(i64).range(1..=100_000))]
     limit: i64,
-    /// The next page: only those older than this dead letter, the last one of the page before
+    /// Show the next page: dead letters older than this one, the last of the previous page
     #[arg(long, value_name = "ID")]
     after: Option<i64>,
     #[command(flatten)]
@@ -48,7 +48,7 @@ impl List {
             ]
         })?;
         if let Some(last) = found.last().filter(|_| found.len() as i64 == self.limit) {
-            note!("there may be more: --after {} shows the next page", last.id);
+            note!("there may be more: use --after {} for the next page", last.id);
         }
         Ok(Exit::Done)
     }

@@ -12,11 +12,11 @@ pub struct Advice {
     cause: &'static str,
     who: &'static str,
     action: &'static str,
-    /// Where the manual says more.
+    /// Where the documentation says more.
     see: String,
 }
 
-/// The runbook's word; `None` for a reason that this release does not know.
+/// The runbook entry; `None` for a reason that is not known to this release.
 pub fn advice(reason: &str, class: Option<&str>) -> Option<Advice> {
     let known = DeadReason::parse(reason)?;
     let play = runbook::of(known, class);
@@ -35,7 +35,7 @@ impl Advice {
         let Self { reason, cause, who, action, see } = self;
         vec![
             format!("{reason}: {cause}"),
-            format!("  who mends it:  {who}"),
+            format!("  who fixes it:  {who}"),
             format!("  safe to do:    {action}"),
             format!("  see {see}"),
         ]

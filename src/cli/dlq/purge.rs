@@ -1,4 +1,4 @@
-//! `dlq purge`: takes bodies, headers and names of old dead letters away for good.
+//! `dlq purge`: permanently deletes bodies, headers and names of old dead letters.
 
 use anyhow::Result;
 use clap::Args;
@@ -15,15 +15,15 @@ use crate::db::dead_letters::{self, Act, Closing, Filter};
 
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Body, headers and whom a dead letter was for are gone for good; that there was a dead letter stays. Open dead letters \
-are purged only with --state open, dead_letters in a replay's hand never. Asks first; without a terminal it needs --yes.\n\n\
+    after_help = "Body, headers and recipient of the dead letters are deleted permanently; the row without content stays. Open dead letters \
+are purged only with --state open, those in an unfinished replay never. Needs a confirmation, or --yes.\n\n\
 Example:\n  wechat-notifier dlq purge --state resolved --older-than 90d --why \"kept for a quarter\""
 )]
 pub struct Purge {
-    /// Only those archived longer ago than this, e.g. 90d, or before a timestamp
+    /// Only dead letters archived longer ago than this, e.g. 90d, or before a timestamp
     #[arg(long, value_name = "TIME", value_parser = span::since)]
     older_than: Timestamp,
-    /// Kept in the account
+    /// The reason, recorded in `dlq history`
     #[arg(long, value_name = "TEXT")]
     why: Option<String>,
     #[command(flatten)]
@@ -38,7 +38,7 @@ impl Purge {
     pub async fn execute(self, config: &Config) -> Result<Exit> {
         let asked = self.which.filter();
         if asked == Filter::default() {
-            note!("say which dead letters, e.g. --state resolved: age alone is not enough");
+            note!("choose the dead letters with a filter, e.g. --state resolved: age alone is not enough");
             return Ok(Exit::Usage);
         }
         let until = asked.until.map_or(self.older_than, |until| until.min(self.older_than));
@@ -46,13 +46,16 @@ impl Purge {
         let db = database(config)?;
         let (count, cut_off) = dead_letters::count(&db, Closing::Purge, &filter).await?;
         if count == 0 {
-            note!("there are no such dead letters to purge; open ones need --state open");
+            note!("no dead letter matches; open ones need --state open");
             return Ok(Exit::FoundNothing);
         }
-        let question =
-            format!("Purge {} archived before {} for good?", dead_letters_in_words(count), time(until));
+        let question = format!(
+            "Permanently delete the content of {} archived before {}?",
+            dead_letters_in_words(count),
+            time(until)
+        );
         if !self.confirming.confirm(&question)? {
-            note!("left as they are");
+            note!("nothing was changed");
             return Ok(Exit::Failed);
         }
         let act = Act { closing: Closing::Purge, operator: operator(), why: self.why, filter, cut_off };

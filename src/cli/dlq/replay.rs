@@ -1,4 +1,4 @@
-//! `dlq replay`: brings dead letters back, under control.
+//! `dlq replay`: sends dead letters again, under control.
 
 mod asked;
 mod progress;
@@ -27,38 +27,38 @@ use crate::lifecycle::Tasks;
 
 /// A healthy broker takes well under a second.
 const BROKER_PATIENCE: Duration = Duration::from_secs(10);
-/// PostgreSQL notices within this time that a killed command has gone.
+/// PostgreSQL notices within this time that a killed command is gone.
 const KILLED_PATIENCE: Duration = Duration::from_secs(2);
 
 #[derive(Debug, Args)]
 #[command(group = ArgGroup::new("control").args(["resume", "pause", "cancel", "status"]))]
 #[command(after_help = "Examples:
   wechat-notifier dlq replay --reason content --template TEMPLATE --dry-run
-  wechat-notifier dlq replay --group 3f2a --canary 1,5,50 --why 'template mended, INC-1742'
-  wechat-notifier dlq replay --id 17 --body mended.json
+  wechat-notifier dlq replay --group 3f2a --canary 1,5,50 --why 'template fixed, INC-1742'
+  wechat-notifier dlq replay --id 17 --body corrected.json
   wechat-notifier dlq replay --resume 3
 
-The set is fixed before anything goes out and never grows. The command can be killed at any point: --resume goes on, and
-each dead letter is replayed once. Exit code 1: the replay stopped before its end; 3: there was nothing to replay.")]
+The set is fixed before anything is published and never grows. The command can be killed at any point: --resume continues,
+and each dead letter is replayed once. Exit code 1: the replay stopped before its end; 3: there was nothing to replay.")]
 pub struct Replay {
-    /// Say what would go out and what would be refused, and do nothing
+    /// Only show what would be sent and what would be refused
     #[arg(long, conflicts_with = "control")]
     dry_run: bool,
     #[command(flatten)]
     asked: Asked,
     #[command(flatten)]
     confirming: Confirming,
-    /// Go on with a replay that was killed, paused or stopped
-    #[arg(long, value_name = "REPLAY", help_heading = "Replays under way")]
+    /// Continue a replay that was killed, paused or stopped
+    #[arg(long, value_name = "REPLAY", help_heading = "Existing replays")]
     resume: Option<i64>,
-    /// Let a replay wait; its command ends
-    #[arg(long, value_name = "REPLAY", help_heading = "Replays under way")]
+    /// Pause a replay; its command ends
+    #[arg(long, value_name = "REPLAY", help_heading = "Existing replays")]
     pause: Option<i64>,
-    /// End a replay; what has not gone out is open again
-    #[arg(long, value_name = "REPLAY", help_heading = "Replays under way")]
+    /// Cancel a replay; what is not published yet is open again
+    #[arg(long, value_name = "REPLAY", help_heading = "Existing replays")]
     cancel: Option<i64>,
-    /// Say how a replay stands
-    #[arg(long, value_name = "REPLAY", help_heading = "Replays under way")]
+    /// Show the status of a replay
+    #[arg(long, value_name = "REPLAY", help_heading = "Existing replays")]
     status: Option<i64>,
     #[command(flatten)]
     format: Format,
@@ -95,7 +95,7 @@ impl Replay {
         if let Some(exit) = asked::confirmed(&survey, &order, self.confirming)? {
             return Ok(exit);
         }
-        // Before the set: without a broker there is nothing to fix.
+        // Connect before the set is fixed: without a broker nothing can be replayed.
         let broker = connect(config).await?;
         let Some(fixed) = replay::fix_set(db, &order).await? else {
             broker.close().await;
@@ -103,7 +103,7 @@ impl Replay {
         };
         crash_point("replay_set_fixed");
         note!(
-            "replay {}: {} dead letters; --resume {} goes on if this is killed",
+            "replay {}: {} dead letters; --resume {} continues if this is killed",
             fixed.id,
             fixed.dead_letters,
             fixed.id
@@ -120,7 +120,7 @@ impl Replay {
         self.work(db, connect(config).await?, terms(config), id).await
     }
 
-    /// Publishes until the end, or until somebody or something stops it; then says how it stands.
+    /// Publishes until the end or until it is stopped; then shows the status.
     async fn work(&self, db: &Database, broker: Broker, terms: Terms, id: i64) -> Result<Exit> {
         let _held = held(db, id).await?;
         replay::resume(db, id).await?;
@@ -130,7 +130,7 @@ impl Replay {
         let ended = replayer.run(id, |standing| progress.tell(standing)).await;
         progress.end();
         broker.close().await;
-        let state = ended.with_context(|| format!("replay {id} is not finished; --resume {id} goes on"))?;
+        let state = ended.with_context(|| format!("replay {id} is not finished; --resume {id} continues"))?;
         self.tell(db, id).await?;
         Ok(if state == State::Stopped { Exit::Failed } else { Exit::Done })
     }
@@ -141,7 +141,7 @@ impl Replay {
         }
         let moved = replay::move_on(db, id, to, None).await?;
         if !moved {
-            note!("replay {id} does not run; nothing was changed");
+            note!("replay {id} is not running; nothing was changed");
         }
         self.tell(db, id).await?;
         Ok(if moved { Exit::Done } else { Exit::Failed })
@@ -154,21 +154,21 @@ impl Replay {
     }
 }
 
-/// Another operator has taken every dead letter since we looked.
+/// Another operator has taken every dead letter in the meantime.
 async fn overtaken(db: &Database, order: &Order, terms: &Terms) -> Result<Exit> {
     note!("nothing is left to replay");
     aside(telling::survey(&survey(db, order, terms).await?));
     Ok(Exit::FoundNothing)
 }
 
-/// The right to publish, which one command has at a time.
+/// The lock that lets one command at a time publish.
 async fn held(db: &Database, id: i64) -> Result<Held> {
     let give_up = Instant::now() + KILLED_PATIENCE;
     loop {
         match replay::hold(db, id).await? {
             Some(held) => return Ok(held),
             None if Instant::now() >= give_up => {
-                bail!("another command works on replay {id}; --pause {id} ends it")
+                bail!("another command is working on replay {id}; --pause {id} stops it")
             }
             None => tokio::time::sleep(KILLED_PATIENCE / 20).await,
         }
@@ -179,7 +179,7 @@ async fn connect(config: &Config) -> Result<Broker> {
     let topology = Topology::new(&config.amqp.prefix, &config.retry.delays);
     let broker = Broker::start(&config.amqp, topology, &Tasks::default())?;
     broker.ready(BROKER_PATIENCE).await?;
-    // A broker in alarm lets us connect, and would then let every dead letter wait.
+    // A broker in alarm accepts connections, and would then let every dead letter wait.
     broker.publisher().probe().await?;
     Ok(broker)
 }
@@ -189,6 +189,6 @@ fn terms(config: &Config) -> Terms {
 }
 
 fn unheard_of(id: i64) -> Exit {
-    note!("there is no replay {id}");
+    note!("replay {id} does not exist");
     Exit::FoundNothing
 }

@@ -15,11 +15,11 @@ use crate::domain::dead_letter::State;
 
 #[derive(Debug, Args)]
 #[command(
-    after_help = "Only open dead letters are resolved; more than one asks first, without a terminal it needs --yes.\n\n\
-Example:\n  wechat-notifier dlq resolve --group 3fa9 --why \"orders were cancelled, nobody needs to hear\""
+    after_help = "Only open dead letters are resolved; more than one needs a confirmation, or --yes.\n\n\
+Example:\n  wechat-notifier dlq resolve --group 3fa9 --why \"orders were cancelled, no message is needed\""
 )]
 pub struct Resolve {
-    /// Why nothing more is to be done about them; kept in the account
+    /// Why no further action is needed; recorded in `dlq history`
     #[arg(long, value_name = "TEXT", value_parser = reason)]
     why: String,
     #[command(flatten)]
@@ -34,7 +34,7 @@ impl Resolve {
     pub async fn execute(self, config: &Config) -> Result<Exit> {
         let filter = self.which.filter();
         if !filter.narrows() {
-            note!("say which dead letters: --id, --group, --reason or any other of the filters");
+            note!("choose the dead letters with a filter: --id, --group, --reason or another");
             return Ok(Exit::Usage);
         }
         if filter.state.as_deref().is_some_and(|state| state != State::Open.as_str()) {
@@ -44,11 +44,11 @@ impl Resolve {
         let db = database(config)?;
         let (count, cut_off) = dead_letters::count(&db, Closing::Resolve, &filter).await?;
         if count == 0 {
-            note!("there are no such open dead letters");
+            note!("no open dead letter matches");
             return Ok(Exit::FoundNothing);
         }
         if count > 1 && !self.confirming.confirm(&format!("Resolve {}?", dead_letters_in_words(count)))? {
-            note!("left as they are");
+            note!("nothing was changed");
             return Ok(Exit::Failed);
         }
         let act =
@@ -63,5 +63,5 @@ impl Resolve {
 
 fn reason(text: &str) -> Result<String, String> {
     let text = text.trim();
-    if text.is_empty() { Err("an account without a reason is none".to_owned()) } else { Ok(text.to_owned()) }
+    if text.is_empty() { Err("must not be empty".to_owned()) } else { Ok(text.to_owned()) }
 }

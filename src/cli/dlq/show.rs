@@ -1,4 +1,4 @@
-//! `dlq show`: one dead letter, beside what the ledger and the account know of it.
+//! `dlq show`: one dead letter, with what the ledger and the history know of it.
 
 use anyhow::Result;
 use clap::Args;
@@ -14,8 +14,10 @@ use crate::db::Database;
 use crate::db::dead_letters::{self, Done, Found, Whole};
 
 #[derive(Debug, Args)]
-#[command(after_help = "Without --full the body is shown with its words hidden: they may name people.\n\n\
-Example:\n  wechat-notifier dlq show 17 --full")]
+#[command(
+    after_help = "Without --full the texts of the body are masked: they may contain personal data.\n\n\
+Example:\n  wechat-notifier dlq show 17 --full"
+)]
 pub struct Show {
     /// The id that `dlq list` shows
     id: i64,
@@ -29,7 +31,7 @@ impl Show {
     pub async fn execute(self, config: &Config) -> Result<Exit> {
         let db = database(config)?;
         let Some(dead_letter) = dead_letters::show(&db, self.id).await? else {
-            note!("there is no dead letter {}", self.id);
+            note!("dead letter {} does not exist", self.id);
             return Ok(Exit::FoundNothing);
         };
         let story = Story::of(&db, dead_letter).await?;
@@ -38,7 +40,7 @@ impl Show {
     }
 }
 
-/// A dead letter and all that is known around it.
+/// A dead letter and everything known around it.
 struct Story {
     dead_letter: Whole,
     /// The ledger's side: the delivery's row, its rules, all its dead letters.
@@ -102,20 +104,20 @@ impl Story {
         let found = &self.dead_letter.found;
         let mut told = match (&found.event_id, &found.recipient) {
             (Some(event), None) => {
-                vec![format!("about a whole event; `deliveries why {event}` tells of its people")]
+                vec![format!("about a whole event; `deliveries why {event}` shows its recipients")]
             }
-            _ if self.chapter.deliveries.is_empty() => vec!["no row belongs to it".to_owned()],
+            _ if self.chapter.deliveries.is_empty() => vec!["it has no row".to_owned()],
             _ => self.chapter.tell(masking),
         };
         told.extend(self.others().map(of_dead_letter));
         section("The ledger", told).collect()
     }
 
-    /// Last of all, so that no line of it can pass for one of ours.
+    /// Last, so that none of its lines can be mistaken for one of ours.
     fn body(&self, masking: Masking) -> Vec<String> {
         let body = &self.dead_letter.body;
         if self.dead_letter.found.state == "purged" {
-            return vec!["gone: the dead letter was purged".to_owned()];
+            return vec!["deleted: the dead letter was purged".to_owned()];
         }
         if masking.is_off() {
             let pretty = serde_json::from_slice::<Value>(body).map(|json| format!("{json:#}"));
@@ -124,20 +126,20 @@ impl Story {
         match body::masked(body, masking) {
             Some(json) => {
                 let mut lines = Text::laid_out(&format!("{json:#}"));
-                lines.push("(--full shows the words; they may name people)".to_owned());
+                lines.push("(--full shows the texts; they may contain personal data)".to_owned());
                 lines
             }
-            None => vec!["no JSON; --full shows it (it may name people)".to_owned()],
+            None => vec!["not JSON; --full shows it (it may contain personal data)".to_owned()],
         }
     }
 }
 
-/// A blank line, a heading, and what stands below it.
+/// A blank line, a heading, and the lines below it.
 fn section(heading: &str, lines: Vec<String>) -> impl Iterator<Item = String> {
     [String::new(), heading.to_owned()].into_iter().chain(lines)
 }
 
-/// What a person wants to know first stands first.
+/// In the order in which an operator needs them.
 const IN_ORDER: [&str; 24] = [
     "id",
     "state",
@@ -165,7 +167,7 @@ const IN_ORDER: [&str; 24] = [
     "dead_letter",
 ];
 
-/// One line a field, those without a value left out.
+/// One line per field, without empty ones.
 fn fields(dead_letter: &Value) -> Vec<String> {
     let line = |name: &&str| match &dead_letter[*name] {
         Value::Null => None,

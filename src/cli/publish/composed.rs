@@ -1,4 +1,4 @@
-//! An event put together from flags.
+//! An event composed from options.
 
 use anyhow::{Context, Result};
 use clap::Args;
@@ -6,7 +6,7 @@ use serde_json::{Map, Value, json};
 
 #[derive(Debug, Args)]
 pub struct Composed {
-    /// The publisher's own id of the event
+    /// The publisher's id of the event
     #[arg(long, value_name = "ID", requires_all = ["company", "app_id", "template_id", "data"])]
     event_id: Option<String>,
     #[arg(long, value_name = "COMPANY_NO", requires = "event_id")]
@@ -15,28 +15,28 @@ pub struct Composed {
     app_id: Option<String>,
     #[arg(long, value_name = "TEMPLATE", requires = "event_id")]
     template_id: Option<String>,
-    /// A field of the template
+    /// A parameter of the template
     #[arg(long, value_name = "KEY=VALUE", requires = "event_id", value_parser = pair)]
     data: Vec<(String, String)>,
-    /// Narrows the rules to this customer
+    /// Only rules for this customer, and those for all
     #[arg(long, value_name = "CUSTOMER_ID", requires = "event_id")]
     customer: Option<String>,
-    /// Instead of the rules: these business users
+    /// Send to these business users instead of asking the rules
     #[arg(long, value_name = "USERS", value_delimiter = ',', requires = "event_id")]
     to_user: Vec<String>,
-    /// Instead of the rules: these WeChat users
+    /// Send to these WeChat users instead of asking the rules
     #[arg(long, value_name = "OPENIDS", value_delimiter = ',', requires = "event_id")]
     to_openid: Vec<String>,
-    /// The page of the mini program that a tap opens
+    /// Page of the Mini Program that a tap opens
     #[arg(long, requires = "event_id")]
     page: Option<String>,
-    /// Not to be sent before this time (RFC 3339)
+    /// Do not send before this time (RFC 3339)
     #[arg(long, value_name = "TIME", requires = "event_id")]
     deliver_after: Option<String>,
-    /// Not to be sent after this time (RFC 3339)
+    /// Do not send after this time (RFC 3339)
     #[arg(long, value_name = "TIME", requires = "event_id")]
     expires_at: Option<String>,
-    /// What to do when nobody can know whether it went out
+    /// What to do with an unknown outcome
     #[arg(long, requires = "event_id", value_parser = ["resend", "park"])]
     on_unknown: Option<String>,
 }
@@ -68,6 +68,6 @@ impl Composed {
         if let Some(event) = event.as_object_mut() {
             event.retain(|_, value| !value.is_null() && value.as_array().is_none_or(|list| !list.is_empty()));
         }
-        serde_json::to_vec(&event).context("the event cannot be written as JSON")
+        serde_json::to_vec(&event).context("cannot write the event as JSON")
     }
 }

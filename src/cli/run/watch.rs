@@ -1,4 +1,4 @@
-//! What keeps an eye on broker and database while the pipeline works.
+//! Watches broker and database while the pipeline works.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -18,14 +18,14 @@ use crate::health::{StallDetector, Stalled};
 use crate::lifecycle::{Beat, Part, Readiness};
 use crate::metrics::Metrics;
 
-/// Between two looks at database and queues: readiness and depths are seconds old at most, at a cost nobody notices.
+/// How often database and queues are polled: readiness and depths are seconds old at most, at negligible cost.
 const LOOK_EVERY: Duration = Duration::from_secs(2);
 
-/// Longer, and an alarm is noticed later; shorter would only show nothing sooner.
+/// Longer: an alarm is noticed later. Shorter: no benefit.
 const PROBE_EVERY: Duration = Duration::from_secs(5);
 
-/// The question takes a millisecond. Sooner, and a busy moment of PostgreSQL would cost us every connection; later, and
-/// living holders would be late to settle after a failover.
+/// The query takes a millisecond. Shorter: a busy moment of PostgreSQL would close all our connections. Longer: living owners
+/// would settle late after a failover.
 const SIGN_OF_LIFE: Duration = Duration::from_secs(10);
 
 /// Follows the broker's connections. Ends when the broker is closed.
@@ -37,7 +37,7 @@ pub(super) async fn broker(mut health: watch::Receiver<Health>, readiness: Readi
         readiness.set(Part::BrokerConsuming, state(now.consuming()));
         readiness.set(Part::BrokerPublishing, state(&now.publishing));
         if health.changed().await.is_err() {
-            // Only a close ends the news, and that comes after the stop.
+            // Only closing the broker ends the updates, and that happens after the stop.
             return std::future::pending().await;
         }
     }
@@ -46,19 +46,19 @@ pub(super) async fn broker(mut health: watch::Receiver<Health>, readiness: Readi
 fn state(link: &LinkHealth) -> Result<(), String> {
     match (link.up, link.blocked) {
         (true, false) => Ok(()),
-        (true, true) => Err("blocked by the broker: its memory or disk alarm is on".to_owned()),
-        (false, _) => Err(link.trouble.clone().unwrap_or_else(|| "connecting".to_owned())),
+        (true, true) => Err("blocked by the broker: it has a memory or disk alarm".to_owned()),
+        (false, _) => Err(link.problem.clone().unwrap_or_else(|| "connecting".to_owned())),
     }
 }
 
-/// Publishes a probe now and then: a broker in alarm says so only to those who publish, and a daemon whose deliveries all
-/// go well does not. What comes of it shows in the broker's health.
+/// Publishes a probe regularly: a broker reports an alarm only to clients that publish, and a daemon without retries does not
+/// publish. The result shows in the broker's health.
 pub(super) async fn probe(broker: Arc<Broker>, beat: Arc<Beat>) {
     let publisher = broker.publisher();
     loop {
         beat.beat();
         if let Err(error) = publisher.probe().await {
-            tracing::debug!(%error, "the broker takes no messages");
+            tracing::debug!(%error, "the broker accepts no messages");
         }
         tokio::time::sleep(PROBE_EVERY).await;
     }
@@ -75,8 +75,8 @@ pub(super) async fn consumer(mut attached: watch::Receiver<bool>, readiness: Rea
     }
 }
 
-/// Whether PostgreSQL does our work: by what the pipeline's statements meet, and by a question of our own, since without traffic
-/// nobody would notice.
+/// Whether PostgreSQL works: by the results of the pipeline's statements, and by a probe, since without traffic a fault would not
+/// be noticed.
 pub(super) async fn database(db: Database, readiness: Readiness, metrics: Arc<Metrics>, beat: Arc<Beat>) {
     let mut health = db.health().watch();
     let mut fit = false;
@@ -101,8 +101,8 @@ pub(super) async fn database(db: Database, readiness: Readiness, metrics: Arc<Me
     }
 }
 
-/// Whether the tables are this release's. Their shape is looked at until it is right; what changes later shows by what our
-/// statements meet.
+/// Whether the tables are those of this release. Their shape is checked until it is right; a later change shows as failing
+/// statements.
 async fn tables(db: &Database, fit: &mut bool) -> Result<(), String> {
     match db.heard_within(SIGN_OF_LIFE, migrate::missing(db)).await {
         Ok(None) if *fit => Ok(()),
@@ -123,11 +123,10 @@ async fn tables(db: &Database, fit: &mut bool) -> Result<(), String> {
     }
 }
 
-/// Between two looks at the progress of what is in hand.
+/// How often progress is checked.
 const PROGRESS_EVERY: Duration = Duration::from_secs(1);
 
-/// Whether what is in hand makes progress, whatever holds it up. While another part is missing that is the reason, and is said
-/// there.
+/// Whether the messages in hand make progress. While another part is missing, that part is the reason and is reported instead.
 pub(super) async fn progress(
     detector: Arc<StallDetector>,
     readiness: Readiness,
@@ -157,7 +156,7 @@ fn standstill(Stalled { in_hand, since }: Stalled) -> Result<(), String> {
     ))
 }
 
-/// Counts what waits in each queue, and declares again what somebody has deleted.
+/// Counts the messages in each queue, and declares deleted queues again.
 pub(super) async fn queues(broker: Arc<Broker>, metrics: Arc<Metrics>, beat: Arc<Beat>) {
     let queues = broker.topology().queues();
     let (mut was_missing, mut complaint) = (false, String::new());
@@ -172,7 +171,7 @@ pub(super) async fn queues(broker: Arc<Broker>, metrics: Arc<Metrics>, beat: Arc
                     }
                     metrics.queue_depth(&queue, messages, clock::now());
                 }
-                // At the second look only: a consumer declares its own queue, and RabbitMQ 3.10 does not bear two at once.
+                // Only the second time: a consumer declares its own queue, and RabbitMQ 3.10 fails on two declarations at once.
                 restore(&broker, is_missing && was_missing, &mut complaint).await;
                 was_missing = is_missing;
             }
@@ -184,19 +183,19 @@ pub(super) async fn queues(broker: Arc<Broker>, metrics: Arc<Metrics>, beat: Arc
 
 async fn restore(broker: &Broker, queues: bool, complaint: &mut String) {
     if queues {
-        tracing::warn!("a queue of ours is gone; declaring it again");
+        tracing::warn!("one of our queues is missing; declaring it again");
     }
     let refusal = broker.restore(queues).await.err().filter(TopologyError::needs_a_person);
     let refusal = refusal.map(|error| error.to_string()).unwrap_or_default();
     if !refusal.is_empty() && refusal != *complaint {
-        tracing::error!(why = refusal, "an exchange or queue cannot be declared again");
+        tracing::error!(why = refusal, "cannot declare a missing exchange or queue");
     }
     *complaint = refusal;
 }
 
-/// Makes sure of the tables before anything is consumed: applies what is missing, where that is wanted. A database that holds
-/// something else than ours ends the start. One that is away is waited for where it is to be migrated; else [`database`]
-/// looks at its tables when it is there.
+/// Checks the tables before anything is consumed, and applies missing migrations where configured. Tables of another shape end
+/// the start. If PostgreSQL cannot be reached, the start waits where it must migrate; otherwise [`database`] checks the tables
+/// later.
 pub(super) async fn tables_when_there(
     db: &Database,
     migrates: bool,
@@ -224,7 +223,7 @@ pub(super) async fn tables_when_there(
     }
 }
 
-/// Each in a line of its own: the error itself names the first one only.
+/// Each difference on a line of its own: the error itself names only the first.
 fn tell_differences(error: &MigrateError) {
     let MigrateError::Shape(differences) = error else { return };
     for Difference { table, column, found, expected, sql } in differences {
@@ -235,7 +234,7 @@ fn tell_differences(error: &MigrateError) {
             found,
             expected,
             sql,
-            "a table has another shape than this release needs"
+            "a table does not have the shape that this release needs"
         );
     }
 }

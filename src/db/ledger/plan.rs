@@ -1,17 +1,19 @@
 //! Who is named for an event, and what the ledger already knows of it.
 
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 
 use serde::Deserialize;
 use serde_json::value::RawValue;
 use tokio_postgres::Row;
 use tokio_postgres::types::{Json, ToSql};
 
+use super::named::NAMED;
 use crate::db::row::Read;
 use crate::db::{Database, Error, query};
-use crate::domain::consent::{Answer, Consent};
+use crate::domain::consent::{Answer, Consent, User};
 use crate::domain::event::Event;
-use crate::domain::plan::{self, Known, Named, User};
+use crate::domain::message_kind::MessageKind;
+use crate::domain::plan::{self, Known, Named};
 use crate::domain::protocol::Status;
 use crate::domain::recipient::Recipient;
 
@@ -55,7 +57,7 @@ pub async fn look_up(db: &Database, batch: &[Arc<Event>]) -> Result<Vec<Findings
     let mut counts = vec![0; batch.len()];
     for row in &named {
         let at = position(row)?;
-        findings[at].named.extend(named_of(row)?);
+        findings[at].named.extend(named_of(row, batch[at].kind)?);
         // Rows count, not people: a name that is no identifier names nobody, but has taken its place below the limit.
         counts[at] += 1;
         findings[at].many = counts[at] > plan::PAGE;
@@ -88,32 +90,17 @@ fn lines<'a>(ids: impl Iterator<Item = &'a str>) -> String {
 }
 
 async fn named(client: &deadpool_postgres::Object, columns: &Columns<'_>) -> Result<Vec<Row>, Error> {
-    const NAMED: &str = "-- plan: who is named, by rule or by the event itself, and what he said
+    static SQL: LazyLock<String> = LazyLock::new(|| {
+        format!(
+            "-- plan: who is named, by rule or by the event itself, and what they said
         SELECT e.position, w.*
-          FROM unnest($1::int[], $2::text[], $3::text[], $4::text[], $5::text[], $6::bool[], $7::text[], $8::text[])
-                AS e (position, company_no, app_id, template_id, customer_id, by_rule, sys_user_ids, openids)
-         CROSS JOIN LATERAL (
-                SELECT n.sys_user_id AS named_user, n.openid AS named_openid, u.sys_user_id AS bound_user, u.openid,
-                       u.status, u.subscribe_template -> e.template_id AS consent
-                  FROM (SELECT p.sys_user_id, p.openid
-                          FROM t_wechat_message_user r
-                         CROSS JOIN LATERAL (
-                                SELECT unnest(r.sys_user_ids), NULL UNION ALL SELECT NULL, unnest(r.openids))
-                            AS p (sys_user_id, openid)
-                         WHERE e.by_rule AND r.company_no = e.company_no AND r.app_id = e.app_id
-                           AND r.template_id = e.template_id AND r.status = 1
-                           AND coalesce(r.customer_id, '') = ANY (ARRAY['', e.customer_id])
-                        UNION ALL
-                        SELECT unnest(string_to_array(e.sys_user_ids, E'\\n')), NULL
-                        UNION ALL
-                        SELECT NULL, unnest(string_to_array(e.openids, E'\\n'))) n
-                  LEFT JOIN LATERAL (
-                        SELECT * FROM t_wechat_user u WHERE u.app_id = e.app_id AND u.sys_user_id = n.sys_user_id
-                        UNION ALL
-                        SELECT * FROM t_wechat_user u WHERE u.app_id = e.app_id AND u.openid = n.openid) u ON true
-                 -- An empty cell names nobody, least of all everybody whose own cell is empty.
-                 WHERE n.sys_user_id <> '' OR n.openid <> ''
-                 LIMIT $9) w";
+          FROM (SELECT position, company_no, app_id, template_id, customer_id, by_rule,
+                       string_to_array(sys_user_ids, E'\\n') AS sys_user_ids, string_to_array(openids, E'\\n') AS openids
+                  FROM unnest($1::int[], $2::text[], $3::text[], $4::text[], $5::text[], $6::bool[], $7::text[], $8::text[])
+                    AS e (position, company_no, app_id, template_id, customer_id, by_rule, sys_user_ids, openids)) e
+         CROSS JOIN LATERAL ({NAMED} LIMIT $9) w"
+        )
+    });
     let values: [&(dyn ToSql + Sync); 9] = [
         &columns.position,
         &columns.company_no,
@@ -125,7 +112,7 @@ async fn named(client: &deadpool_postgres::Object, columns: &Columns<'_>) -> Res
         &columns.openids,
         &ENOUGH,
     ];
-    query::rows(client, NAMED, &values).await
+    query::rows(client, &SQL, &values).await
 }
 
 async fn known(client: &deadpool_postgres::Object, columns: &Columns<'_>) -> Result<Vec<Row>, Error> {
@@ -156,15 +143,15 @@ fn position(row: &Row) -> Result<usize, Error> {
     Ok(usize::try_from(row.read::<i32>("position")?).unwrap_or_default())
 }
 
-fn named_of(row: &Row) -> Result<Option<Named>, Error> {
-    let bound: Option<&str> = row.read("openid")?;
-    let user = match bound {
-        Some(_) => Some(User { active: row.read::<i16>("status")? == 1, consent: consent_of(row) }),
-        None => None,
+fn named_of(row: &Row, kind: MessageKind) -> Result<Option<Named>, Error> {
+    let user = match row.read("bound")? {
+        true => Some(User { active: row.read::<i16>("status")? == 1, consent: consent_of(row) }),
+        false => None,
     };
-    let openid = bound.or(row.read("named_openid")?);
-    let sys_user_id = row.read::<Option<&str>>("named_user")?.or(row.read("bound_user")?);
-    let named = Named { sys_user_id: id(sys_user_id), openid: id(openid), user };
+    let (sys_user_id, openid) = (id(row.read("sys_user_id")?), id(row.read("openid")?));
+    // A row whose openid is no identifier can be nobody's.
+    let verdict = kind.verdict(user.filter(|_| openid.is_some()));
+    let named = Named { sys_user_id, openid, verdict };
     Ok((named.sys_user_id.is_some() || named.openid.is_some()).then_some(named))
 }
 

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 
-use crate::db::row::Read;
+use crate::db::query::{columns, position, sql};
 use crate::db::{Database, Error};
 use crate::domain::event::Event;
 use crate::domain::outcome::SkipReason;
@@ -50,14 +50,30 @@ impl What {
     }
 }
 
-/// Writes a batch; a row that exists stays as it is, since whoever wrote it carries it. Answers whether each was new.
+columns! {
+    /// What a row without an attempt says.
+    struct Rows<'a>(request: &'a Request) {
+        company_no: &'a str = request.event.company_no.as_str(),
+        app_id: &'a str = request.event.app_id.as_str(),
+        template_id: &'a str = request.event.template_id.as_str(),
+        event_id: &'a str = request.event.event_id.as_str(),
+        recipient: String = request.recipient.ledger_key(),
+        openid: Option<&'a str> = request.recipient.openid().map(|id| id.as_str()),
+        sys_user_id: Option<&'a str> = request.recipient.sys_user_id().map(|id| id.as_str()),
+        status: &'static str = request.what.status(),
+        reason: Option<&'static str> = request.what.reason(),
+        due_at: Option<Timestamp> = request.what.due_at(),
+        content_hash: &'a [u8] = request.event.content_hash.as_slice(),
+        trace_id: Option<&'a str> = request.trace_id.as_deref(),
+    }
+}
+
+/// Writes a batch; a row that exists stays as it is: the delivery message of its writer brings it to its end. Returns
+/// whether each was new.
 pub async fn record(db: &Database, batch: &[Request]) -> Result<Vec<bool>, Error> {
-    const RECORD: &str = "-- record: rows without an attempt
+    const RECORD: &str = "-- record
         WITH input AS (
-            SELECT * FROM unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::text[], $6::text[], $7::text[],
-                                 $8::text[], $9::text[], $10::timestamptz[], $11::bytea[], $12::text[]) WITH ORDINALITY
-                AS i (company_no, app_id, template_id, event_id, recipient, openid, sys_user_id, status, reason, due_at,
-                      content_hash, trace_id, position)
+            SELECT * FROM :i
         ), written AS (
             INSERT INTO t_wechat_delivery (company_no, app_id, template_id, event_id, recipient, openid, sys_user_id,
                                            status, reason, due_at, content_hash, trace_id, settled_at)
@@ -68,37 +84,10 @@ pub async fn record(db: &Database, batch: &[Request]) -> Result<Vec<bool>, Error
             RETURNING event_id, recipient, template_id, app_id, company_no
         )
         SELECT i.position FROM input i JOIN written USING (event_id, recipient, template_id, app_id, company_no)";
-    let refused = |error| Error::of_query("record", &error);
-    let client = db.durable().await?;
-    let statement = client.prepare_cached(RECORD).await.map_err(refused)?;
-    let events: Vec<&Event> = batch.iter().map(|r| r.event.as_ref()).collect();
-    let company: Vec<&str> = events.iter().map(|e| e.company_no.as_str()).collect();
-    let app: Vec<&str> = events.iter().map(|e| e.app_id.as_str()).collect();
-    let template: Vec<&str> = events.iter().map(|e| e.template_id.as_str()).collect();
-    let event: Vec<&str> = events.iter().map(|e| e.event_id.as_str()).collect();
-    let hash: Vec<&[u8]> = events.iter().map(|e| e.content_hash.as_slice()).collect();
-    let recipient: Vec<String> = batch.iter().map(|r| r.recipient.ledger_key()).collect();
-    let openid: Vec<_> = batch.iter().map(|r| r.recipient.openid().map(|id| id.as_str())).collect();
-    let sys_user: Vec<_> = batch.iter().map(|r| r.recipient.sys_user_id().map(|id| id.as_str())).collect();
-    let status: Vec<_> = batch.iter().map(|r| r.what.status()).collect();
-    let reason: Vec<_> = batch.iter().map(|r| r.what.reason()).collect();
-    let due_at: Vec<_> = batch.iter().map(|r| r.what.due_at()).collect();
-    let trace: Vec<_> = batch.iter().map(|r| r.trace_id.as_deref()).collect();
-    let rows = client
-        .query(
-            &statement,
-            &[
-                &company, &app, &template, &event, &recipient, &openid, &sys_user, &status, &reason, &due_at,
-                &hash, &trace,
-            ],
-        )
-        .await
-        .map_err(refused)?;
     let mut new = vec![false; batch.len()];
-    for row in rows {
-        let position = usize::try_from(row.read::<i64>("position")? - 1).unwrap_or_default();
-        if let Some(slot) = new.get_mut(position) {
-            *slot = true;
+    for row in sql!(RECORD, Rows::of(batch) as i).rows(&db.durable().await?).await? {
+        if let Some(is_new) = new.get_mut(position(&row)?) {
+            *is_new = true;
         }
     }
     Ok(new)

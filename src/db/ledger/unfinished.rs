@@ -1,10 +1,11 @@
-//! The ledger's unfinished rows, found without an index of their own: a condition on `status` in an index would keep every
-//! settlement from updating its row in place.
+//! The ledger's unfinished rows, found without an index: an index with a condition on `status` would keep every settlement
+//! from updating its row in place.
 
 use jiff::Timestamp;
 
+use crate::db::query::sql;
 use crate::db::row::Read;
-use crate::db::{Database, Error, query};
+use crate::db::{Database, Error};
 
 /// Rows read by one statement: a few milliseconds.
 const PAGE: i64 = 5_000;
@@ -20,19 +21,19 @@ pub struct Unfinished {
 #[derive(Debug)]
 pub struct Page {
     pub unfinished: Vec<Unfinished>,
-    /// The last id looked at; there may be more behind it where the page is full.
+    /// The last id of the page; there may be more after it where the page is full.
     pub last: Option<i64>,
     pub is_full: bool,
-    /// Up to this id nothing can appear any more: ids are given out before their rows are committed, so what is younger than
-    /// a minute, and all behind it, is to be looked at again.
+    /// Up to this id no row can appear any more: ids are assigned before their rows are committed, so a row younger than a
+    /// minute, and all after it, must be read again.
     pub complete_to: Option<i64>,
 }
 
-/// Looks through the rows behind `after`.
+/// Reads the rows after `after`.
 pub async fn page(db: &Database, after: i64) -> Result<Page, Error> {
     const SQL: &str = "-- unfinished::page
         WITH page AS MATERIALIZED (
-            SELECT id, status, created_at FROM t_wechat_delivery WHERE id > $1 ORDER BY id LIMIT $2
+            SELECT id, status, created_at FROM t_wechat_delivery WHERE id > :after ORDER BY id LIMIT :page
         ), young AS MATERIALIZED (
             SELECT min(id) AS first FROM page WHERE created_at >= now() - interval '1 min'
         )
@@ -41,7 +42,7 @@ pub async fn page(db: &Database, after: i64) -> Result<Page, Error> {
                u.id, u.created_at
           FROM (SELECT 1) one
           LEFT JOIN (SELECT id, created_at FROM page WHERE status IN ('planned', 'attempting', 'retrying')) u ON true";
-    let rows = query::rows(&db.durable().await?, SQL, &[&after, &PAGE]).await?;
+    let rows = sql!(SQL, after, page = PAGE).rows(&db.durable().await?).await?;
     let mut page = Page { unfinished: Vec::new(), last: None, is_full: false, complete_to: None };
     for row in &rows {
         (page.last, page.is_full) = (row.read("last")?, row.read::<i64>("rows")? == PAGE);
@@ -51,12 +52,12 @@ pub async fn page(db: &Database, after: i64) -> Result<Page, Error> {
     Ok(page)
 }
 
-/// Which of these rows are unfinished still.
+/// Which of these rows are still unfinished.
 pub async fn still(db: &Database, ids: &[i64]) -> Result<Vec<Unfinished>, Error> {
     const SQL: &str = "-- unfinished::still
         SELECT id, created_at FROM t_wechat_delivery
-         WHERE id = ANY ($1) AND status IN ('planned', 'attempting', 'retrying')";
-    let rows = query::rows(&db.durable().await?, SQL, &[&ids]).await?;
+         WHERE id = ANY (:ids) AND status IN ('planned', 'attempting', 'retrying')";
+    let rows = sql!(SQL, ids).rows(&db.durable().await?).await?;
     rows.iter().filter_map(|row| unfinished_of(row).transpose()).collect()
 }
 

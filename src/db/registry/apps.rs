@@ -6,13 +6,14 @@ use serde::Serialize;
 use tokio_postgres::Row;
 
 use super::WRITTEN_BY;
+use crate::db::query::sql;
 use crate::db::registry::secrets::SecretColumn;
 use crate::db::row::Read;
-use crate::db::{Database, Error, query};
+use crate::db::{Database, Error};
 use crate::domain::ids::AppId;
 use crate::sealing::SEALED;
 
-/// A mini program as operators may see it: without its secret and its token.
+/// A mini program as shown to operators: without its secret and its token.
 #[derive(Debug, Serialize)]
 pub struct App {
     pub app_id: String,
@@ -25,18 +26,18 @@ pub struct App {
     pub lang: String,
     pub rate_per_second: Option<i32>,
     pub daily_quota: Option<i64>,
-    /// Requests of today, by Beijing's clock, with what running processes hold in hand; `None` where none was counted.
+    /// Today's requests, by Beijing's clock, including the reservations of running processes; `None` where none was counted.
     pub quota_used: Option<i64>,
     pub has_secret: bool,
     /// Its secret is stored sealed.
     pub secret_sealed: bool,
     pub active: bool,
-    /// `None` where whoever wrote the row did not say.
+    /// `None` where the writer of the row left it out.
     pub update_time: Option<Timestamp>,
 }
 
-/// What to write into an app's row. `None` leaves a column as it is (on adding: at its default); an empty text and a zero
-/// take a limit or an owner away.
+/// What to write into an app's row. `None` keeps a column's value (on adding: its default); an empty text or a zero
+/// removes a limit or an owner.
 #[derive(Debug, Default)]
 pub struct AppChanges {
     pub app_name: Option<String>,
@@ -51,39 +52,37 @@ pub struct AppChanges {
 }
 
 impl AppChanges {
-    /// The secret as it is to stand in the row of this app.
+    /// The secret in the form in which the app's row stores it.
     fn stored_secret(&self, db: &Database, app_id: &AppId) -> Option<SecretString> {
         self.app_secret.as_ref().map(|plain| SecretColumn::AppSecret.write(db.sealer(), app_id, plain))
     }
 }
 
-/// Registers an app. False where one of that id exists; it is left as it is.
+/// Registers an app. False where one of that id exists; it is not changed.
 pub async fn add(db: &Database, app_id: &AppId, new: &AppChanges) -> Result<bool, Error> {
     const SQL: &str = "-- registry::add_app
         INSERT INTO t_wechat_app (app_id, app_name, app_secret, company_no, token_api, miniprogram_state, lang,
                                   rate_per_second, daily_quota, status, create_by, update_by)
-        VALUES ($1, $2, $3, nullif($4, ''), coalesce($5, 'stable'), coalesce($6, 'formal'), coalesce($7, 'zh_CN'),
-                nullif($8::integer, 0), nullif($9::bigint, 0), CASE WHEN $10::boolean THEN 1 ELSE 0 END, $11, $11)
+        VALUES (:app_id, :app_name, :app_secret, nullif(:company_no, ''), coalesce(:token_api, 'stable'),
+                coalesce(:miniprogram_state, 'formal'), coalesce(:lang, 'zh_CN'), nullif(:rate_per_second::integer, 0),
+                nullif(:daily_quota::bigint, 0), CASE WHEN :active::boolean THEN 1 ELSE 0 END, :written_by, :written_by)
         ON CONFLICT (app_id) DO NOTHING";
-    let active = new.active.unwrap_or(true);
     let secret = new.stored_secret(db, app_id);
-    let added = query::count(
-        &db.durable().await?,
+    let added = sql!(
         SQL,
-        &[
-            &app_id.as_str(),
-            &new.app_name,
-            &secret.as_ref().map(ExposeSecret::expose_secret),
-            &new.company_no,
-            &new.token_api,
-            &new.miniprogram_state,
-            &new.lang,
-            &new.rate_per_second,
-            &new.daily_quota,
-            &active,
-            &WRITTEN_BY,
-        ],
+        app_id = app_id.as_str(),
+        app_name = new.app_name,
+        app_secret = secret.as_ref().map(ExposeSecret::expose_secret),
+        company_no = new.company_no,
+        token_api = new.token_api,
+        miniprogram_state = new.miniprogram_state,
+        lang = new.lang,
+        rate_per_second = new.rate_per_second,
+        daily_quota = new.daily_quota,
+        active = new.active.unwrap_or(true),
+        written_by = WRITTEN_BY,
     )
+    .count(&db.durable().await?)
     .await?;
     Ok(added == 1)
 }
@@ -92,35 +91,33 @@ pub async fn add(db: &Database, app_id: &AppId, new: &AppChanges) -> Result<bool
 pub async fn set(db: &Database, app_id: &AppId, changes: &AppChanges) -> Result<bool, Error> {
     const SQL: &str = "-- registry::set_app
         UPDATE t_wechat_app
-           SET app_name          = coalesce($2, app_name),
-               app_secret        = coalesce($3, app_secret),
-               company_no        = nullif(coalesce($4, company_no), ''),
-               token_api         = coalesce($5, token_api),
-               miniprogram_state = coalesce($6, miniprogram_state),
-               lang              = coalesce($7, lang),
-               rate_per_second   = nullif(coalesce($8, rate_per_second), 0),
-               daily_quota       = nullif(coalesce($9, daily_quota), 0),
-               status            = CASE $10::boolean WHEN true THEN 1 WHEN false THEN 0 ELSE status END,
-               update_by = $11, update_time = now()
-         WHERE app_id = $1";
+           SET app_name          = coalesce(:app_name, app_name),
+               app_secret        = coalesce(:app_secret, app_secret),
+               company_no        = nullif(coalesce(:company_no, company_no), ''),
+               token_api         = coalesce(:token_api, token_api),
+               miniprogram_state = coalesce(:miniprogram_state, miniprogram_state),
+               lang              = coalesce(:lang, lang),
+               rate_per_second   = nullif(coalesce(:rate_per_second, rate_per_second), 0),
+               daily_quota       = nullif(coalesce(:daily_quota, daily_quota), 0),
+               status            = CASE :active::boolean WHEN true THEN 1 WHEN false THEN 0 ELSE status END,
+               update_by = :written_by, update_time = now()
+         WHERE app_id = :app_id";
     let secret = changes.stored_secret(db, app_id);
-    let changed = query::count(
-        &db.durable().await?,
+    let changed = sql!(
         SQL,
-        &[
-            &app_id.as_str(),
-            &changes.app_name,
-            &secret.as_ref().map(ExposeSecret::expose_secret),
-            &changes.company_no,
-            &changes.token_api,
-            &changes.miniprogram_state,
-            &changes.lang,
-            &changes.rate_per_second,
-            &changes.daily_quota,
-            &changes.active,
-            &WRITTEN_BY,
-        ],
+        app_id = app_id.as_str(),
+        app_name = changes.app_name,
+        app_secret = secret.as_ref().map(ExposeSecret::expose_secret),
+        company_no = changes.company_no,
+        token_api = changes.token_api,
+        miniprogram_state = changes.miniprogram_state,
+        lang = changes.lang,
+        rate_per_second = changes.rate_per_second,
+        daily_quota = changes.daily_quota,
+        active = changes.active,
+        written_by = WRITTEN_BY,
     )
+    .count(&db.durable().await?)
     .await?;
     Ok(changed == 1)
 }
@@ -132,11 +129,12 @@ pub async fn list(db: &Database) -> Result<Vec<App>, Error> {
                (SELECT used FROM t_wechat_quota q
                  WHERE q.app_id = a.app_id AND q.day = (now() AT TIME ZONE 'Asia/Shanghai')::date) AS quota_used,
                coalesce(app_secret, '') <> '' AS has_secret,
-               coalesce(starts_with(app_secret, $1), false) AS secret_sealed, coalesce(status = 1, false) AS active, update_time
+               coalesce(starts_with(app_secret, :sealed), false) AS secret_sealed,
+               coalesce(status = 1, false) AS active, update_time
           FROM t_wechat_app a
          ORDER BY app_id
          LIMIT 10000";
-    let rows = query::rows(&db.durable().await?, SQL, &[&SEALED]).await?;
+    let rows = sql!(SQL, sealed = SEALED).rows(&db.durable().await?).await?;
     rows.iter().map(app).collect()
 }
 

@@ -1,4 +1,4 @@
-//! Reading `t_wechat_app`: the mini programs, and the token each has stored.
+//! Reading `t_wechat_app` for the daemon: the mini programs, and the token that each has stored.
 
 use std::time::Duration;
 
@@ -6,6 +6,7 @@ use secrecy::{ExposeSecret, SecretString};
 use tokio_postgres::Row;
 
 use super::secrets::SecretColumn;
+use crate::db::query::sql;
 use crate::db::row::Read;
 use crate::db::{Database, Error};
 use crate::domain::app::TokenApi;
@@ -17,9 +18,9 @@ use crate::sealing::{OpenError, Sealer};
 pub struct App {
     pub app_id: AppId,
     pub app_name: Option<String>,
-    /// The only company whose events may use the app; `None` = any.
+    /// The only company whose events may use the app; `None` = any company.
     pub company_no: Option<CompanyNo>,
-    /// Or why it cannot be opened: then the app waits, and no other.
+    /// Or why it cannot be opened: then this app waits, and no other.
     pub secret: Result<SecretString, OpenError>,
     pub token_api: TokenApi,
     /// For events that name none: `formal`, `trial` or `developer`.
@@ -34,27 +35,27 @@ pub struct App {
     pub active: bool,
 }
 
-/// One row: the app and the token that stands beside it.
+/// One row: the app and its stored token.
 #[derive(Debug, Clone)]
 pub struct AppRow {
     pub app: App,
-    /// Counts the tokens stored in this row; the meeting point of all processes.
+    /// Counts the tokens stored in this row; all processes compare it.
     pub token_version: i64,
     /// `None` = none was stored, or it has expired by the database's clock.
     pub token: Option<StoredToken>,
 }
 
-/// A token at rest that is still good.
+/// A stored token that has not expired.
 #[derive(Debug, Clone)]
 pub struct StoredToken {
-    /// Or why it cannot be opened: then it helps us as little as none.
+    /// Or why it cannot be opened: then it is as good as none.
     pub value: Result<SecretString, OpenError>,
-    /// Time left by the database's clock, when the row was read.
+    /// Time left when the row was read, by the database's clock.
     pub expires_in: Duration,
 }
 
 impl App {
-    /// Would WeChat's answer to "a token, please" be another one now?
+    /// Would WeChat's answer to a request for a token be another one now?
     pub fn asks_differently_than(&self, other: &Self) -> bool {
         self.token_api != other.token_api
             || self.active != other.active
@@ -98,23 +99,15 @@ SELECT app_id, app_name, company_no, app_secret, token_api, miniprogram_state, l
 
 /// Every app. Rows that cannot be read are left out: one bad row must not hide the others; [`one`] says what is wrong.
 pub async fn all(db: &Database) -> Result<Vec<AppRow>, Error> {
-    const NAME: &str = "apps::all";
     const SQL: &str = select_app!("apps::all", "");
-    let connection = db.durable().await?;
-    let refused = |error| Error::of_query(NAME, &error);
-    let statement = connection.prepare_cached(SQL).await.map_err(refused)?;
-    let rows = connection.query(&statement, &[]).await.map_err(refused)?;
+    let rows = sql!(SQL).rows(&db.durable().await?).await?;
     Ok(rows.iter().filter_map(|row| read(row, db.sealer()).ok()).collect())
 }
 
 /// One app, or `None` when there is no such row.
 pub async fn one(db: &Database, app_id: &AppId) -> Result<Option<AppRow>, Error> {
-    const NAME: &str = "apps::one";
-    const SQL: &str = select_app!("apps::one", " WHERE app_id = $1");
-    let connection = db.durable().await?;
-    let refused = |error| Error::of_query(NAME, &error);
-    let statement = connection.prepare_cached(SQL).await.map_err(refused)?;
-    let row = connection.query_opt(&statement, &[&app_id.as_str()]).await.map_err(refused)?;
+    const SQL: &str = select_app!("apps::one", " WHERE app_id = :app_id");
+    let row = sql!(SQL, app_id = app_id.as_str()).optional(&db.durable().await?).await?;
     row.as_ref().map(|row| read(row, db.sealer())).transpose()
 }
 
@@ -148,7 +141,7 @@ fn read_app(row: &Row, sealer: &Sealer) -> Result<App, Error> {
         token_api: TokenApi::parse(&token_api),
         miniprogram_state: row.read("miniprogram_state")?,
         lang: row.read("lang")?,
-        // Zero or less is no limit one could keep to: none is meant.
+        // Zero or less cannot be meant as a limit: no limit.
         rate_per_second: rate_per_second.and_then(|rate| u32::try_from(rate).ok()).filter(|rate| *rate > 0),
         daily_quota: daily_quota.and_then(|quota| u64::try_from(quota).ok()).filter(|quota| *quota > 0),
         active: row.read("active")?,

@@ -1,4 +1,4 @@
-//! `t_wechat_pause`: where daemons show what they have paused, and operators say what is to be.
+//! `t_wechat_pause`: daemons show what they have paused, and operators order pauses.
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -7,17 +7,18 @@ use jiff::Timestamp;
 use serde::Serialize;
 
 use super::tokens::CHANNEL;
+use crate::db::query::{columns, sql};
 use crate::db::row::Read;
-use crate::db::{Database, Error, query};
+use crate::db::{Database, Error};
 use crate::domain::ids::{AppId, TemplateId};
 use crate::domain::pause::PauseReason;
 
-/// A daemon that has not refreshed its rows for so long is gone: three times what it takes between two.
+/// A daemon that has not refreshed its rows for this long is gone: three times [`REFRESH_EVERY`].
 pub(in crate::db) const STALE_AFTER_S: f64 = 30.0;
-/// What daemons call each other's attention with; see [`CHANNEL`].
+/// Stands for the version in a notification of a pause; see [`CHANNEL`].
 pub(in crate::db) const ANNOUNCED: &str = "pause";
 
-/// A pause that a daemon came to by itself.
+/// A pause that a daemon decided by itself.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Posted {
     pub app_id: AppId,
@@ -31,12 +32,12 @@ pub struct Posted {
     pub until: Option<Timestamp>,
 }
 
-/// What operators want of a daemon.
+/// The operators' orders to a daemon.
 #[derive(Debug, Default)]
 pub struct Orders {
     /// Paused by hand.
     pub paused: Vec<Order>,
-    /// To be tried at once, of what this daemon has posted.
+    /// To be probed at once, of what this daemon has paused.
     pub probes: Vec<(AppId, Option<TemplateId>)>,
 }
 
@@ -49,7 +50,7 @@ pub struct Order {
     pub since: Timestamp,
 }
 
-/// A pause in force, as operators ask for it.
+/// A pause in force, for operators.
 #[derive(Debug, Clone, Serialize)]
 pub struct Found {
     pub app_id: String,
@@ -68,47 +69,51 @@ pub struct Found {
 /// What a `resume` found.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Resumed {
-    /// A pause by hand, lifted.
+    /// A pause by hand was lifted.
     pub by_hand: bool,
-    /// Daemons that paused it by themselves; they try at once.
+    /// Daemons that paused it by themselves; they probe at once.
     pub daemons: i64,
 }
 
-/// Replaces what `process` has posted, and takes away what daemons left that are gone.
+columns! {
+    /// A daemon's own pauses.
+    struct Rows<'a>(pause: &'a Posted) {
+        app_id: &'a str = pause.app_id.as_str(),
+        template_id: &'a str = stored(pause.template_id.as_ref()),
+        reason: &'static str = pause.reason.as_str(),
+        errcode: Option<i64> = pause.errcode,
+        detail: &'a str = pause.detail.as_str(),
+        since: Timestamp = pause.since,
+        until: Option<Timestamp> = pause.until,
+    }
+}
+
+/// Replaces the pauses of `process`, and deletes those of daemons that are gone.
 pub async fn post(db: &Database, process: &str, pauses: &[Posted]) -> Result<(), Error> {
     const SQL: &str = "-- pauses::post
-        WITH gone AS (
+        WITH input AS (
+            SELECT * FROM :i
+        ), gone AS (
             DELETE FROM t_wechat_pause
-             WHERE (process = $1 AND (app_id, template_id) NOT IN (SELECT * FROM unnest($2::text[], $3::text[])))
-                OR (process NOT IN ('', $1) AND updated_at < now() - $9 * interval '1 second'))
+             WHERE (process = :process AND (app_id, template_id) NOT IN (SELECT app_id, template_id FROM input))
+                OR (process NOT IN ('', :process) AND updated_at < now() - :stale_after_s * interval '1 second'))
         INSERT INTO t_wechat_pause AS p (app_id, template_id, process, reason, errcode, detail, since, until, updated_at)
-        SELECT app_id, template_id, $1, reason, errcode, detail, since, until, now()
-          FROM unnest($2::text[], $3::text[], $4::text[], $5::bigint[], $6::text[], $7::timestamptz[], $8::timestamptz[])
-               AS mine (app_id, template_id, reason, errcode, detail, since, until)
+        SELECT app_id, template_id, :process, reason, errcode, detail, since, until, now()
+          FROM input
         ON CONFLICT (app_id, template_id, process) DO UPDATE
            SET reason = excluded.reason, errcode = excluded.errcode, detail = excluded.detail, since = excluded.since,
                until = excluded.until, updated_at = excluded.updated_at";
-    let app_ids: Vec<&str> = pauses.iter().map(|pause| pause.app_id.as_str()).collect();
-    let template_ids: Vec<&str> = pauses.iter().map(|pause| stored(pause.template_id.as_ref())).collect();
-    let reasons: Vec<&str> = pauses.iter().map(|pause| pause.reason.as_str()).collect();
-    let errcodes: Vec<Option<i64>> = pauses.iter().map(|pause| pause.errcode).collect();
-    let details: Vec<&str> = pauses.iter().map(|pause| pause.detail.as_str()).collect();
-    let since: Vec<Timestamp> = pauses.iter().map(|pause| pause.since).collect();
-    let until: Vec<Option<Timestamp>> = pauses.iter().map(|pause| pause.until).collect();
-    query::count(
-        &db.durable().await?,
-        SQL,
-        &[&process, &app_ids, &template_ids, &reasons, &errcodes, &details, &since, &until, &STALE_AFTER_S],
-    )
-    .await
-    .map(drop)
+    sql!(SQL, Rows::of(pauses) as i, process, stale_after_s = STALE_AFTER_S)
+        .count(&db.durable().await?)
+        .await
+        .map(drop)
 }
 
-/// What operators want of `process`; a wish to probe is answered once.
+/// The orders to `process`; an order to probe is returned once.
 pub async fn orders(db: &Database, process: &str) -> Result<Orders, Error> {
     const SQL: &str = "-- pauses::orders
         WITH asked AS (
-            UPDATE t_wechat_pause SET probe_asked = false WHERE process = $1 AND probe_asked
+            UPDATE t_wechat_pause SET probe_asked = false WHERE process = :process AND probe_asked
             RETURNING app_id, template_id)
         SELECT app_id, template_id, coalesce(detail, '') AS why, since, true AS by_hand
           FROM t_wechat_pause WHERE process = ''
@@ -116,8 +121,8 @@ pub async fn orders(db: &Database, process: &str) -> Result<Orders, Error> {
         SELECT app_id, template_id, '', now(), false FROM asked
          LIMIT 100000";
     let mut orders = Orders::default();
-    for row in query::rows(&db.durable().await?, SQL, &[&process]).await? {
-        // Operators write this table too: what cannot be an id names nothing.
+    for row in sql!(SQL, process).rows(&db.durable().await?).await? {
+        // Operators write this table too: an invalid id names nothing.
         let Ok(app_id) = AppId::parse(row.read("app_id")?) else { continue };
         let template_id = match row.read("template_id")? {
             "" => None,
@@ -146,11 +151,11 @@ pub async fn list(db: &Database, app_id: Option<&str>) -> Result<Vec<Found>, Err
         SELECT app_id, nullif(template_id, '') AS template_id, nullif(process, '') AS process, reason, errcode,
                nullif(detail, '') AS detail, since, until, operator
           FROM t_wechat_pause
-         WHERE ($1::text IS NULL OR app_id = $1)
-           AND (process = '' OR updated_at >= now() - $2 * interval '1 second')
+         WHERE (:app_id::text IS NULL OR app_id = :app_id)
+           AND (process = '' OR updated_at >= now() - :stale_after_s * interval '1 second')
          ORDER BY app_id, t_wechat_pause.template_id, t_wechat_pause.process
          LIMIT 10000";
-    let rows = query::rows(&db.durable().await?, SQL, &[&app_id, &STALE_AFTER_S]).await?;
+    let rows = sql!(SQL, app_id, stale_after_s = STALE_AFTER_S).rows(&db.durable().await?).await?;
     let found = |row: &tokio_postgres::Row| {
         Ok(Found {
             app_id: row.read("app_id")?,
@@ -176,7 +181,7 @@ pub async fn by_app(db: &Database) -> Result<HashMap<String, Vec<Found>>, Error>
     Ok(pauses)
 }
 
-/// Pauses an app, or one template of it, by hand, and tells every daemon. False where no such app is registered.
+/// Pauses an app, or one template of it, by hand, and notifies every daemon. False where no such app is registered.
 pub async fn pause(
     db: &Database,
     app_id: &AppId,
@@ -187,29 +192,27 @@ pub async fn pause(
     const SQL: &str = "-- pauses::pause
         WITH paused AS (
             INSERT INTO t_wechat_pause AS p (app_id, template_id, reason, detail, operator)
-            SELECT app_id, $2, $3, $4, $5 FROM t_wechat_app WHERE app_id = $1
+            SELECT app_id, :template_id, :reason, :why, :operator FROM t_wechat_app WHERE app_id = :app_id
             ON CONFLICT (app_id, template_id, process) DO UPDATE
                SET detail = excluded.detail, operator = excluded.operator, updated_at = now()
             RETURNING p.app_id)
-        SELECT pg_notify($6, concat_ws(':', current_schema(), app_id, $7::text)) FROM paused";
-    let rows = query::rows(
-        &db.durable().await?,
+        SELECT pg_notify(:channel, concat_ws(':', current_schema(), app_id, :announced::text)) FROM paused";
+    let rows = sql!(
         SQL,
-        &[
-            &app_id.as_str(),
-            &stored(template_id),
-            &PauseReason::ByHand.as_str(),
-            &why,
-            &operator,
-            &CHANNEL,
-            &ANNOUNCED,
-        ],
+        app_id = app_id.as_str(),
+        template_id = stored(template_id),
+        reason = PauseReason::ByHand.as_str(),
+        why,
+        operator,
+        channel = CHANNEL,
+        announced = ANNOUNCED,
     )
+    .rows(&db.durable().await?)
     .await?;
     Ok(!rows.is_empty())
 }
 
-/// Lifts a pause by hand; where daemons paused it by themselves, they are asked to try at once.
+/// Lifts a pause by hand; daemons that paused it by themselves are told to probe at once.
 pub async fn resume(
     db: &Database,
     app_id: &AppId,
@@ -217,21 +220,29 @@ pub async fn resume(
 ) -> Result<Resumed, Error> {
     const SQL: &str = "-- pauses::resume
         WITH lifted AS (
-            DELETE FROM t_wechat_pause WHERE app_id = $1 AND template_id = $2 AND process = '' RETURNING app_id
+            DELETE FROM t_wechat_pause WHERE app_id = :app_id AND template_id = :template_id AND process = ''
+            RETURNING app_id
         ), asked AS (
             UPDATE t_wechat_pause SET probe_asked = true
-             WHERE app_id = $1 AND template_id = $2 AND process <> ''
-               AND updated_at >= now() - $5 * interval '1 second'
+             WHERE app_id = :app_id AND template_id = :template_id AND process <> ''
+               AND updated_at >= now() - :stale_after_s * interval '1 second'
             RETURNING app_id)
         SELECT (SELECT count(*) FROM lifted) > 0 AS by_hand, (SELECT count(*) FROM asked) AS daemons,
-               pg_notify($3, concat_ws(':', current_schema(), $1::text, $4::text))";
-    let values: [&(dyn tokio_postgres::types::ToSql + Sync); 5] =
-        [&app_id.as_str(), &stored(template_id), &CHANNEL, &ANNOUNCED, &STALE_AFTER_S];
-    let row = query::one(&db.durable().await?, SQL, &values).await?;
+               pg_notify(:channel, concat_ws(':', current_schema(), :app_id::text, :announced::text))";
+    let row = sql!(
+        SQL,
+        app_id = app_id.as_str(),
+        template_id = stored(template_id),
+        channel = CHANNEL,
+        announced = ANNOUNCED,
+        stale_after_s = STALE_AFTER_S,
+    )
+    .one(&db.durable().await?)
+    .await?;
     Ok(Resumed { by_hand: row.read("by_hand")?, daemons: row.read("daemons")? })
 }
 
-/// How long a daemon may leave its rows as they are, without being taken for dead.
+/// How often a daemon refreshes its rows; see [`STALE_AFTER_S`].
 pub const REFRESH_EVERY: Duration = Duration::from_secs(10);
 
 fn stored(template_id: Option<&TemplateId>) -> &str {

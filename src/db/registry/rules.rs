@@ -1,12 +1,13 @@
-//! Registering rules: who hears of a template.
+//! Registering rules: who gets the messages of a template.
 
 use jiff::Timestamp;
 use serde::Serialize;
 use tokio_postgres::Row;
 
 use super::WRITTEN_BY;
+use crate::db::query::sql;
 use crate::db::row::Read;
-use crate::db::{Database, Error, query};
+use crate::db::{Database, Error};
 use crate::domain::ids::{AppId, CompanyNo, CustomerId, Openid, SysUserId, TemplateId};
 
 /// A row of `t_wechat_message_user`.
@@ -21,11 +22,11 @@ pub struct Rule {
     pub sys_user_ids: Vec<String>,
     pub openids: Vec<String>,
     pub active: bool,
-    /// `None` where whoever wrote the row did not say.
+    /// `None` where the writer of the row left it out.
     pub update_time: Option<Timestamp>,
 }
 
-/// A rule to be.
+/// A rule to add.
 #[derive(Debug)]
 pub struct NewRule {
     pub company_no: CompanyNo,
@@ -44,11 +45,11 @@ pub struct RuleFilter {
     pub template_id: Option<String>,
     /// Rules that name this business user or openid.
     pub user: Option<String>,
-    /// Only those behind this one.
+    /// Only rules after this id.
     pub after: Option<i64>,
     /// At most this many.
     pub limit: i64,
-    /// And none behind the one that names the last of so many people: one rule can name a hundred thousand.
+    /// And none after the rule that names the last of this many people: one rule can name a hundred thousand.
     pub people: i64,
 }
 
@@ -56,7 +57,7 @@ pub struct RuleFilter {
 #[derive(Debug)]
 pub struct Page {
     pub rules: Vec<Rule>,
-    /// There may be more behind the last one.
+    /// There may be more after the last one.
     pub is_full: bool,
 }
 
@@ -65,23 +66,19 @@ pub async fn add(db: &Database, rule: &NewRule) -> Result<i64, Error> {
     const SQL: &str = "-- registry::add_rule
         INSERT INTO t_wechat_message_user (company_no, app_id, template_id, customer_id, sys_user_ids, openids,
                                            create_by, update_by)
-        VALUES ($1, $2, $3, $4, $5, $6, $7, $7)
+        VALUES (:company_no, :app_id, :template_id, :customer_id, :sys_user_ids, :openids, :written_by, :written_by)
         RETURNING id::bigint AS id";
-    let sys_user_ids: Vec<&str> = rule.sys_user_ids.iter().map(SysUserId::as_str).collect();
-    let openids: Vec<&str> = rule.openids.iter().map(Openid::as_str).collect();
-    let row = query::one(
-        &db.durable().await?,
+    let row = sql!(
         SQL,
-        &[
-            &rule.company_no.as_str(),
-            &rule.app_id.as_str(),
-            &rule.template_id.as_str(),
-            &rule.customer_id.as_ref().map(CustomerId::as_str),
-            &sys_user_ids,
-            &openids,
-            &WRITTEN_BY,
-        ],
+        company_no = rule.company_no.as_str(),
+        app_id = rule.app_id.as_str(),
+        template_id = rule.template_id.as_str(),
+        customer_id = rule.customer_id.as_ref().map(CustomerId::as_str),
+        sys_user_ids = rule.sys_user_ids.iter().map(SysUserId::as_str).collect::<Vec<_>>(),
+        openids = rule.openids.iter().map(Openid::as_str).collect::<Vec<_>>(),
+        written_by = WRITTEN_BY,
     )
+    .one(&db.durable().await?)
     .await?;
     row.read("id")
 }
@@ -97,22 +94,19 @@ pub async fn list(db: &Database, filter: &RuleFilter) -> Result<Page, Error> {
                        sum(coalesce(cardinality(sys_user_ids), 0) + coalesce(cardinality(openids), 0))
                            OVER (ORDER BY id ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING) AS named_before
                   FROM (SELECT * FROM t_wechat_message_user
-                         WHERE ($1::text IS NULL OR company_no = $1)
-                           AND ($2::text IS NULL OR app_id = $2)
-                           AND ($3::text IS NULL OR template_id = $3)
-                           AND ($4::text IS NULL OR $4 = ANY (sys_user_ids) OR $4 = ANY (openids))
-                           AND ($5::bigint IS NULL OR id > $5)
+                         WHERE (:company_no::text IS NULL OR company_no = :company_no)
+                           AND (:app_id::text IS NULL OR app_id = :app_id)
+                           AND (:template_id::text IS NULL OR template_id = :template_id)
+                           AND (:user::text IS NULL OR :user = ANY (sys_user_ids) OR :user = ANY (openids))
+                           AND (:after::bigint IS NULL OR id > :after)
                          ORDER BY id
-                         LIMIT $6) rules) page
-         WHERE coalesce(named_before, 0) < $7
+                         LIMIT :limit) rules) page
+         WHERE coalesce(named_before, 0) < :people
          ORDER BY id";
     let RuleFilter { company_no, app_id, template_id, user, after, limit, people } = filter;
-    let rows = query::rows(
-        &db.durable().await?,
-        SQL,
-        &[company_no, app_id, template_id, user, after, limit, people],
-    )
-    .await?;
+    let rows = sql!(SQL, company_no, app_id, template_id, user, after, limit, people)
+        .rows(&db.durable().await?)
+        .await?;
     let found: i64 = rows.first().map_or(Ok(0), |row| row.read("found"))?;
     let rules = rows.iter().map(rule).collect::<Result<Vec<_>, _>>()?;
     let is_full = found == *limit || found > rules.len() as i64;
@@ -122,8 +116,8 @@ pub async fn list(db: &Database, filter: &RuleFilter) -> Result<Page, Error> {
 /// Removes a rule. False where there is none of that id.
 pub async fn remove(db: &Database, id: i64) -> Result<bool, Error> {
     const SQL: &str = "-- registry::remove_rule
-        DELETE FROM t_wechat_message_user WHERE id = $1::bigint";
-    Ok(query::count(&db.durable().await?, SQL, &[&id]).await? == 1)
+        DELETE FROM t_wechat_message_user WHERE id = :id::bigint";
+    Ok(sql!(SQL, id).count(&db.durable().await?).await? == 1)
 }
 
 fn rule(row: &Row) -> Result<Rule, Error> {

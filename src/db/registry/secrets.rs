@@ -1,4 +1,4 @@
-//! The columns of `t_wechat_app` that hold secrets: what is sealed there is bound to its column and its app.
+//! The columns of `t_wechat_app` that hold secrets. A sealed value is bound to its column and its app.
 
 use secrecy::SecretString;
 
@@ -10,14 +10,11 @@ use crate::sealing::{OpenError, Sealer};
 pub(super) enum SecretColumn {
     AppSecret,
     AccessToken,
-    /// Decrypts what WeChat calls us back with.
+    /// Decrypts WeChat's callbacks.
     EncodingAesKey,
 }
 
 impl SecretColumn {
-    /// Every one.
-    pub(super) const ALL: [Self; 3] = [Self::AppSecret, Self::AccessToken, Self::EncodingAesKey];
-
     /// Its name in the table.
     pub(super) const fn as_str(self) -> &'static str {
         match self {

@@ -6,8 +6,9 @@ use serde_json::Value;
 use tokio_postgres::Row;
 
 use super::WRITTEN_BY;
+use crate::db::query::{columns, sql};
 use crate::db::row::Read;
-use crate::db::{Database, Error, query};
+use crate::db::{Database, Error};
 use crate::domain::consent::{Answer, Consent};
 use crate::domain::ids::{AppId, Openid, SysUserId, TemplateId};
 
@@ -18,10 +19,10 @@ pub struct User {
     pub openid: String,
     pub sys_user_id: Option<String>,
     pub username: Option<String>,
-    /// The record of consents as it stands, by template.
+    /// The stored record of consents, by template.
     pub subscribe_template: Value,
     pub active: bool,
-    /// `None` where whoever wrote the row did not say.
+    /// `None` where the writer of the row left it out.
     pub update_time: Option<Timestamp>,
 }
 
@@ -40,7 +41,7 @@ impl User {
     }
 }
 
-/// A binding to be written; existing rows keep what is not given.
+/// A binding to write; in an existing row omitted values are kept.
 #[derive(Debug)]
 pub struct Binding {
     pub app_id: AppId,
@@ -59,14 +60,23 @@ pub struct NewConsent {
     pub remaining: Option<i64>,
 }
 
-/// Binds a user, or changes his row; switches it on. True where the row is new.
+columns! {
+    /// What a user says to each template.
+    struct Consents<'a>(consent: &'a NewConsent) {
+        template_id: &'a str = consent.template_id.as_str(),
+        answer: &'static str = if consent.accepts { "accept" } else { "reject" },
+        remaining: Option<i64> = consent.remaining,
+    }
+}
+
+/// Binds a user, or changes an existing row; switches it on. True where the row is new.
 pub async fn bind(db: &Database, binding: &Binding) -> Result<bool, Error> {
     const SQL: &str = "-- registry::bind_user
         INSERT INTO t_wechat_user AS u (app_id, openid, sys_user_id, username, subscribe_template, create_by, update_by)
-        SELECT $1, $2, $3, $4, given.consents, $8, $8
+        SELECT :app_id, :openid, :sys_user_id, :username, given.consents, :written_by, :written_by
           FROM (SELECT coalesce(jsonb_object_agg(c.template_id, jsonb_build_object(
                            'status', c.answer, 'remaining', c.remaining, 'updated_at', now())), '{}') AS consents
-                  FROM unnest($5::text[], $6::text[], $7::bigint[]) AS c (template_id, answer, remaining)) AS given
+                  FROM :c) AS given
         ON CONFLICT (app_id, openid) DO UPDATE
            SET sys_user_id = coalesce(excluded.sys_user_id, u.sys_user_id),
                username    = coalesce(excluded.username, u.username),
@@ -75,39 +85,30 @@ pub async fn bind(db: &Database, binding: &Binding) -> Result<bool, Error> {
                    || excluded.subscribe_template,
                status = 1, update_by = excluded.update_by, update_time = now()
         RETURNING u.xmax = 0 AS is_new";
-    let consents = &binding.consents;
-    let templates: Vec<&str> = consents.iter().map(|consent| consent.template_id.as_str()).collect();
-    let answers: Vec<&str> =
-        consents.iter().map(|consent| if consent.accepts { "accept" } else { "reject" }).collect();
-    let remaining: Vec<Option<i64>> = consents.iter().map(|consent| consent.remaining).collect();
-    let row = query::one(
-        &db.durable().await?,
+    let row = sql!(
         SQL,
-        &[
-            &binding.app_id.as_str(),
-            &binding.openid.as_str(),
-            &binding.sys_user_id.as_ref().map(SysUserId::as_str),
-            &binding.username,
-            &templates,
-            &answers,
-            &remaining,
-            &WRITTEN_BY,
-        ],
+        Consents::of(&binding.consents) as c,
+        app_id = binding.app_id.as_str(),
+        openid = binding.openid.as_str(),
+        sys_user_id = binding.sys_user_id.as_ref().map(SysUserId::as_str),
+        username = binding.username,
+        written_by = WRITTEN_BY,
     )
+    .one(&db.durable().await?)
     .await?;
     row.read("is_new")
 }
 
-/// The rows of one person, whom the text names as a business user or as an openid; of one app or of all.
+/// The rows of one person, named by business user or openid; of one app or of all.
 pub async fn find(db: &Database, app_id: Option<&str>, user: &str) -> Result<Vec<User>, Error> {
     const SQL: &str = "-- registry::find_users
         SELECT app_id, openid, sys_user_id, username, coalesce(subscribe_template, '{}') AS subscribe_template,
                coalesce(status = 1, false) AS active, update_time
           FROM t_wechat_user
-         WHERE ($1::text IS NULL OR app_id = $1) AND (openid = $2 OR sys_user_id = $2)
+         WHERE (:app_id::text IS NULL OR app_id = :app_id) AND (openid = :user OR sys_user_id = :user)
          ORDER BY app_id, openid
          LIMIT 1000";
-    let rows = query::rows(&db.durable().await?, SQL, &[&app_id, &user]).await?;
+    let rows = sql!(SQL, app_id, user).rows(&db.durable().await?).await?;
     rows.iter().map(read).collect()
 }
 

@@ -1,4 +1,4 @@
-//! Compares what is there with what we need. Pure.
+//! Compares the tables that are there with those that we need. Pure.
 
 use super::convert;
 use super::difference::Difference;

@@ -72,7 +72,7 @@ fn add_identity(table: &str) -> Vec<String> {
     ]
 }
 
-/// Does a conversion make the number anew?
+/// Does a conversion create the number column?
 pub(super) fn makes_unique_id(sql: &[String]) -> bool {
     sql.iter().any(|statement| statement.starts_with("CREATE UNIQUE INDEX"))
 }
@@ -130,7 +130,7 @@ fn using(kind: Kind, name: &str, from: &str) -> String {
     }
 }
 
-/// A column of a fit type that our inserts or reads cannot live with.
+/// A column of a usable type whose default or NULLs our inserts or reads cannot use.
 pub(super) fn meet_need(table: &str, column: &Column, found: &found::Column) -> Vec<String> {
     let name = column.name;
     match column.need {

@@ -1,4 +1,4 @@
-//! One thing that is wrong with a table.
+//! One difference between a table and the shape that our statements rely on.
 
 use std::fmt;
 

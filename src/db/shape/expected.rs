@@ -20,8 +20,8 @@ const SECRET: u32 = 128;
 /// WeChat asks for room for 512 characters, which take 730 when they are sealed.
 const TOKEN: u32 = 730;
 
-/// What stands on a shared table and nothing of ours reads or writes. What an insert of ours leaves out is looked at in
-/// every column, also in those of the company's own.
+/// A column of a shared table that no statement of ours reads or writes. Whether our inserts may leave a column out is checked
+/// for every column, also for the company's own.
 pub(in crate::db) const UNUSED: &[(&str, &[&str])] = &[
     ("t_wechat_app", &["id", "create_time", "remarks", "callback_token"]),
     ("t_wechat_user", &["unionid", "nick_name", "avatar_url", "session_key", "create_time", "remarks"]),

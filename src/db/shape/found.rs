@@ -1,4 +1,4 @@
-//! What the database has under the names of our tables.
+//! The tables that the database has under our names.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -6,8 +6,9 @@ use deadpool_postgres::GenericClient;
 use tokio_postgres::Row;
 
 use super::expected::{self, Unique};
+use crate::db::Error;
+use crate::db::query::sql;
 use crate::db::row::Read;
-use crate::db::{Error, query};
 
 /// The relations, by name.
 pub(super) type Tables = BTreeMap<String, Table>;
@@ -62,8 +63,8 @@ pub(super) async fn read(client: &impl GenericClient) -> Result<Tables, Error> {
 async fn relations(client: &impl GenericClient, names: &[&str]) -> Result<Tables, Error> {
     const SQL: &str = "-- shape::relations
         SELECT n.name AS relation, c.relkind IN ('r', 'p') AS is_table
-          FROM unnest($1::text[]) n (name) JOIN pg_class c ON c.oid = to_regclass(n.name)";
-    let rows = query::rows(client, SQL, &[&names]).await?;
+          FROM unnest(:names::text[]) n (name) JOIN pg_class c ON c.oid = to_regclass(n.name)";
+    let rows = sql!(SQL, names).rows(client).await?;
     let table = |row: &Row| -> Result<_, Error> {
         Ok((row.read("relation")?, Table { is_table: row.read("is_table")?, ..Table::default() }))
     };
@@ -80,13 +81,13 @@ async fn columns(client: &impl GenericClient, names: &[&str]) -> Result<Vec<Row>
                CASE WHEN a.attidentity <> '' OR a.attgenerated <> '' THEN ''
                     ELSE pg_get_expr(d.adbin, d.adrelid) END AS default_text,
                coalesce(a.attnum = ANY (i.indkey), false) AS is_key
-          FROM unnest($1::text[]) n (name)
+          FROM unnest(:names::text[]) n (name)
           JOIN pg_attribute a ON a.attrelid = to_regclass(n.name) AND a.attnum > 0 AND NOT a.attisdropped
           JOIN pg_type t ON t.oid = a.atttypid
           LEFT JOIN pg_attrdef d ON d.adrelid = a.attrelid AND d.adnum = a.attnum
           LEFT JOIN pg_index i ON i.indrelid = a.attrelid AND i.indisprimary
          ORDER BY n.name, a.attnum";
-    query::rows(client, SQL, &[&names]).await
+    sql!(SQL, names).rows(client).await
 }
 
 fn column(row: &Row) -> Result<Column, Error> {
@@ -104,10 +105,10 @@ async fn unique_indexes(client: &impl GenericClient, names: &[&str]) -> Result<V
         SELECT n.name AS relation,
                ARRAY(SELECT a.attname::text FROM unnest(i.indkey[0:i.indnkeyatts - 1]) k (attnum)
                        JOIN pg_attribute a ON a.attrelid = i.indrelid AND a.attnum = k.attnum) AS columns
-          FROM unnest($1::text[]) n (name)
+          FROM unnest(:names::text[]) n (name)
           JOIN pg_index i ON i.indrelid = to_regclass(n.name) AND i.indisunique AND i.indisvalid
                          AND i.indpred IS NULL AND i.indexprs IS NULL";
-    query::rows(client, SQL, &[&names]).await
+    sql!(SQL, names).rows(client).await
 }
 
 /// How many groups of rows share the columns that must be unique; a thousand at most.

@@ -28,7 +28,7 @@ impl Watch {
             beat.beat();
             if let Err(error) = self.look(&beat).await {
                 // Readiness tells of a database that is away, or that lacks a migration.
-                tracing::debug!(%error, "outcomes of replays cannot be read");
+                tracing::debug!(%error, "cannot read the outcomes of replays");
             }
             tokio::time::sleep(LOOK_EVERY).await;
         }

@@ -1,11 +1,11 @@
-//! Every code that `subscribe/send` or a token endpoint is known to return (facts: wechat-api 3.3 and 1.4).
+//! The codes that mean the same at every endpoint of WeChat's: the token, the app and its account, the quota, the wire.
 
 use std::ops::RangeInclusive;
 
-use super::PauseReason::{
+use super::class::Class;
+use crate::domain::pause::PauseReason::{
     ApiMisrouted, AppBanned, AppidWrong, IpNotAllowed, NotAuthorised, SecretFrozen, SecretWrong,
 };
-use super::{Class, Refusal};
 
 /// One code of WeChat's.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -19,65 +19,51 @@ pub struct ErrorCode {
     pub advice: &'static str,
 }
 
-/// `data` was refused; the text names the field.
-pub(super) const BAD_DATA: i64 = 47003;
-
 /// Codes about the confirmation of our address by the app's administrator. Not all of them are listed anywhere.
 pub(super) const IP_CONFIRMATION: RangeInclusive<i64> = 89_500..=89_599;
 
-/// What is known about `errcode`.
-pub fn explain(errcode: i64) -> Option<&'static ErrorCode> {
-    ERROR_CODES.binary_search_by_key(&errcode, |listed| listed.errcode).ok().map(|index| &ERROR_CODES[index])
+/// What is known about `errcode`: by the table of a kind of message, else by the common one. Both rise.
+pub(in crate::domain) fn explain(errcode: i64, own: &'static [ErrorCode]) -> Option<&'static ErrorCode> {
+    [own, COMMON_CODES].into_iter().find_map(|table| {
+        table.binary_search_by_key(&errcode, |listed| listed.errcode).ok().map(|index| &table[index])
+    })
 }
 
 /// The codes, in rising order.
-pub const ERROR_CODES: &[ErrorCode] = &[
-    code(-1, Class::Transient, "system busy", "nothing: it is tried again"),
+pub const COMMON_CODES: &[ErrorCode] = &[
+    code(-1, Class::Transient, "system busy", "nothing: it is retried"),
     code(0, Class::Sent, "accepted", "nothing"),
     code(
         40001,
         Class::Token,
         "the token is not valid, or not the newest; from a token endpoint: the secret is wrong",
-        "look for a second system that refreshes this app's classic token; compare the secret with the console's",
+        "look for another system that fetches this app's classic token; compare the secret with WeChat's console",
     ),
     code(
         40002,
         Class::AppFault(ApiMisrouted),
         "wrong grant_type",
-        "check wechat.api_base and any proxy on the way: we always send a right one",
+        "check wechat.api_base and any proxy on the way: the daemon always sends the right one",
     ),
-    code(
-        40003,
-        Class::Recipient(Refusal::BadOpenid),
-        "no such openid in this app",
-        "check which app the user was bound through",
-    ),
-    code(40013, Class::AppFault(AppidWrong), "wrong appid", "compare the appid with the console's"),
+    code(40013, Class::AppFault(AppidWrong), "wrong appid", "compare the appid with WeChat's console"),
     code(
         40014,
         Class::Token,
         "malformed or invalid token",
-        "look for a second system that refreshes this app's classic token",
+        "look for another system that fetches this app's classic token",
     ),
-    code(
-        40037,
-        Class::Template,
-        "no such template in this app, or one of another kind",
-        "compare the template id with those of the mini program in WeChat's console (mp.weixin.qq.com, 订阅消息)",
-    ),
-    code(40125, Class::AppFault(SecretWrong), "wrong secret", "set the secret anew with `app set`"),
+    code(40125, Class::AppFault(SecretWrong), "wrong secret", "set the secret again with `app set`"),
     code(
         40164,
         Class::AppFault(IpNotAllowed),
-        "our address is not on the whitelist",
+        "our address is not on the IP whitelist",
         "add the address that the text names to the app's IP whitelist",
     ),
-    code(40165, Class::Content, "invalid page", "publish with a page that the mini program has"),
     code(
         40243,
         Class::AppFault(SecretFrozen),
         "the secret is frozen",
-        "thaw it in the console; that takes ten minutes to act",
+        "unfreeze it in the console; that takes ten minutes to take effect",
     ),
     code(41001, Class::Token, "no token was sent", "nothing: it is sent again with a token"),
     code(
@@ -87,13 +73,7 @@ pub const ERROR_CODES: &[ErrorCode] = &[
         "check the app's row and any proxy on the way",
     ),
     code(41004, Class::AppFault(SecretWrong), "no secret was sent", "set the secret with `app set`"),
-    code(
-        41030,
-        Class::Content,
-        "the released version has no such page",
-        "release the page, or publish with another",
-    ),
-    code(42001, Class::Token, "the token is past its end", "nothing: a newer one is fetched"),
+    code(42001, Class::Token, "the token has expired", "nothing: a newer one is fetched"),
     code(
         43002,
         Class::AppFault(ApiMisrouted),
@@ -101,51 +81,31 @@ pub const ERROR_CODES: &[ErrorCode] = &[
         "check wechat.api_base for a redirect, and any proxy on the way",
     ),
     code(43003, Class::AppFault(ApiMisrouted), "HTTPS required", "set wechat.api_base to an https address"),
-    code(
-        43101,
-        Class::Recipient(Refusal::NotSubscribed),
-        "the user has no open subscription to the template",
-        "nothing: only the user can subscribe again",
-    ),
-    code(
-        43107,
-        Class::Template,
-        "subscribe messages, or this template, are banned for the app",
-        "look for a notice in the console",
-    ),
-    code(43108, Class::Conflict, "another send to the same user is under way", "nothing: it is tried again"),
     code(44002, Class::Content, "the body arrived empty", "check any proxy on the way, then replay"),
     code(
         45009,
         Class::Quota,
-        "the day's calls are used up",
+        "today's API calls are used up",
         "wait for the next day, or clear the quota in the console",
     ),
     code(
         45011,
         Class::Throttled,
         "too many calls this minute",
-        "nothing: sending goes on next minute; lower rate_per_second if it comes often",
+        "nothing: sending resumes next minute; lower rate_per_second if it happens often",
     ),
     code(
-        45168,
+        47001,
         Class::Content,
-        "the text hits a list of sensitive words",
-        "change the text and publish a new event",
+        "WeChat cannot parse the body as JSON",
+        "report it with the dead letter's body",
     ),
-    code(47001, Class::Content, "the body is not JSON to WeChat", "report it with the dead letter's body"),
     code(47002, Class::Content, "the body holds escaped text", "report it with the dead letter's body"),
-    code(
-        47003,
-        Class::Content,
-        "a parameter's value is not allowed",
-        "change the field that the text names; WeChat's console (mp.weixin.qq.com, 订阅消息) shows what it takes",
-    ),
     code(
         48001,
         Class::AppFault(NotAuthorised),
-        "the app has no right to this API",
-        "check the app's abilities in the console; test accounts have none",
+        "the app has no permission for this API",
+        "check the app's permissions in the console; test accounts have none",
     ),
     code(
         48004,
@@ -164,31 +124,25 @@ pub const ERROR_CODES: &[ErrorCode] = &[
     code(
         61003,
         Class::AppFault(NotAuthorised),
-        "the app is not authorised to the platform",
-        "let the app's owner authorise it again",
+        "the app has not authorised the platform",
+        "have the app's owner authorise it again",
     ),
     code(
         61004,
         Class::AppFault(IpNotAllowed),
-        "our address is not on the platform's whitelist",
+        "our address is not on the platform's IP whitelist",
         "add our address to the whitelist",
     ),
     code(
         61007,
         Class::AppFault(NotAuthorised),
         "the platform lacks permission for this API",
-        "let the app's owner grant permission set 18",
-    ),
-    code(
-        85107,
-        Class::Content,
-        "listed once without a text; taken as permanent",
-        "look at the text and replay if it passed",
+        "have the app's owner grant permission set 18",
     ),
     code(
         89501,
         Class::AppFault(IpNotAllowed),
-        "a confirmation of our address is still open",
+        "a confirmation of our address is pending",
         "ask the app's administrator to confirm it",
     ),
     code(
@@ -211,6 +165,12 @@ pub const ERROR_CODES: &[ErrorCode] = &[
     ),
 ];
 
-const fn code(errcode: i64, class: Class, meaning: &'static str, advice: &'static str) -> ErrorCode {
+/// A line of a table of codes.
+pub(in crate::domain) const fn code(
+    errcode: i64,
+    class: Class,
+    meaning: &'static str,
+    advice: &'static str,
+) -> ErrorCode {
     ErrorCode { errcode, class, meaning, advice }
 }

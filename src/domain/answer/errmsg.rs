@@ -3,11 +3,14 @@
 /// Longest text kept of an answer, in characters. WeChat's are below 200; a proxy's page is not worth more.
 pub const MAX_ERRMSG_CHARS: usize = 256;
 
+/// `data` was refused; the text names the field.
+pub(super) const BAD_DATA: i64 = 47003;
+
 /// Longest trace id believed; real ones have 26 characters.
 const MAX_RID_BYTES: usize = 64;
 
 /// Parts WeChat's text from the trace id at its end, as in `… rid: 5f8e3b1c-1c1b1a19-0a0b0c0d`; older answers say
-/// `[ req_id: … ]`. WeChat explains the id for 7 days under `openapi/rid/get` (facts: wechat-api 3.2). The text becomes one
+/// `[ req_id: … ]`. WeChat explains the id for 7 days under `openapi/rid/get` (docs/WECHAT.md#transport). The text becomes one
 /// bounded line without control characters, as the ledger keeps it.
 pub fn split(errmsg: &str) -> (String, Option<String>) {
     match ["rid:", "req_id:"].into_iter().find_map(|marker| parted_at(errmsg, marker)) {
@@ -27,7 +30,7 @@ fn bounded(errmsg: &str) -> String {
     errmsg.chars().filter(|c| !c.is_control()).take(MAX_ERRMSG_CHARS).collect()
 }
 
-/// The parameter that 47003 objects to, as in `argument invalid! data.thing3.value is empty` (facts: wechat-api 3.3).
+/// The parameter that 47003 objects to, as in `argument invalid! data.thing3.value is empty` (docs/WECHAT.md#what-the-text-of-47003-says).
 /// WeChat names only the first bad one, and sometimes cuts the text short after `.value`.
 pub fn field_of(errmsg: &str) -> Option<String> {
     errmsg

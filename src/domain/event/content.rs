@@ -10,20 +10,23 @@ use serde_json::value::RawValue;
 use sha2::{Digest, Sha256};
 
 use super::read::{Kind, kind, unquoted};
-use super::{ContentHash, Malformed, required};
+use super::{Malformed, required};
 
-/// Most parameters of one message. Templates have two to five of them (facts: wechat-api 9); the rest of the room is for
+/// First 16 bytes of a SHA-256: enough to tell two contents apart, small enough for five million rows.
+pub type ContentHash = [u8; 16];
+
+/// Most parameters of one message. Templates have two to five of them (docs/WECHAT.md#templates); the rest of the room is for
 /// whatever WeChat thinks of next.
 pub(super) const MAX_KEYS: usize = 64;
 
 /// Longest key, in bytes. WeChat's longest is `character_string` with an index.
 pub(super) const MAX_KEY_BYTES: usize = 64;
 
-/// Longest value, in characters. WeChat's longest is 32 (facts: wechat-api 4); more is refused there and named, so this
+/// Longest value, in characters. WeChat's longest is 32 (docs/WECHAT.md#parameter-types); more is refused there and named, so this
 /// bound only keeps nonsense from being carried through every retry.
 pub(super) const MAX_VALUE_CHARS: usize = 1024;
 
-/// What WeChat gets: keys sorted, every value `{"value": "text"}`, raw UTF-8 (facts: wechat-api 3.1). Sorted, so that a
+/// What WeChat gets: keys sorted, every value `{"value": "text"}`, raw UTF-8 (docs/WECHAT.md#the-request). Sorted, so that a
 /// publisher who writes the same data in another order still publishes a duplicate.
 pub(super) fn normalised(raw: &RawValue) -> Result<Box<RawValue>, Malformed> {
     let mut parameters = parameters(raw)?;
@@ -73,7 +76,7 @@ fn parameter<'a>(key: Cow<'a, str>, raw: &'a RawValue) -> Result<Parameter<'a>, 
     }
 }
 
-/// `[A-Za-z_]+[0-9]*`, as in the template's `{{thing1.DATA}}` (facts: wechat-api 9).
+/// `[A-Za-z_]+[0-9]*`, as in the template's `{{thing1.DATA}}` (docs/WECHAT.md#templates).
 fn is_parameter_name(key: &str) -> bool {
     let name = key.trim_end_matches(|c: char| c.is_ascii_digit());
     !name.is_empty()

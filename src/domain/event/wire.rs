@@ -14,11 +14,11 @@ use super::Malformed;
 /// any JSON library) give up somewhere above a hundred, or overflow their stack.
 const MAX_NESTING: usize = 64;
 
-/// A business event for `wechat-notifier`: who should hear of what, through which template of which mini program.
+/// A business event for `wechat-notifier`: which users are to be notified of what, with which template of which Mini Program.
 #[derive(Deserialize)]
 #[cfg_attr(test, derive(schemars::JsonSchema), schemars(title = "Event"))]
 pub(super) struct Wire<'a> {
-    /// The publisher's own id of the event; the same id is never sent twice. Where it is missing, the AMQP `message_id` stands in.
+    /// The publisher's id of the event; an id is processed once. If it is missing, the AMQP `message_id` is used.
     #[serde(borrow)]
     #[cfg_attr(test, schemars(with = "Option<String>", length(min = 1, max = 128)))]
     pub event_id: Option<&'a RawValue>,
@@ -26,7 +26,7 @@ pub(super) struct Wire<'a> {
     #[serde(borrow)]
     #[cfg_attr(test, schemars(with = "String", length(min = 1, max = 128)))]
     pub company_no: Option<&'a RawValue>,
-    /// Appid of the mini program to send through.
+    /// Appid of the Mini Program to send from.
     #[serde(borrow)]
     #[cfg_attr(test, schemars(with = "String", length(min = 1, max = 128)))]
     pub app_id: Option<&'a RawValue>,
@@ -34,26 +34,26 @@ pub(super) struct Wire<'a> {
     #[serde(borrow)]
     #[cfg_attr(test, schemars(with = "String", length(min = 1, max = 128)))]
     pub template_id: Option<&'a RawValue>,
-    /// Narrows the rules to one customer.
+    /// Only rules for this customer, and those for all customers, apply.
     #[serde(borrow)]
     #[cfg_attr(test, schemars(with = "Option<String>", length(min = 1, max = 128)))]
     pub customer_id: Option<&'a RawValue>,
-    /// Replaces the rules: these business users. An empty list names nobody; only where both lists are absent or null do
-    /// the rules decide.
+    /// Send to these business users instead of asking the rules. An empty list means nobody; the rules apply only if both lists
+    /// are absent or null.
     #[serde(borrow)]
     #[cfg_attr(
         test,
         schemars(with = "Option<Vec<String>>", length(max = 100_000), inner(length(min = 1, max = 128)))
     )]
     pub sys_user_ids: Option<&'a RawValue>,
-    /// Replaces the rules: these WeChat users of the mini program. An empty list names nobody.
+    /// Send to these WeChat users of the Mini Program instead of asking the rules. An empty list means nobody.
     #[serde(borrow)]
     #[cfg_attr(
         test,
         schemars(with = "Option<Vec<String>>", length(max = 100_000), inner(length(min = 1, max = 128)))
     )]
     pub openids: Option<&'a RawValue>,
-    /// Page of the mini program that a tap opens; a query string is allowed.
+    /// Page of the Mini Program that a tap opens; a query string is allowed.
     #[serde(borrow)]
     #[cfg_attr(test, schemars(with = "Option<String>", length(max = 1024)))]
     pub page: Option<&'a RawValue>,
@@ -61,11 +61,11 @@ pub(super) struct Wire<'a> {
     #[serde(borrow)]
     #[cfg_attr(test, schemars(schema_with = "schema::data", required))]
     pub data: Option<&'a RawValue>,
-    /// Which build of the mini program a tap opens; the app's own setting where missing.
+    /// Build of the Mini Program that a tap opens; the app's setting if missing.
     #[serde(borrow)]
     #[cfg_attr(test, schemars(with = "Option<schema::MiniprogramState>"))]
     pub miniprogram_state: Option<&'a RawValue>,
-    /// Language of the mini program's page; the app's own setting where missing.
+    /// Language of the message card; the app's setting if missing.
     #[serde(borrow)]
     #[cfg_attr(test, schemars(with = "Option<schema::Lang>"))]
     pub lang: Option<&'a RawValue>,
@@ -73,16 +73,16 @@ pub(super) struct Wire<'a> {
     #[serde(borrow)]
     #[cfg_attr(test, schemars(with = "Option<schema::Instant>"))]
     pub occurred_at: Option<&'a RawValue>,
-    /// Not to be sent before, RFC 3339 with offset.
+    /// Do not send before this time, RFC 3339 with offset.
     #[serde(borrow)]
     #[cfg_attr(test, schemars(with = "Option<schema::Instant>"))]
     pub deliver_after: Option<&'a RawValue>,
-    /// Not to be sent after, RFC 3339 with offset.
+    /// Do not send after this time, RFC 3339 with offset.
     #[serde(borrow)]
     #[cfg_attr(test, schemars(with = "Option<schema::Instant>"))]
     pub expires_at: Option<&'a RawValue>,
-    /// What to do where nobody can know whether a message went out: `resend` (rather twice than never) or `park` (rather
-    /// never than twice); the installation's setting where missing.
+    /// What to do with an unknown outcome: `resend` (at least once) or `park` (at most once); the installation's setting if
+    /// missing.
     #[serde(borrow)]
     #[cfg_attr(test, schemars(with = "Option<schema::OnUnknown>"))]
     pub on_unknown: Option<&'a RawValue>,

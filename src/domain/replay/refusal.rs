@@ -62,16 +62,18 @@ impl Refusal {
         match self {
             Self::AlreadySent => "the user has the message; `dlq resolve` closes the dead letter",
             Self::Skipped => "the delivery ended as skipped; `deliveries why` says why",
-            Self::InProgress => "the delivery is under way without our help",
+            Self::InProgress => "the delivery is in progress without a replay",
             Self::Superseded => "the delivery has a later dead letter: replay that one",
-            Self::BeingReplayed => "in another replay that is not finished: `dlq history`",
-            Self::Replayed => "replayed before; where it died again, its later dead letter is open",
+            Self::BeingReplayed => "in another unfinished replay: `dlq history`",
+            Self::Replayed => "already replayed; if it died again, its later dead letter is open",
             Self::Resolved => "closed by an operator",
             Self::Purged => "its body is gone",
-            Self::Expired => "too old to be of use; --even-expired sends it nevertheless",
+            Self::Expired => "too old; --even-expired sends it anyway",
             Self::UnknownApp => "its app is not registered: `app add` first",
             Self::Paused => "its app or template is paused: `app list` says why",
-            Self::NeedsBody => "as it is, it would die again: replay it alone, mended, with --body FILE",
+            Self::NeedsBody => {
+                "unchanged it would be refused again: replay it alone, corrected, with --body FILE"
+            }
             Self::HasRows => {
                 "the event's deliveries have dead letters of their own; --re-resolve plans it again"
             }

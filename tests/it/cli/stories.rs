@@ -71,12 +71,12 @@ async fn why_tells_every_recipient_s_story() {
         "1 dead, 1 retrying, 1 sent, 1 skipped",
         "zhangsan (oZHANG…): sent at",
         "the outcome of 1 attempt is unknown",
-        "named by rule 1 (changed after this delivery was planned) now, unless the event named its recipients itself",
+        "matched by rule 1 (changed after this delivery was planned) now, unless the event named its recipients itself",
         "lisi: skipped",
         "not_bound",
-        "WeChat said 47003",
+        "WeChat answered 47003",
         "dead letter 1 (open)",
-        "waits for its next attempt, due 2026-01-02 03:04:05Z, after 2 attempts",
+        "waiting for its next attempt, due 2026-01-02 03:04:05Z, after 2 attempts",
     ] {
         assert!(told.contains(expected), "`{expected}` is missing in:\n{told}");
     }
@@ -102,7 +102,7 @@ async fn why_tells_why_somebody_has_no_delivery() {
     let told = why("sunqi");
     assert!(told.contains("quota_used") && !told.contains("No rule"), "{told}");
     terminal.ok("user bind --app-id wx1 --openid oSUNQI1234 --accept T1");
-    assert!(why("sunqi").contains("he would get it"));
+    assert!(why("sunqi").contains("they would get it"));
 }
 
 #[tokio::test]

@@ -101,8 +101,8 @@ async fn groups_put_one_trouble_together_and_say_what_to_do() {
         "aa11",
         "1 open",
         "thing2",
-        "WeChat refuses what a field says",
-        "timed out or broke off",
+        "WeChat refuses the value of a field",
+        "timed out or the connection broke",
         "safe to do:",
     ] {
         assert!(told.contains(expected), "`{expected}` is missing in:\n{told}");
@@ -116,10 +116,10 @@ async fn show_tells_the_dead_letter_s_story_without_naming_people() {
     let told = terminal.ok("dlq show 2");
     for expected in [
         "wangwu (oWANGW…): dead at",
-        "DeadLetter 1 (resolved)",
+        "Dead letter 1 (resolved)",
         "resolved by",
         "nobody-asks",
-        "have it mended there",
+        "have it fixed there",
         "#reason-content",
     ] {
         assert!(told.contains(expected), "`{expected}` is missing in:\n{told}");
@@ -140,7 +140,7 @@ async fn show_tells_the_dead_letter_s_story_without_naming_people() {
     );
     assert_eq!(shown["actions"][0]["action"], "resolved");
     assert_eq!(terminal.json("dlq show 4 --full")["body_base64"], "/wA=", "bytes are kept");
-    assert!(terminal.ok("dlq show 4").contains("no row belongs to it"));
+    assert!(terminal.ok("dlq show 4").contains("it has no row"));
 }
 
 #[tokio::test]

@@ -21,6 +21,11 @@ fn to_user(n: usize) -> EventBody {
     event(&format!("e-{n}")).to(&[&format!("user-{n}")])
 }
 
+async fn is_shown_as_paused(world: &World, reason: &str) -> bool {
+    let apps: Value = serde_json::from_str(&world.cli(&["app", "list", "--json"]).await).unwrap();
+    apps[0]["pauses"].as_array().unwrap().iter().any(|pause| pause["reason"] == reason)
+}
+
 async fn lane_holds(world: &World, messages: u32) {
     eventually(&format!("{messages} messages in the lane"), async || {
         (world.depth(&format!("lane.{APP}")).await == Some(messages)).then_some(())
@@ -106,21 +111,16 @@ async fn what_a_daemon_paused_by_itself_is_tried_at_an_operators_word() {
     let _daemon = world.daemon().await;
     world.wechat.fault(json!({ "match": { "path": "send" }, "action": { "errcode": 45009 } })).await;
     world.publish_all((1..=3).map(to_user)).await;
-    eventually("the pause to be shown", async || {
-        // The heading of a column names the daily quota as well.
-        world.cli(&["app", "list"]).await.contains("quota since").then_some(())
-    })
-    .await;
+    eventually("the pause to be shown", async || is_shown_as_paused(&world, "quota").await.then_some(()))
+        .await;
     lane_holds(&world, 3).await;
 
     world.wechat.heal().await;
     world.cli(&["app", "resume", APP]).await;
     world.all_ended(3).await;
     assert!(world.ledger().await.iter().all(|row| (row.end().as_str(), row.attempts) == ("sent", 1)));
-    eventually("the pause to be gone", async || {
-        (!world.cli(&["app", "list"]).await.contains("quota since")).then_some(())
-    })
-    .await;
+    eventually("the pause to be gone", async || (!is_shown_as_paused(&world, "quota").await).then_some(()))
+        .await;
     world.conserved([]).await;
 }
 

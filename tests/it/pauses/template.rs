@@ -53,7 +53,7 @@ async fn a_refused_template_harms_only_itself_and_heals() {
         assert_eq!((row.end().as_str(), row.attempts), ("sent", 1));
     }
     eventually("the metric", async || (daemon.metric(&paused).await == 0.0).then_some(())).await;
-    daemon.says(&["template paused", BROKEN, "the console's"]).await;
+    daemon.says(&["template paused", BROKEN, "WeChat's console"]).await;
     world.conserved([]).await;
 }
 

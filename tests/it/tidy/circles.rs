@@ -2,40 +2,39 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::source::{Source, daemon, words};
+use super::source::{BENCHES, SIMULATOR, Source, words};
 
 /// What there is of it today, by file below `src/`: files that need each other, and, alone, a file that needs those below it
 /// and is needed by them. To be taken apart, never to grow.
 pub const KNOWN: &[&[&str]] = &[
-    &["amqp/attacher", "amqp/consumer"],
-    &["amqp/confirm", "amqp/publisher"],
     &["cli/deliveries"],
     &["cli/deliveries", "cli/deliveries/why", "cli/dlq", "cli/dlq/show"],
     &["cli/dlq"],
     &["cli/mod"],
-    &["config"],
-    &["db/claim"],
-    &["db/settle"],
-    &["domain/answer"],
-    &["domain/event"],
-    &["token/reading", "token/refresher"],
 ];
 
-/// A module's path from the crate's root.
+/// The programs whose files are looked at, by the folder of their root. A file belongs to the innermost.
+const PROGRAMS: &[&str] = &["src/", SIMULATOR, BENCHES];
+
+/// A module's path from its program's root.
 type Module = Vec<String>;
 
 /// The sets of files that can each be reached from each other by what they name. What a file needs of those above it does not
 /// count there: a parent that is in a circle with its children stands for itself, or one of them would make all of its
 /// children a single circle that says nothing.
 pub fn circles(sources: &[Source]) -> Vec<BTreeSet<String>> {
-    let tree = Tree::of(sources);
+    PROGRAMS.iter().flat_map(|program| circles_in(program, sources)).collect()
+}
+
+fn circles_in(program: &str, sources: &[Source]) -> BTreeSet<BTreeSet<String>> {
+    let tree = Tree::of(program, sources);
     let reached: BTreeMap<&Module, BTreeSet<Module>> =
         tree.files.keys().map(|module| (module, tree.reached_from(module))).collect();
     let mut circles = BTreeSet::new();
     for (module, others) in &reached {
         let circle: BTreeSet<String> = others
             .iter()
-            .filter(|other| reached[*other].contains(*module))
+            .filter(|other| reached.get(other).is_some_and(|back| back.contains(*module)))
             .map(|other| tree.files[other].path.clone())
             .collect();
         if circle.len() > 1 {
@@ -43,14 +42,16 @@ pub fn circles(sources: &[Source]) -> Vec<BTreeSet<String>> {
         }
     }
     for (child, parents) in &tree.needs_above {
-        for parent in parents.iter().filter(|parent| reached[*parent].contains(child)) {
+        for parent in
+            parents.iter().filter(|parent| reached.get(parent).is_some_and(|below| below.contains(child)))
+        {
             circles.insert(BTreeSet::from([tree.files[parent].path.clone()]));
         }
     }
-    circles.into_iter().collect()
+    circles
 }
 
-/// All files, and what each needs.
+/// All files of one program, and what each needs.
 struct Tree<'a> {
     files: BTreeMap<Module, &'a Source>,
     /// Names that a module takes from a child: what is asked of the parent is the child's then.
@@ -61,8 +62,9 @@ struct Tree<'a> {
 }
 
 impl<'a> Tree<'a> {
-    fn of(sources: &'a [Source]) -> Self {
-        let files = daemon(sources).map(|source| (module_of(&source.path), source)).collect();
+    fn of(program: &str, sources: &'a [Source]) -> Self {
+        let own = sources.iter().filter(|source| program_of(&source.path) == Some(program));
+        let files = own.map(|source| (module_of(&source.path[program.len()..]), source)).collect();
         let mut tree =
             Self { files, taken: BTreeMap::new(), needs: BTreeMap::new(), needs_above: BTreeMap::new() };
         for (module, source) in tree.files.clone() {
@@ -147,8 +149,14 @@ struct ToChild {
     is_deferred: bool,
 }
 
+fn program_of(path: &str) -> Option<&'static str> {
+    let around = PROGRAMS.iter().copied().filter(|program| path.starts_with(program));
+    around.max_by_key(|program| program.len())
+}
+
+/// The module of a file, by its path from its program's root.
 fn module_of(path: &str) -> Module {
-    let inside = path.trim_start_matches("src/").trim_end_matches(".rs").trim_end_matches("/mod");
+    let inside = path.trim_end_matches(".rs").trim_end_matches("/mod");
     inside.split('/').filter(|part| !matches!(*part, "lib" | "main")).map(str::to_owned).collect()
 }
 

@@ -1,6 +1,6 @@
 //! Which module may know which, and who may name a third party.
 
-use super::source::{Source, daemon, matching, words};
+use super::source::{SIMULATOR, Source, daemon, matching, words};
 
 /// Modules of the daemon, lowest first. One may import what stands below it.
 const LAYERS: &[Layer] = &[
@@ -17,6 +17,17 @@ const LAYERS: &[Layer] = &[
     Layer { modules: &["dead_letters"], neighbours: true },
     Layer { modules: &["http"], neighbours: true },
     Layer { modules: &["cli"], neighbours: true },
+];
+
+/// Rooms of the simulator, lowest first.
+const SIMULATOR_LAYERS: &[Layer] = &[
+    Layer { modules: &["clock", "errcode"], neighbours: false },
+    Layer { modules: &["traffic"], neighbours: false },
+    Layer { modules: &["faults", "templates", "tokens"], neighbours: false },
+    Layer { modules: &["world"], neighbours: false },
+    Layer { modules: &["serving"], neighbours: false },
+    Layer { modules: &["control", "endpoints"], neighbours: false },
+    Layer { modules: &["routes"], neighbours: false },
 ];
 
 struct Layer {
@@ -39,9 +50,23 @@ const CLIENTS: &[(&str, &str)] = &[
 ];
 
 pub fn upward_imports(sources: &[Source]) -> Vec<String> {
+    let of_simulator = sources.iter().filter(|source| source.path.starts_with(SIMULATOR));
+    let findings = [
+        upward_imports_in(daemon(sources), "src/", LAYERS),
+        upward_imports_in(of_simulator, SIMULATOR, SIMULATOR_LAYERS),
+    ];
+    findings.concat()
+}
+
+fn upward_imports_in<'a>(
+    sources: impl Iterator<Item = &'a Source>,
+    root: &str,
+    layers: &[Layer],
+) -> Vec<String> {
+    let layer_of = |module: &str| layers.iter().position(|layer| layer.modules.contains(&module));
     let mut findings = Vec::new();
-    for source in daemon(sources) {
-        let path = module_path(&source.path);
+    for source in sources {
+        let path = module_path(&source.path[root.len()..]);
         let Some(module) = path.first() else { continue };
         let Some(layer) = layer_of(module) else {
             findings.push(format!("{}: module `{module}` has no layer", source.path));
@@ -50,7 +75,7 @@ pub fn upward_imports(sources: &[Source]) -> Vec<String> {
         for (at, used) in imports(&source.code, path.len()) {
             let allowed = match layer_of(&used) {
                 Some(below) => {
-                    below < layer || used == *module || (below == layer && LAYERS[layer].neighbours)
+                    below < layer || used == *module || (below == layer && layers[layer].neighbours)
                 }
                 None => false,
             };
@@ -66,13 +91,9 @@ pub fn upward_imports(sources: &[Source]) -> Vec<String> {
     findings
 }
 
-fn layer_of(module: &str) -> Option<usize> {
-    LAYERS.iter().position(|layer| layer.modules.contains(&module))
-}
-
-/// `src/db/settle/lost.rs` is `db::ledger::settle::lost`; the crate's roots are nothing.
+/// `db/ledger/settle.rs` is `db::ledger::settle`; a program's roots are nothing.
 fn module_path(path: &str) -> Vec<&str> {
-    let inside = path.trim_start_matches("src/").trim_end_matches(".rs");
+    let inside = path.trim_end_matches(".rs");
     inside.trim_end_matches("/mod").split('/').filter(|part| !matches!(*part, "lib" | "main")).collect()
 }
 
@@ -125,7 +146,7 @@ pub fn strays(sources: &[Source]) -> Vec<String> {
                 ));
             }
         }
-        let is_root = module_path(&source.path).is_empty();
+        let is_root = module_path(&source.path["src/".len()..]).is_empty();
         for at in words(&source.code, "wechat_notifier").filter(|_| is_root) {
             let names = first_names(source.code[at..].trim_start_matches("wechat_notifier::"));
             for name in names.iter().filter(|name| *name != "cli") {

@@ -1,6 +1,7 @@
 //! Each check finds what it is for, and lets its near neighbour pass.
 
-use super::sizes::{MAX_FILE_LINES, MAX_FUNCTION_LINES, functions};
+use super::functions::{Function, functions};
+use super::sizes::{MAX_FILE_LINES, MAX_FUNCTION_LINES};
 use super::*;
 
 fn file(path: &str, text: &str) -> TextFile {
@@ -34,6 +35,15 @@ fn an_import_from_above_is_found_however_it_is_written() {
 }
 
 #[test]
+fn an_import_from_above_is_found_in_the_simulator_too() {
+    let upward = |file, text| found(upward_imports, &format!("{SIMULATOR}{file}"), text);
+    assert_eq!(upward("world/app.rs", "use crate::endpoints::login::LoginCode;"), 1);
+    assert_eq!(upward("faults/rule.rs", "use crate::tokens::Kind;"), 1, "neighbours are strangers");
+    assert_eq!(upward("attic/box.rs", ""), 1, "a room without a layer");
+    assert_eq!(upward("endpoints/login.rs", "use super::request;\nuse crate::world::LoginCode;"), 0);
+}
+
+#[test]
 fn files_that_know_each_other_are_found_by_whatever_way_round() {
     let found = |files: &[(&str, &str)]| {
         let files: Vec<TextFile> = files.iter().map(|(path, text)| file(path, text)).collect();
@@ -62,6 +72,22 @@ fn files_that_know_each_other_are_found_by_whatever_way_round() {
     assert_eq!(found(&[("src/a.rs", "mod child;\npub use child::Thing;"), child]), []);
     let quiet = "// super::up::f\n#[cfg(test)]\nmod tests { use super::super::up; }";
     assert_eq!(found(&[("src/a/mod.rs", ""), up, ("src/a/down.rs", quiet)]), []);
+}
+
+#[test]
+fn files_that_know_each_other_are_found_in_every_program() {
+    for program in [SIMULATOR, BENCHES] {
+        let named = |name: &str| format!("{program}{name}.rs");
+        let files = [
+            file(&named("main"), "mod a;\nmod b;\nuse a::run;"),
+            file(&named("a"), "use super::b::B;"),
+            file(&named("b"), "use crate::a::A;"),
+        ];
+        assert_eq!(circles(&sources(&files)), [BTreeSet::from([named("a"), named("b")])]);
+    }
+    // Files of the same name in another program are others.
+    let apart = [file("src/a.rs", "use super::b::B;"), file(&format!("{SIMULATOR}b.rs"), "use crate::a::A;")];
+    assert_eq!(circles(&sources(&apart)), []);
 }
 
 #[test]
@@ -141,9 +167,75 @@ fn a_long_function_is_found_whatever_its_signature() {
         assert_eq!(found(long_functions, "src/a.rs", &text(MAX_FUNCTION_LINES - 1 - more)), 1, "{signature}");
         assert_eq!(found(long_functions, "src/a.rs", &text(MAX_FUNCTION_LINES - 2 - more)), 0, "{signature}");
     }
-    let no_functions = "struct S { f: fn(u8) -> Result<u8, Error>, g: u8 }\ntype F = fn(u8);\ntrait T { fn f() -> [u8; 2]; }";
-    assert_eq!(source("src/a.rs", no_functions).iter().flat_map(functions).count(), 1);
-    assert_eq!(found(long_functions, "src/a.rs", no_functions), 0);
+    assert_eq!(found(long_functions, "src/a.rs", "fn f( {"), 1, "no Rust");
+}
+
+/// One of everything that holds functions, with the length in its name.
+const EVERY_FUNCTION: &str = r#"
+fn one() {}
+/// Doc comments do not count.
+#[must_use]
+pub(crate) async fn three<const N: usize>(a: [u8; N]) -> Vec<fn(u8) -> u8> {
+    "fn none() { } // {";
+}
+mod inside {
+    impl<T> S<T> where T: Fn(u8) -> u8 {
+        fn one() -> impl Sized { |x: u8| { x } }
+        fn four(&self) {
+            fn one() {}
+            one()
+        }
+    }
+    trait T {
+        fn none(&self);
+        fn two(&self) {
+        }
+    }
+}
+struct None { f: fn(u8) -> Result<u8, ()> }
+macro_rules! m {
+    ($three:ident) => {
+        fn $three() where [(); { 1 }]: {
+            f()
+        }
+    };
+}
+#[cfg(test)]
+mod tests {
+    fn one() {}
+    proptest! {
+        #[test]
+        fn two(a in 0..2) {
+        }
+    }
+}
+"#;
+
+#[test]
+fn every_function_is_counted_wherever_it_is() {
+    let numbers = ["none", "one", "two", "three", "four"];
+    let (tests, others): (Vec<_>, Vec<_>) =
+        functions(EVERY_FUNCTION).unwrap().into_iter().partition(|function| function.in_tests);
+    for function in tests.iter().chain(&others) {
+        assert_eq!(function.name.trim_start_matches('$'), numbers[function.lines], "{function:?}");
+    }
+    let names =
+        |functions: &[Function]| functions.iter().map(|it| it.name.clone()).collect::<Vec<_>>().join(" ");
+    assert_eq!(names(&others), "one three one one four two $three");
+    assert_eq!(names(&tests), "one two");
+}
+
+#[test]
+fn a_report_has_number_mean_ninetieth_percentile_and_maximum() {
+    let one_to_ten: String = (1..=10).map(|n| format!("fn f{n}() {{{}}}\n", "\n".repeat(n - 1))).collect();
+    let files =
+        [file("src/a.rs", &one_to_ten), file("tests/it/b.rs", "fn g() {}\n"), file("docs/c.md", "fn")];
+    let table = report(&[("before".to_owned(), Lengths::of(&[])), ("HEAD".to_owned(), Lengths::of(&files))]);
+    let lines: Vec<Vec<&str>> = table.lines().map(|line| line.split_whitespace().collect()).collect();
+    assert_eq!(lines[1], ["functions", "before", "0"]);
+    assert_eq!(lines[2], ["HEAD", "10", "5.5", "9", "10", "src/a.rs:46", "f10"]);
+    assert_eq!(lines[4], ["HEAD", "1", "55.0", "55", "55", "src/a.rs"]);
+    assert_eq!(lines[6], ["HEAD", "1", "1.0", "1", "1", "tests/it/b.rs:1", "g"]);
 }
 
 #[test]
@@ -171,6 +263,29 @@ fn a_command_that_prints_by_itself_is_found() {
 }
 
 #[test]
+fn a_retired_word_is_found_alone_and_inside_of_a_name() {
+    let found = |path: &str, text: &str| -> Vec<String> {
+        retired_words(&[file(path, text)]).iter().map(ToString::to_string).collect()
+    };
+    let count = |text: &str| found("src/a.rs", text).len();
+    assert_eq!(found("docs/A.md", "one\nand his"), ["docs/A.md:2: his → say the user, they, it"]);
+    assert_eq!(count("fn next_turn(turns: Turns, TURN: HTTPTurn)"), 5);
+    assert_eq!(count("return Saturn::turned; // each in turn, by the lane's turn"), 0);
+    assert_eq!(count("letter, OldLetter, by-letters"), 3);
+    assert_eq!(
+        count("dead letter, DeadLetter, DEAD_LETTERS, dead-letter, dead\n    /// letters, #dead-letters"),
+        0
+    );
+    assert_eq!(count("// It waits for\n    // ever.\nHandOn; hand_on; \"for, ever\" hand(on)"), 3);
+    assert_eq!(count("formal, trial; a formality\n a trial"), 1);
+    assert_eq!(["src/amqp/acks.rs", "src/cli/a.rs"].map(|path| found(path, "Receipt").len()), [1, 0]);
+
+    assert_eq!(found("migrations/0001.sql", "-- his").len() + found("tests/it/a.rs", "// his").len(), 0);
+    let changelog = "# Changes\n\n## [Unreleased]\n- his\n\n## 0.1.0\n- his\n";
+    assert_eq!(found("docs/CHANGELOG.md", changelog).len(), 1);
+}
+
+#[test]
 fn a_path_of_a_machine_is_found_in_any_file() {
     let paths = |text: String| own_paths(&[file("docs/X.md", &text)]).len();
     assert_eq!(paths(format!("see {}anna/x", OWN_FOLDERS[0])), 1);
@@ -182,6 +297,7 @@ fn a_path_of_a_machine_is_found_in_any_file() {
 fn the_whole_tree_is_read() {
     let read = |path: &str| SOURCES.iter().any(|source| source.path == path);
     assert!(read("src/lib.rs") && read("src/domain/protocol.rs") && read("src/bin/wechat-simulator/main.rs"));
+    assert!(read("benches/pipeline/main.rs"));
     assert!(!read("src/domain/event/tests.rs"), "tests are cut out");
     assert!(FILES.iter().any(|file| file.path == "Cargo.toml"));
 }

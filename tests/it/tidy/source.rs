@@ -8,6 +8,8 @@ use std::path::Path;
 
 /// The simulator: another program in the same crate.
 pub const SIMULATOR: &str = "src/bin/wechat-simulator/";
+/// The measuring program: one more.
+pub const BENCHES: &str = "benches/pipeline/";
 
 /// A text file, by its path from the repository's root.
 pub struct TextFile {
@@ -18,6 +20,8 @@ pub struct TextFile {
 /// A Rust file without its tests.
 pub struct Source {
     pub path: String,
+    /// As it is written, with its tests.
+    pub text: String,
     /// Byte for byte as long as the file; comments, the inside of strings, and test modules are blanks.
     pub code: String,
     pub strings: Vec<Literal>,
@@ -60,11 +64,12 @@ pub fn text_files(root: &Path) -> Vec<TextFile> {
     found
 }
 
-/// The Rust files among them below `src/`, without tests: neither `#[cfg(test)]` items nor files that only they name.
+/// The Rust files of our programs among them, without tests: neither `#[cfg(test)]` items nor files that only they name.
 pub fn sources(files: &[TextFile]) -> Vec<Source> {
     let mut test_files = BTreeSet::new();
     let mut sources = Vec::new();
-    for file in files.iter().filter(|file| file.path.starts_with("src/") && file.path.ends_with(".rs")) {
+    let ours = |path: &str| path.starts_with("src/") || path.starts_with(BENCHES);
+    for file in files.iter().filter(|file| ours(&file.path) && file.path.ends_with(".rs")) {
         let (source, test_modules) = without_tests(file);
         test_files
             .extend(test_modules.iter().map(|module| format!("{}/{module}", folder_of_children(&file.path))));
@@ -79,9 +84,9 @@ pub fn sources(files: &[TextFile]) -> Vec<Source> {
     sources
 }
 
-/// All but the simulator.
+/// The daemon's own.
 pub fn daemon(sources: &[Source]) -> impl Iterator<Item = &Source> {
-    sources.iter().filter(|source| !source.path.starts_with(SIMULATOR))
+    sources.iter().filter(|source| source.path.starts_with("src/") && !source.path.starts_with(SIMULATOR))
 }
 
 /// Where a word stands whole.
@@ -115,7 +120,8 @@ fn without_tests(file: &TextFile) -> (Source, Vec<String>) {
         let blanks = blank(&code[all.clone()]);
         code.replace_range(all, &blanks);
     }
-    (Source { path: file.path.clone(), code, strings, lines }, test_modules)
+    let (path, text) = (file.path.clone(), file.text.clone());
+    (Source { path, text, code, strings, lines }, test_modules)
 }
 
 /// The item behind the attribute at `start`, further attributes passed over.

@@ -1,4 +1,4 @@
-//! What an operator asks of a replay, and whether he means it.
+//! The options of a replay, and its confirmation.
 
 use std::io::Read;
 use std::path::{Path, PathBuf};
@@ -18,35 +18,35 @@ use crate::db::replay::{self, Mended, Order};
 use crate::dead_letters::replay::{Survey, Terms, mended};
 use crate::domain::replay::{Canary, DEFAULT_RATE_PER_SECOND};
 
-/// Faster, and the broker is the bound.
+/// Higher: the broker is the limit.
 const MAX_RATE_PER_SECOND: i64 = 10_000;
 
 /// How dead letters are to be replayed.
 #[derive(Debug, Args)]
 pub struct Asked {
-    /// Dead letters a second
+    /// Dead letters per second
     #[arg(long, value_name = "N", conflicts_with = "control", default_value_t = DEFAULT_RATE_PER_SECOND,
           value_parser = clap::value_parser!(i32).range(1..=MAX_RATE_PER_SECOND))]
     rate: i32,
-    /// First steps that go alone, e.g. 1,5,50: one dead letter, five more, fifty more, then the rest
+    /// Canary steps, e.g. 1,5,50: one dead letter, then five more, then fifty more, then the rest
     #[arg(long, value_name = "SIZES", conflicts_with = "control")]
     canary: Option<Canary>,
-    /// Stop when more of a canary's step die again
+    /// Stop when more than this share of a canary step dies again
     #[arg(long, value_name = "PERCENT", conflicts_with = "control", default_value = "10%", value_parser = percent)]
     max_failed: i32,
-    /// How long the outcomes of a canary's step are waited for
+    /// How long to wait for the outcomes of a canary step
     #[arg(long, value_name = "SPAN", conflicts_with = "control", default_value = "5m", value_parser = span::length)]
     canary_wait: Duration,
-    /// Ask rules and consent again: whoever they name by now
+    /// Ask the rules again, and send to every user they name now
     #[arg(long, conflicts_with_all = ["body", "control"])]
     re_resolve: bool,
-    /// Also what is too old to be of use
+    /// Also send what has expired
     #[arg(long, conflicts_with = "control")]
     even_expired: bool,
-    /// The mended event for the one dead letter that is named; the archive keeps the original
+    /// Send this corrected event instead (for one dead letter); the archive keeps the original
     #[arg(long, value_name = "FILE", conflicts_with = "control")]
     body: Option<PathBuf>,
-    /// The reason, for the account; required above one dead letter
+    /// The reason, recorded in `dlq history`; required for more than one dead letter
     #[arg(long, value_name = "TEXT", conflicts_with = "control")]
     why: Option<String>,
 }
@@ -79,7 +79,7 @@ fn read_mended(path: &Path, terms: &Terms) -> Result<Mended> {
     if body.len() > terms.max_body_bytes {
         bail!("{} is larger than amqp.max_body", path.display());
     }
-    mended(body, terms).with_context(|| format!("{} is no event", path.display()))
+    mended(body, terms).with_context(|| format!("{} is not an event", path.display()))
 }
 
 /// A mended body is for one dead letter; and where that is about one delivery, it must stay that delivery's event.
@@ -88,7 +88,7 @@ pub async fn check_mended(db: &Database, order: &Order) -> Result<()> {
     let whose = replay::mendable(db, &order.filter).await?;
     let [key] = whose.as_slice() else {
         bail!(
-            "--body is for one dead letter, and this names {}: use --id",
+            "--body is for one dead letter, and the filter matches {}: use --id",
             if whose.is_empty() { "none" } else { "more" }
         );
     };
@@ -104,32 +104,37 @@ pub async fn check_mended(db: &Database, order: &Order) -> Result<()> {
     for (field, must_be, is) in fields {
         if must_be.as_ref() != Some(is) {
             let must_be = must_be.as_deref().unwrap_or_default();
-            bail!("field `{field}`: must stay {must_be}, or it is another delivery");
+            bail!("field `{field}`: must stay {must_be}; otherwise it is another delivery");
         }
     }
     Ok(())
 }
 
-/// `None`: go on. Above one dead letter there must be a reason, and a yes.
+/// `None`: continue. More than one dead letter needs a reason and a confirmation.
 pub fn confirmed(survey: &Survey, order: &Order, confirming: Confirming) -> Result<Option<Exit>> {
     if survey.going == 1 {
         return Ok(None);
     }
     if order.why.is_none() {
-        note!("{} dead letters would go: say --why (it is kept in the account)", survey.going);
+        note!(
+            "{} dead letters would be sent: give a reason with --why (recorded in `dlq history`)",
+            survey.going
+        );
         return Ok(Some(Exit::Usage));
     }
     aside(telling::survey(survey));
     if confirming.confirm(&format!("Replay {} dead letters?", survey.going))? {
         return Ok(None);
     }
-    note!("left as they are");
+    note!("nothing was changed");
     Ok(Some(Exit::Failed))
 }
 
 fn percent(text: &str) -> Result<i32, String> {
     let number = text.strip_suffix('%').unwrap_or(text).trim().parse::<i32>().ok();
-    number.filter(|percent| (0..=100).contains(percent)).ok_or_else(|| "is a share such as 10%".to_owned())
+    number
+        .filter(|percent| (0..=100).contains(percent))
+        .ok_or_else(|| "must be a percentage such as 10%".to_owned())
 }
 
 #[cfg(test)]

@@ -1,11 +1,11 @@
-//! How far it is: a bar on a terminal, a line now and then elsewhere. On stderr, so that stdout holds the account alone.
+//! Progress: a bar on a terminal, otherwise a line every few seconds. On stderr, so that stdout has only the report.
 
 use std::time::{Duration, Instant};
 
 use crate::cli::output::{is_watched, note, unfinished_line};
 use crate::db::replay::Standing;
 
-/// Between two lines where nobody watches: an hour's replay makes a log of a page.
+/// Between two lines without a terminal: a replay of an hour makes a page of log.
 const LINE_EVERY: Duration = Duration::from_secs(10);
 /// Between two drawings of the bar.
 const DRAW_EVERY: Duration = Duration::from_millis(100);
@@ -14,7 +14,7 @@ const BAR_CHARS: i64 = 30;
 pub struct Progress {
     is_terminal: bool,
     told: Option<Instant>,
-    /// What stands there already.
+    /// The text shown last.
     shown: String,
 }
 
@@ -23,7 +23,7 @@ impl Progress {
         Self { is_terminal: is_watched(), told: None, shown: String::new() }
     }
 
-    /// Hears of every step and shows some of them.
+    /// Is called for every step and shows some of them.
     pub fn tell(&mut self, standing: &Standing) {
         let every = if self.is_terminal { DRAW_EVERY } else { LINE_EVERY };
         let done = standing.published + standing.refused;
@@ -51,7 +51,7 @@ impl Progress {
         self.shown = words;
     }
 
-    /// Leaves the bar's line.
+    /// Ends the line of the bar.
     pub fn end(&self) {
         if self.is_terminal && self.told.is_some() {
             note!("");

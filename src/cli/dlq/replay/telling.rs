@@ -7,15 +7,15 @@ use crate::db::replay::Account;
 use crate::dead_letters::replay::Survey;
 use crate::domain::replay::Refusal;
 
-/// What would go and what not, by group, and what to do about the latter; in lines.
+/// What would be sent and what not, by group, and what to do about the latter; in lines.
 pub fn survey(survey: &Survey) -> Vec<String> {
     if survey.groups.is_empty() {
         return vec!["no dead letter matches".to_owned()];
     }
-    let mut lines = vec![format!("{} would go", survey.going)];
+    let mut lines = vec![format!("{} would be sent", survey.going)];
     for group in &survey.groups {
         lines.push(format!(
-            "  group {}: {} (code {}, field {}), app {}: {} would go{}",
+            "  group {}: {} (code {}, field {}), app {}: {} would be sent{}",
             group.group,
             group.reason,
             or_dash(group.errcode),
@@ -33,7 +33,7 @@ pub fn survey(survey: &Survey) -> Vec<String> {
     lines
 }
 
-/// Who, when, why, and what became of it; in lines.
+/// Who, when, why, and with which outcome; in lines.
 pub fn account(account: &Account) -> Vec<String> {
     let mut lines = vec![format!(
         "replay {}: {}, by {} at {}",
@@ -44,10 +44,10 @@ pub fn account(account: &Account) -> Vec<String> {
     )];
     lines.extend(account.why.as_ref().map(|why| format!("why: {why}")));
     if let Some(because) = &account.stopped_because {
-        lines.push(format!("stopped: {because}; --resume {} goes on past it", account.replay));
+        lines.push(format!("stopped: {because}; --resume {} continues past it", account.replay));
     }
     lines.push(format!(
-        "{} dead letters: {} published, {} refused, {} not gone out",
+        "{} dead letters: {} published, {} refused, {} not published yet",
         account.dead_letters, account.published, account.refused, account.pending,
     ));
     let counted = [counts("outcomes: ", &account.outcomes), counts("refused: ", &account.refusals)];

@@ -1,13 +1,17 @@
 //! A part of an event's names, and the statements that work on one.
 
+use std::sync::LazyLock;
+
 use deadpool_postgres::Transaction;
 use tokio_postgres::Row;
 use tokio_postgres::types::ToSql;
 
+use crate::db::ledger::named::{NAMED, id, verdict};
 use crate::db::ledger::plan;
 use crate::db::row::Read;
 use crate::db::{Error, query};
 use crate::domain::event::Event;
+use crate::domain::message_kind::MessageKind;
 use crate::domain::outcome::SkipReason;
 use crate::domain::recipient::Recipient;
 
@@ -55,92 +59,47 @@ impl Written {
     }
 }
 
-/// A text that is no identifier names nobody: what `domain::ids` says.
-macro_rules! id {
-    ($column:literal) => {
-        concat!(
-            "CASE WHEN char_length(",
-            $column,
-            ") BETWEEN 1 AND 128 AND ",
-            $column,
-            r" !~ '[\x01-\x1f\x7f-\x9f]' THEN ",
-            $column,
-            " END"
-        )
-    };
-}
-
-/// `domain::plan`'s verdict on a person, with `Consent::allows` in it, once more in SQL: a hundred thousand consents are
-/// better judged where they are. NULL lets a message through. A test compares the two, case by case.
-macro_rules! verdict {
-    () => {
-        r"CASE WHEN p.openid IS NULL OR NOT p.bound THEN 'not_bound'
-               WHEN p.status <> 1 THEN 'disabled'
-               -- As in Rust, only a whole number counts.
-               WHEN p.consent ->> 'status' SIMILAR TO 'accept(With%)?' AND (p.consent -> 'remaining')::text ~ '^(0|-[0-9]{1,18})$' THEN 'quota_used'
-               WHEN p.consent ->> 'status' SIMILAR TO 'accept(With%)?' THEN NULL
-               WHEN p.consent ->> 'status' = 'reject'
-               THEN CASE p.consent ->> 'cause' WHEN 'bad_openid' THEN 'bad_openid' WHEN 'sent' THEN 'quota_used'
-                                               ELSE 'rejected' END
-               WHEN p.consent ->> 'status' = 'ban' THEN 'banned'
-               ELSE 'not_subscribed' END"
-    };
-}
-
-/// Everybody whom an event reaches, in `once_each`; less those of `$10`.
-macro_rules! everybody {
-    () => {
-        concat!(
-            "WITH named AS (
-        SELECT n.sys_user_id, n.openid
-          FROM t_wechat_message_user r
-         CROSS JOIN LATERAL (SELECT unnest(r.sys_user_ids), NULL UNION ALL SELECT NULL, unnest(r.openids))
-            AS n (sys_user_id, openid)
-         WHERE r.company_no = $1 AND r.app_id = $2 AND r.template_id = $3 AND r.status = 1
-           AND coalesce(r.customer_id, '') = ANY (ARRAY['', $4::text])
-           AND $9
-        UNION ALL
-        SELECT unnest($5::text[]), NULL
-        UNION ALL
-        SELECT NULL, unnest($6::text[])
-    ), found AS (
-        SELECT coalesce(n.sys_user_id, u.sys_user_id) AS sys_user_id, coalesce(u.openid, n.openid) AS openid,
-               u.openid IS NOT NULL AS bound, u.status, u.subscribe_template -> $3 AS consent
-          FROM named n
-          LEFT JOIN LATERAL (
-                SELECT * FROM t_wechat_user u WHERE u.app_id = $2 AND u.sys_user_id = n.sys_user_id
-                UNION ALL
-                SELECT * FROM t_wechat_user u WHERE u.app_id = $2 AND u.openid = n.openid) u ON true
-         WHERE (n.sys_user_id <> '' OR n.openid <> '')
-           -- A piece of the names; who is named in two ways may be in two pieces, and has one row all the same.
-           AND abs(hashtextextended(coalesce(n.sys_user_id, n.openid), 0) % $7::int) = $8
+/// Everybody in a piece of the names whom an event reaches, in `once_each`; less those of `$10`.
+fn everybody(kind: MessageKind) -> String {
+    let (sys_user_id, openid, verdict) = (id("f.sys_user_id"), id("f.openid"), verdict(kind));
+    format!(
+        "WITH found AS (
+        SELECT f.*
+          FROM (SELECT $1::text AS company_no, $2::text AS app_id, $3::text AS template_id, $4::text AS customer_id,
+                       $5::text[] AS sys_user_ids, $6::text[] AS openids, $9::bool AS by_rule) e
+         CROSS JOIN LATERAL ({NAMED}
+           -- Who is named in two ways may be in two pieces, and has one row all the same.
+           AND abs(hashtextextended(coalesce(n.sys_user_id, n.openid), 0) % $7::int) = $8) f
     ), person AS (
-        SELECT ",
-    id!("f.sys_user_id"),
-    " AS sys_user_id, ",
-    id!("f.openid"),
-    " AS openid, f.bound, f.status, f.consent
+        SELECT {sys_user_id} AS sys_user_id, {openid} AS openid, f.bound, f.status, f.consent
           FROM found f
     ), once_each AS (
         -- Where somebody is named twice, the business user stays, so that the ledger can say who it was.
         SELECT DISTINCT ON (recipient) *
           FROM (SELECT coalesce(p.openid, '@' || p.sys_user_id) AS recipient, p.openid, p.sys_user_id,
-                       ",
-    verdict!(),
-    " AS reason
+                       {verdict} AS reason
                   FROM person p) r
          WHERE recipient IS NOT NULL AND recipient <> ALL ($10::text[])
          ORDER BY recipient, sys_user_id IS NULL
     )"
-        )
-    };
+    )
 }
 
-const INSERT: &str = concat!(
-    "-- fan_out: everybody whom the event reaches, once, with a verdict
-    ",
-    everybody!(),
-    ", written AS (
+/// Statements of a kind of message, in the order of [`MessageKind::ALL`].
+struct Statements {
+    insert: String,
+    recipients: String,
+}
+
+static STATEMENTS: LazyLock<Vec<Statements>> =
+    LazyLock::new(|| MessageKind::ALL.iter().map(|kind| Statements::of(*kind)).collect());
+
+impl Statements {
+    fn of(kind: MessageKind) -> Self {
+        let everybody = everybody(kind);
+        let insert = format!(
+            "-- fan_out: everybody whom the event reaches, once, with a verdict
+    {everybody}, written AS (
         INSERT INTO t_wechat_delivery (company_no, app_id, template_id, event_id, recipient, openid, sys_user_id, status,
                                        reason, due_at, content_hash, trace_id, settled_at)
         SELECT $1, $2, $3, $11, recipient, openid, sys_user_id,
@@ -152,15 +111,15 @@ const INSERT: &str = concat!(
         RETURNING reason
     )
     SELECT reason, count(*) AS rows FROM written GROUP BY reason"
-);
-
-const NAMED: &str = concat!(
-    "-- fan_out: whom a piece is for
-    ",
-    everybody!(),
-    "
+        );
+        let recipients = format!(
+            "-- fan_out: whom a piece is for
+    {everybody}
     SELECT openid, sys_user_id FROM once_each LIMIT 100"
-);
+        );
+        Self { insert, recipients }
+    }
+}
 
 /// The part of the event that is written, as columns.
 pub(super) struct Columns<'a> {
@@ -214,7 +173,9 @@ pub(super) async fn recipients(
     columns: &Columns<'_>,
     piece: Piece,
 ) -> Result<Vec<Recipient>, Error> {
-    let rows = over_piece(transaction, NAMED, event, (columns, piece), &[]).await?;
+    let rows =
+        over_piece(transaction, &STATEMENTS[event.kind as usize].recipients, event, (columns, piece), &[])
+            .await?;
     rows.iter().map(plan::recipient_of).collect()
 }
 
@@ -227,7 +188,9 @@ pub(super) async fn insert(
 ) -> Result<Written, Error> {
     let (event_id, hash) = (event.event_id.as_str(), event.content_hash.as_slice());
     let more: [&(dyn ToSql + Sync); 4] = [&event_id, &event.deliver_after, &hash, &trace_id];
-    let rows = over_piece(transaction, INSERT, event, (columns, piece), &more).await?;
+    let rows =
+        over_piece(transaction, &STATEMENTS[event.kind as usize].insert, event, (columns, piece), &more)
+            .await?;
     let mut written = Written { any: !rows.is_empty(), ..Written::default() };
     for row in rows {
         let count = usize::try_from(row.read::<i64>("rows")?).unwrap_or_default();

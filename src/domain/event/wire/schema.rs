@@ -75,6 +75,6 @@ fn the_shipped_schema_is_the_types_own() {
     let shipped = fs::read_to_string(&path).unwrap_or_default();
     assert!(
         shipped == generated,
-        "deploy/event.schema.json is not what the types say; write it anew with\n  {UPDATE}=1 cargo test --lib schema"
+        "deploy/event.schema.json differs from the types; update it with\n  {UPDATE}=1 cargo test --lib schema"
     );
 }

@@ -1,0 +1,4 @@
+//! The simulator's own side, `/_sim/…`: commands change the world, questions ask what happened.
+
+pub mod commands;
+pub mod questions;
