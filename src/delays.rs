@@ -1,6 +1,6 @@
 //! Growing, jittered delays, and chance: the one place that names the `backoff` crate.
 //!
-//! `backoff` is unmaintained (RUSTSEC-2025-0012; why it is here all the same stands in `.deny.toml`). Only its policy is
+//! `backoff` is unmaintained (RUSTSEC-2025-0012; why it is used anyway is in `.deny.toml`). Only its policy is
 //! used, a few lines of arithmetic: none of its futures, and no elapsed time, since its clock is not ours.
 
 use std::time::Duration;
@@ -8,14 +8,14 @@ use std::time::Duration;
 use backoff::ExponentialBackoff;
 use backoff::backoff::Backoff;
 
-/// Delays that double up to a ceiling, each drawn evenly between nothing and the current size ("full jitter"): a crowd
-/// that failed together does not come back together.
+/// Delays that double up to a ceiling, each drawn evenly between nothing and the current size ("full jitter"): many
+/// callers that failed together do not come back together.
 ///
 /// An iterator: `next()` gives the delay before the next try, or `None` when there should be no further one.
 #[derive(Debug, Clone)]
 pub struct Delays {
     policy: ExponentialBackoff,
-    /// `None` = for ever.
+    /// `None` = forever.
     max_tries: Option<u32>,
     tries: u32,
 }
@@ -37,23 +37,23 @@ impl Delays {
         Self { policy, max_tries, tries: 0 }
     }
 
-    /// For connections to broker and database. Slower than 5 s and a restart hurts longer than the restart itself;
-    /// quicker than 100 ms and a starting server is hammered.
+    /// For connections to broker and database. Slower than 5 s: the outage lasts longer than the restart itself. Quicker than
+    /// 100 ms: a starting server is flooded.
     pub fn reconnect() -> Self {
         Self::new(Duration::from_millis(200), Duration::from_secs(5), None)
     }
 
-    /// For one delivery, in place: three short tries ride out a hiccup, and the claim's lease outlives them.
+    /// For one delivery, in place: three short retries bridge a short failure, within the claim's lease.
     pub fn quick_retry() -> Self {
         Self::new(Duration::from_millis(100), Duration::from_secs(1), Some(3))
     }
 
-    /// For a token endpoint that does not answer: back within seconds of its return.
+    /// For a token endpoint that does not answer: retried within seconds of its return.
     pub fn endpoint_away() -> Self {
         Self::new(Duration::from_millis(500), Duration::from_secs(5), None)
     }
 
-    /// For a token endpoint that refuses us: only a person mends that, and each refusal counts against a daily quota.
+    /// For a token endpoint that refuses us: only an operator can fix that, and each refusal counts against a daily quota.
     pub fn endpoint_refuses() -> Self {
         Self::new(Duration::from_secs(5), Duration::from_secs(60), None)
     }

@@ -6,7 +6,7 @@
 //! `dead_letter_published`, `settled`, `before_ack`; and in the archiver `archived`. `tests/it/crash_points.rs` and
 //! `tests/it/faults/fan_out.rs` die at each.
 //!
-//! Without the `failpoints` feature they are nothing at all.
+//! Without the `failpoints` feature they compile to nothing.
 
 /// Aborts the process here, as a power cut would, when `WECHAT_NOTIFIER_FAILPOINT` is `<name>` or `<name>:<n>` and this
 /// is the n-th passage (the first without a number).
@@ -17,7 +17,7 @@ pub fn crash_point(name: &str) {
     }
 }
 
-/// Panics here, as a fault of ours would, on the same condition as [`crash_point`].
+/// Panics here, as a bug would, on the same condition as [`crash_point`].
 #[cfg(feature = "failpoints")]
 pub fn panic_point(name: &str) {
     assert!(!is_wanted(name), "panic point {name}");

@@ -21,7 +21,7 @@
 // The rules: pure, no I/O, no clock.
 pub mod domain;
 
-// What everything above may use.
+// Used by all modules below.
 pub mod clock;
 pub mod config;
 pub mod delays;
@@ -31,7 +31,7 @@ pub mod metrics;
 pub mod sealing;
 pub mod telemetry;
 
-// Adapters: each knows one third party, none knows another.
+// Adapters: each names one third-party client, and none imports another.
 pub mod amqp;
 pub mod db;
 pub mod wechat;
@@ -45,7 +45,7 @@ pub mod pipeline;
 
 pub mod dead_letters;
 
-// Its faces.
+// Its interfaces.
 pub mod http;
 
 pub mod cli;

@@ -46,13 +46,13 @@ pub struct Lifecycle {
     drain: Duration,
 }
 
-/// How a process ended; its exit code tells whoever started it.
+/// How a process ended, as its exit code.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Ending {
     /// Asked to stop, and did: exit code 0. That holds as well where the drain ran out of time and cut work off, since
     /// nothing is lost by it; a warning names what was cut.
     Clean,
-    /// A task ended by itself or panicked: exit code 1, so that a supervisor starts us anew.
+    /// A task ended by itself or panicked: exit code 1, so that a supervisor starts it again.
     TaskDied,
     /// A second signal cut the drain off: exit code 128 + the signal's number, as shells do it (130, 143).
     Interrupted(u8),

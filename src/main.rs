@@ -10,11 +10,11 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 #[tokio::main]
 async fn main() -> ExitCode {
-    // A huge page counts whole as soon as one byte of it is used: a third more memory here, for next to no speed. Where the
-    // kernel does not know the setting there is nothing to switch off.
+    // A huge page counts as used as soon as one byte of it is: a third more memory here, for hardly any speed. Kernels without
+    // the setting have nothing to switch off.
     let _ = rustix::thread::disable_transparent_huge_pages(true);
 
-    // One TLS provider for every client. It fails only where one is installed already, which is as good.
+    // One TLS provider for every client. It fails only if one is installed already, which is fine.
     let _ = rustls::crypto::ring::default_provider().install_default();
 
     cli::execute(Cli::from_arguments()).await.unwrap_or_else(|error| {

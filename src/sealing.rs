@@ -12,7 +12,7 @@ use ring::aead::{AES_256_GCM, Aad, LessSafeKey, NONCE_LEN, Nonce, UnboundKey};
 use ring::rand::{SecureRandom, SystemRandom};
 use secrecy::{ExposeSecret, SecretString};
 
-/// What every sealed value begins with. No secret of WeChat's holds a colon.
+/// What every sealed value begins with. WeChat's secrets contain no colon.
 pub const SEALED: &str = "sealed:v1:";
 
 /// AES-256.
@@ -21,7 +21,7 @@ const KEY_BYTES: usize = 32;
 /// The key that seals.
 pub struct MasterKey(LessSafeKey);
 
-/// Why there is no key. Quotes nothing of the file.
+/// Why there is no key. Never quotes the file.
 #[derive(Debug, thiserror::Error)]
 pub enum KeyError {
     #[error("security.master_key_file {path}: {source}")]
@@ -45,7 +45,7 @@ pub enum OpenError {
 }
 
 impl MasterKey {
-    /// Reads the key: 64 hex digits, or the base64 of 32 bytes. Space around it does no harm.
+    /// Reads the key: 64 hex digits, or the base64 of 32 bytes. White space around it is ignored.
     pub fn from_file(path: &Path) -> Result<Self, KeyError> {
         let shown = || path.display().to_string();
         let text = std::fs::read_to_string(path)
@@ -63,12 +63,12 @@ impl MasterKey {
     /// Seals for this place. Each sealing differs, also of the same text.
     ///
     /// # Panics
-    /// Where the system gives no random bytes; nothing else works there either, TLS first.
+    /// If the system has no random bytes; TLS would not work there either.
     pub fn seal(&self, place: &str, plain: &SecretString) -> String {
         let mut nonce = [0; NONCE_LEN];
         SystemRandom::new().fill(&mut nonce).expect("the system gives random bytes");
         let mut text = plain.expose_secret().as_bytes().to_vec();
-        // Chance repeats no nonce before some 2^32 sealings; a token every two hours is far from that.
+        // Random nonces do not repeat before some 2^32 values; a token every two hours is far from that.
         self.0
             .seal_in_place_append_tag(Nonce::assume_unique_for_key(nonce), Aad::from(place), &mut text)
             .expect("a secret is shorter than the cipher's 64 GiB");
@@ -95,8 +95,8 @@ fn from_hex(text: &str) -> Option<Vec<u8>> {
     is_hex.then(|| (0..text.len()).step_by(2).map(byte).collect()).flatten()
 }
 
-/// Reads and writes secrets as the configuration wants them at rest: sealed where there is a key, else as they are. Plain
-/// values read either way, so that a key can be introduced while the daemon runs.
+/// Reads and writes secrets as configured: sealed where there is a key, otherwise in plaintext. Plaintext values can be read
+/// either way, so that a key can be introduced while the daemon runs.
 #[derive(Clone, Default)]
 pub struct Sealer(Option<Arc<MasterKey>>);
 
@@ -116,7 +116,7 @@ impl Sealer {
         self.0.as_ref().map_or_else(|| plain.clone(), |key| key.seal(place, plain).into())
     }
 
-    /// The secret in the text that stands at this place.
+    /// The secret in the text stored at this place.
     pub fn read(&self, place: &str, stored: String) -> Result<SecretString, OpenError> {
         match &self.0 {
             _ if !stored.starts_with(SEALED) => Ok(stored.into()),

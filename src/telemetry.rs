@@ -1,5 +1,5 @@
-//! Logs: text for a person at a terminal, JSON for everything else, always to stderr. What other systems sent stands in them
-//! with everything spelled out that could act on a terminal: JSON logs are looked at on one too.
+//! Logs: text on a terminal, JSON otherwise, always to stderr. In texts from other systems everything that could control a
+//! terminal is escaped: JSON logs are read on terminals too.
 
 use std::fmt::{self, Debug};
 use std::io::{IsTerminal, Write};
@@ -18,12 +18,11 @@ use tracing_subscriber::util::SubscriberInitExt;
 use crate::config::{Log, LogFormat};
 use crate::domain::visible::{visible, visible_json};
 
-/// Crates that tell their own story at `info` and below, which is not ours. Name one in `log.level` to hear it.
+/// Crates whose logs at `info` and below are about themselves. Name one in `log.level` to see them.
 const QUIET: [&str; 5] = ["hyper", "hyper_util", "reqwest", "rustls", "tokio_postgres"];
-/// lapin logs messages that come back to it whole, bodies and all, and every closed channel as an error. What matters of
-/// its doings is told by `amqp` in our own words.
+/// lapin logs returned messages with their bodies, and every closed channel as an error. `amqp` logs what matters of it.
 const SILENT: &str = "lapin=off,";
-/// A panic's message may hold a whole value; this much tells what happened.
+/// A panic's message may contain a whole value; this much is enough to see what happened.
 const MAX_PANIC_CHARS: usize = 300;
 
 /// Why logging cannot start.
@@ -35,7 +34,7 @@ pub enum TelemetryError {
     Twice(#[from] tracing_subscriber::util::TryInitError),
 }
 
-/// Starts logging, and has panics logged as errors.
+/// Starts logging, and logs panics as errors.
 ///
 /// # Errors
 /// When the filter cannot be understood, or when logging was started before.
@@ -55,7 +54,7 @@ fn filter(level: &str) -> Result<EnvFilter, ParseError> {
     if wanted.max_level_hint().is_some_and(|most| most <= LevelFilter::WARN) {
         return EnvFilter::builder().parse(format!("{SILENT}{level}"));
     }
-    // The wanted part comes last: of two rules for one crate the later counts.
+    // The configured part comes last: of two rules for one crate the later wins.
     let quiet: String = QUIET.iter().map(|name| format!("{name}=warn,")).collect();
     EnvFilter::builder().parse(format!("{SILENT}{quiet}{level}"))
 }

@@ -26,7 +26,7 @@ use super::wire::short;
 use crate::config;
 use crate::lifecycle::{Task, Tasks};
 
-/// A dead peer is noticed after twice this. The documentation calls 5 to 20 s right; lower would trip over a busy broker.
+/// A dead peer is noticed after twice this. The documentation recommends 5 to 20 s; lower would disconnect from a busy broker.
 const HEARTBEAT_SECONDS: u16 = 20;
 /// Acks still to be written when we close get this long. What is not written comes again and meets the ledger.
 const FLUSH_TIMEOUT: Duration = Duration::from_secs(5);
@@ -124,7 +124,7 @@ impl Broker {
         self.health.clone()
     }
 
-    /// Waits until the connections are up. For commands that want to fail instead of waiting for ever.
+    /// Waits until the connections are up. For commands that want to fail instead of waiting forever.
     pub async fn ready(&self, patience: Duration) -> Result<(), NotReady> {
         let mut health = self.health.clone();
         let up = tokio::time::timeout(patience, health.wait_for(Health::is_up)).await.is_ok();

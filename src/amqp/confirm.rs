@@ -94,7 +94,7 @@ impl ConfirmChannel {
             None => vec![Err(PublishError::Away); outgoing.len()],
         };
         for (answer, judgement) in answers.into_iter().zip(judgements) {
-            // Whoever asked may have stopped waiting.
+            // The caller may have stopped waiting.
             let _ = answer.send(judgement);
         }
         match confirmed {
@@ -110,7 +110,7 @@ impl ConfirmChannel {
         for queue in batch.iter().filter_map(Request::queue) {
             if self.topology.is_lane(queue) && !self.lanes.contains(queue) {
                 if let Err(error) = declare(&self.live, &self.topology, queue).await {
-                    // Publishing to it tells whether it is there; another shape of it is the consumer's complaint.
+                    // Publishing shows whether it exists; the consumer reports other arguments.
                     debug!(queue, %error, "cannot declare a lane");
                 }
                 self.lanes.insert(queue.to_owned());
@@ -143,7 +143,7 @@ impl ConfirmChannel {
     }
 
     /// The broker reads nothing more: the batch stays under way, as its verdicts would get mixed up with those of the
-    /// next, and whoever asks meanwhile is refused.
+    /// next, and requests meanwhile are refused.
     async fn sit_out(
         &self,
         mut exchange: Pin<&mut impl Future<Output = Vec<Verdict>>>,

@@ -51,7 +51,7 @@ impl Subscription {
         Self { attachments, current: None, attached, _done: done.drop_guard() }
     }
 
-    /// The next incoming, waiting through any loss of the connection. `None` once the broker is closed for good. Safe to
+    /// The next incoming, waiting through any loss of the connection. `None` once the broker is closed. Safe to
     /// drop and call again: nothing is lost in between.
     pub async fn next(&mut self) -> Option<Incoming> {
         loop {
@@ -75,7 +75,7 @@ impl Subscription {
         }
     }
 
-    /// Whether a consumer stands at the broker, as it changes. For readiness.
+    /// Whether a consumer is subscribed at the broker, as it changes. For readiness.
     pub fn attached(&self) -> watch::Receiver<bool> {
         self.attached.clone()
     }

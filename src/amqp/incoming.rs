@@ -19,7 +19,7 @@ pub struct Incoming {
     pub ack_handle: AckHandle,
 }
 
-/// The duty to tell the broker what became of an incoming. Dropped without a word, the message stays unacked and comes
+/// Acks an incoming or gives it back. If it is dropped without either, the message stays unacked and comes
 /// again when its channel ends.
 pub struct AckHandle {
     pub(super) tag: u64,

@@ -71,7 +71,7 @@ impl Link {
         self.live.borrow().clone()
     }
 
-    /// Waits until there is one; `None` once the link has stopped for good.
+    /// Waits until there is one; `None` once the link has stopped.
     pub async fn live(&mut self) -> Option<Arc<Live>> {
         let living = |live: &Option<Arc<Live>>| live.as_ref().is_some_and(|live| !live.over().is_cancelled());
         self.live.wait_for(living).await.ok()?.clone()

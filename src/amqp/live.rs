@@ -11,7 +11,7 @@ use tokio_util::sync::CancellationToken;
 use super::request::{LinkError, farewell, in_time};
 use super::wire::short;
 
-/// One incarnation of the connection. Whoever meets an oddity condemns it; the supervisor builds the next one.
+/// One incarnation of the connection. Any part that sees something unusual condemns it; the supervisor builds the next one.
 pub(super) struct Live {
     pub(super) connection: Connection,
     /// Counts connections of this link, from 1.

@@ -24,7 +24,7 @@ pub struct Message {
     /// When the publisher made it, Unix seconds.
     pub timestamp: Option<u64>,
     /// What of the properties was not UTF-8 when it came in, by AMQP's names (`message_id`, `headers`, `routing_key` …). `�`
-    /// stands in their texts for each byte that is lost. Never published.
+    /// replaces each lost byte in their texts. Never published.
     pub damaged: Vec<&'static str>,
 }
 

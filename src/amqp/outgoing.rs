@@ -65,7 +65,7 @@ pub(super) struct Outgoing {
 
 impl Request {
     pub(super) fn answer(self, answer: Result<(), PublishError>) {
-        // Whoever asked may have stopped waiting.
+        // The caller may have stopped waiting.
         let _ = self.answer.send(answer);
     }
 

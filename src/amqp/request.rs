@@ -5,7 +5,7 @@ use std::time::Duration;
 use lapin::{Channel, ErrorKind};
 use tracing::debug;
 
-/// One question to the broker. A quorum queue on a busy disk takes its time; a dead broker takes for ever.
+/// One request to the broker. A quorum queue on a busy disk can be slow; a dead broker never answers.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
 /// Saying goodbye is a courtesy.
 pub(super) const CLOSE_TIMEOUT: Duration = Duration::from_secs(3);

@@ -1,4 +1,4 @@
-//! What stands at the broker: names and arguments.
+//! What is declared at the broker: names and arguments.
 
 use std::time::Duration;
 
@@ -60,7 +60,7 @@ impl Topology {
         self.name("probe")
     }
 
-    /// Every queue that stands from the start on: all but the lanes. The landing place of dead letters comes first: what
+    /// Every queue that is declared at the start: all but the lanes. The landing place of dead letters comes first: what
     /// points at it must not stand without it.
     pub fn queues(&self) -> Vec<String> {
         let fixed = [self.dead(), self.events(), self.deliveries()];

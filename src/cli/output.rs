@@ -110,7 +110,7 @@ pub fn pipe() -> impl Write {
 
 /// Prints to standard error, beside the result; for a single line see [`note!`].
 pub fn aside(text: impl Into<Text>) {
-    // If stderr is closed, the exit code still tells.
+    // If stderr is closed, the exit code still shows it.
     let _ = writeln!(std::io::stderr().lock(), "{}", text.into().shown());
 }
 

@@ -109,7 +109,7 @@ fn shutdown(from: &Settings, request_timeout: Duration) -> Result<Shutdown, Conf
 }
 
 fn retention(from: &Settings) -> Result<Retention, ConfigError> {
-    // Below a day, letters could be gone before anybody has looked at what became of their replay.
+    // Below a day, dead letters could be deleted before an operator has seen the outcome of their replay.
     let dead_letters = match from.text("retention.dead_letters")? {
         "" => None,
         _ => Some(from.duration("retention.dead_letters", DAY..=3650 * DAY)?),

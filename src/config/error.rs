@@ -1,4 +1,4 @@
-//! What can be wrong with a configuration; each text says where, what, and how to mend it.
+//! What can be wrong with a configuration; each text says where, what, and how to fix it.
 
 use std::fmt;
 use std::path::PathBuf;
@@ -10,7 +10,7 @@ pub enum ConfigError {
     /// A file we were told to read cannot be read.
     #[error("cannot read {what} {path}: {source}", path = path.display())]
     Unreadable { what: &'static str, path: PathBuf, source: std::io::Error },
-    /// Somebody else decides what stands in the file.
+    /// Another user controls the content of the file.
     #[error("the configuration file {path} {distrust}", path = path.display())]
     Distrusted { path: PathBuf, distrust: Distrust },
     /// The text is not TOML. Quotes nothing of the file, which may hold a password.

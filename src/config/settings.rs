@@ -116,7 +116,7 @@ impl Settings {
         Ok(())
     }
 
-    /// A variable is only text; the default shows what it stands for.
+    /// A variable is only text; the default shows its type.
     fn typed(&self, key: &str, text: String) -> Result<Raw, &'static str> {
         match self.defaults.get(key).map(|default| &default.value) {
             Some(Raw::Number(_)) => {
@@ -154,7 +154,7 @@ impl Settings {
     /// What was given for a key.
     pub(super) fn get(&self, key: &str) -> &Given {
         let given = self.laid.get(key).or_else(|| self.defaults.get(key));
-        given.unwrap_or_else(|| unreachable!("`{key}` stands in the shipped example"))
+        given.unwrap_or_else(|| unreachable!("`{key}` is in the shipped example"))
     }
 
     /// Every key there is.

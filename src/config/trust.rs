@@ -1,4 +1,4 @@
-//! Whose configuration file is this? Whoever can write it chooses where app secrets are sent (`wechat.api_base`), so a file
+//! Who can change the configuration file? A user who can write it chooses where app secrets are sent (`wechat.api_base`), so a file
 //! that another user owns, or can write, is refused, as ssh and sudo refuse theirs.
 
 use std::fs::{File, Metadata};
@@ -27,7 +27,7 @@ pub(super) enum Choice {
     Found,
 }
 
-/// Reads the file, if nobody but root and ourselves decides what stands in it.
+/// Reads the file, if only root and ourselves can change its content.
 pub(super) fn read(path: &Path, choice: Choice) -> Result<String, ConfigError> {
     let unreadable =
         |source| ConfigError::Unreadable { what: "the configuration file", path: path.to_owned(), source };

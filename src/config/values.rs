@@ -105,7 +105,7 @@ impl Settings {
         Ok((!text.is_empty()).then(|| text.into()))
     }
 
-    /// A secret: from the file that `<key>_file` names, or as it stands. Whichever was given in the later layer wins. A
+    /// A secret: from the file that `<key>_file` names, or the value itself. Whichever was given in the later layer wins. A
     /// fault never quotes it.
     pub(super) fn secret(&self, key: &str) -> Result<SecretString, ConfigError> {
         let file_key = format!("{key}_file");

@@ -228,7 +228,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_fault_lasts_until_whoever_met_it_is_answered() {
+    async fn a_fault_lasts_until_the_statement_that_failed_succeeds() {
         let health = Health::default();
         health.note(Asker::Claim, &lost_grant());
         health.note(Asker::Plan, &Ok(()));

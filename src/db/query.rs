@@ -9,8 +9,8 @@
 //! let rows = sql!(SQL, app_id, user = user.as_str()).rows(&client).await?;
 //! ```
 //!
-//! Many rows go to PostgreSQL as one array per column. [`columns!`] declares the columns, and the batch's placeholder stands
-//! where the statement has a table, which is named like it and has one column more, `position`, counted from one:
+//! Many rows go to PostgreSQL as one array per column. [`columns!`] declares the columns. The batch's placeholder is a
+//! table of that name in the statement, with one column more, `position`, counted from one:
 //!
 //! ```ignore
 //! columns! {
@@ -35,7 +35,7 @@ use tokio_postgres::Row;
 use tokio_postgres::types::ToSql;
 
 pub(super) use columns::{columns, position};
-pub(super) use placeholders::{Column, Names};
+pub(super) use placeholders::{Column, Names, join_parts, parts_length, text_of};
 
 use super::Error;
 
@@ -63,15 +63,23 @@ macro_rules! sql {
                 $crate::db::query::Names { batch: $batch, values: &[$(stringify!($name)),*] };
             const LENGTH: usize = NAMES.numbered_length($sql);
             const NUMBERED: [u8; LENGTH] = NAMES.numbered($sql);
-            match str::from_utf8(&NUMBERED) {
-                Ok(numbered) => numbered,
-                Err(_) => panic!("the statement is not UTF-8"),
-            }
+            $crate::db::query::text_of(&NUMBERED)
         }
     };
 }
 
-pub(super) use sql;
+/// A statement of several constant parts, of which some are shared with other statements.
+macro_rules! joined {
+    ($($part:expr),+ $(,)?) => {
+        const {
+            const LENGTH: usize = $crate::db::query::parts_length(&[$($part),+]);
+            const JOINED: [u8; LENGTH] = $crate::db::query::join_parts(&[$($part),+]);
+            $crate::db::query::text_of(&JOINED)
+        }
+    };
+}
+
+pub(super) use {joined, sql};
 
 /// What [`sql!`] makes: to be run in one of four ways.
 #[must_use]

@@ -40,7 +40,7 @@ pub(super) async fn differences(client: &impl GenericClient, applied: i32) -> Re
 /// One script that converts everything, for the owner of the tables to read and run.
 pub fn script(differences: &[Difference]) -> String {
     let mut script = format!(
-        "-- Read it first, keep a backup, and stop whoever writes these tables. It all happens, or nothing does.\n\
+        "-- Read it first, keep a backup, and stop everything that writes these tables. All of it happens, or nothing does.\n\
          -- A column that is missing is added, and is empty. If yours has another name, rename it instead.\n\
          -- Times without a zone are taken for those of {}: change it where they are not.\n\
          -- In a column `status`, 1 must mean active and 0 off: change it where yours say otherwise.\n\

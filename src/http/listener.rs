@@ -1,7 +1,7 @@
-//! A TCP listener with bounds: so many connections at once, and none that makes others wait.
+//! A TCP listener with bounds: a maximum of connections, and none that makes others wait.
 //!
-//! Whoever connects is accepted at once, so that a probe gets its answer however many others drip or stay silent. The price
-//! of a full house is paid by whoever has waited longest since its last answer.
+//! Every connection is accepted at once, so that a probe gets its answer however many others are slow or silent. When all
+//! places are taken, the connection that is longest without an answer is closed.
 
 use std::io::{self, ErrorKind};
 use std::net::SocketAddr;
@@ -17,10 +17,10 @@ use tokio::time::{Instant, Sleep, sleep};
 use super::places::{Place, Places};
 
 /// Longer than the pauses between two scrapes (a minute by Prometheus' default), so that those keep their connection;
-/// after this long without a request a client is gone, or holds a place on purpose.
+/// a client without a request for this long is gone, or holds a place on purpose.
 const MAX_IDLE: Duration = Duration::from_secs(75);
 /// From the first byte of a request, or from the connection's start, to the first byte of the answer. More than an answer may
-/// take; shorter than anybody who drips has the patience to wait for.
+/// take; short enough that holding places with slow requests does not work.
 const MAX_REQUEST: Duration = Duration::from_secs(15);
 
 /// An address that cannot be listened on.
@@ -50,7 +50,7 @@ impl Listener {
         }
     }
 
-    /// The address in use; tells the port where 0 was asked for.
+    /// The address in use, with the port that was chosen for 0.
     ///
     /// # Errors
     /// When the operating system does not know it any more.
@@ -79,14 +79,14 @@ impl axum::serve::Listener for Listener {
 pub struct Connection {
     stream: TcpStream,
     place: Place,
-    /// A request has begun and no answer has.
+    /// A request has begun and its answer has not.
     asked: bool,
     /// Ends where patience ends.
     patience: Pin<Box<Sleep>>,
 }
 
 impl Connection {
-    /// Bytes of a request came in. Only the first of them count: whoever drips gets no more time.
+    /// Bytes of a request came in. Only the first of them count: a slow client gets no more time.
     fn request_came(&mut self) {
         if !self.asked {
             self.asked = true;
@@ -124,7 +124,7 @@ impl AsyncRead for Connection {
         if buffer.filled().len() > before {
             self.request_came();
         }
-        // Somebody who always has a byte ready must not outlast their time by it.
+        // A client that always has a byte ready must not exceed its time by it.
         match self.given_up(context) {
             Poll::Ready(why) => Poll::Ready(Err(why)),
             Poll::Pending => moved,

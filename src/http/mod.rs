@@ -1,4 +1,4 @@
-//! All that knows axum: the listener for operators, and the one for business systems and WeChat.
+//! The only place that names axum: the listener for operators, and the one for business systems and WeChat.
 
 pub mod api;
 mod listener;
@@ -16,10 +16,10 @@ use tokio_util::sync::CancellationToken;
 
 pub use listener::{BindError, Listener};
 
-/// Every answer of ours is a matter of milliseconds; one that takes this long never comes.
+/// Our answers take milliseconds; one that takes this long never comes.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Serves until `stop` is cancelled, then finishes the requests under way.
+/// Serves until `stop` is cancelled, then finishes the requests in flight.
 ///
 /// Bounds: connections, the time of a request and the silence between two in [`Listener`], the time of an answer here, a
 /// body's size (2 MiB) by axum, the head of a request (100 headers, some 400 KiB) by hyper.
@@ -38,7 +38,7 @@ async fn in_time(request: Request, next: Next) -> Response {
     }
 }
 
-/// An error as every listener of ours tells it: a word for programs and a sentence for people.
+/// The error format of every listener: a word for programs and a sentence for people.
 fn problem(status: StatusCode, word: &'static str, sentence: &str) -> Response {
     (status, axum::Json(serde_json::json!({ "error": word, "message": sentence }))).into_response()
 }

@@ -22,7 +22,7 @@ pub struct Sources {
     pub readiness: Readiness,
 }
 
-/// The routes. All answer from memory: a probe costs no query, and none of them waits.
+/// The routes. All answer from memory: a probe costs no query and does not wait.
 pub fn router(sources: Sources) -> Router {
     Router::new()
         .route("/livez", get(livez))
@@ -32,14 +32,14 @@ pub fn router(sources: Sources) -> Router {
         .with_state(sources)
 }
 
-/// Do the loops still turn? A 503 asks for a restart, and names the loop that stalls.
+/// Are the loops alive? A 503 asks for a restart, and names the loop that hangs.
 async fn livez(State(sources): State<Sources>) -> Response {
     let stalled: Vec<_> = sources.heartbeats.stalled().iter().map(ToString::to_string).collect();
     let alive = stalled.is_empty();
     (status(alive), Json(json!({ "alive": alive, "stalled": stalled }))).into_response()
 }
 
-/// Can events be worked on? A 503 says what is missing and why; it passes by itself or somebody must act, but a restart does
+/// Can events be processed? A 503 says what is missing and why; it ends without help or an operator must act, but a restart does
 /// not help.
 async fn readyz(State(sources): State<Sources>) -> Response {
     let missing: Map<String, Value> = sources

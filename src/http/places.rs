@@ -1,5 +1,5 @@
-//! The places that a listener's connections hold. When all are taken, the next one gets the place of whoever has gone longest
-//! without an answer.
+//! The places that a listener's connections hold. When all are taken, the next connection gets the place of the one that is
+//! longest without an answer.
 
 use std::collections::BTreeMap;
 use std::pin::Pin;
@@ -19,7 +19,7 @@ pub struct Places {
 
 #[derive(Default)]
 struct Taken {
-    /// By ticket, so that whoever has waited longest stands first.
+    /// By ticket, so that the one that has waited longest is first.
     holders: BTreeMap<u64, oneshot::Sender<()>>,
     last_ticket: u64,
 }
@@ -28,7 +28,7 @@ struct Taken {
 pub struct Place {
     places: Arc<Places>,
     ticket: u64,
-    /// `None`: it was needed.
+    /// `None`: it was given to another.
     needed: Option<oneshot::Receiver<()>>,
 }
 
@@ -38,7 +38,7 @@ impl Places {
         let (need, needed) = oneshot::channel();
         let mut taken = self.lock();
         if taken.holders.len() >= MAX_CONNECTIONS {
-            // A holder that is ending anyway does not hear it.
+            // A holder that is ending anyway is not notified.
             let _ = taken.holders.pop_first().map(|(_, longest)| longest.send(()));
         }
         let ticket = taken.put(need);
@@ -68,7 +68,7 @@ impl Place {
         }
     }
 
-    /// Ready from when the place is needed for somebody else.
+    /// Ready once the place is needed for another connection.
     pub fn poll_needed(&mut self, context: &mut Context<'_>) -> Poll<()> {
         let Some(needed) = &mut self.needed else { return Poll::Ready(()) };
         let poll = Pin::new(needed).poll(context).map(drop);

@@ -1,4 +1,4 @@
-//! Who is alive: each loop says so now and then, and a silence that lasts too long tells on it.
+//! Heartbeats: each loop reports regularly, and one that is silent for too long is named by `/livez`.
 
 use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};

@@ -24,7 +24,7 @@ pub enum TokenState {
     Ready(Arc<AccessToken>),
     /// Not yet: a token is on its way, or the app is switched off.
     Waiting,
-    /// Not before somebody mends it. The refresher goes on probing by itself.
+    /// Not before an operator fixes it. The refresher keeps probing.
     Faulty {
         reason: FaultReason,
         /// WeChat's code and text; 0 and our own text where WeChat was not asked.

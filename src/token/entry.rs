@@ -16,7 +16,7 @@ use crate::wechat::AccessToken;
 /// Below the version of any row, so that the first reading is news.
 const NO_VERSION: i64 = -1;
 
-/// One app: its settings, its token, its troubles.
+/// One app: its settings, its token, its failures.
 pub(super) struct Entry {
     pub(super) app: Arc<App>,
     /// When the query began that told us the settings; older news is ignored.
@@ -166,7 +166,7 @@ impl Entry {
 
     pub(super) fn take_settings(&mut self, app: &App, now: Instant) {
         if self.app.asks_differently_than(app) {
-            // Whatever was wrong may be mended.
+            // The cause may be fixed.
             self.fault = None;
             self.refusals.reset();
             self.absences.reset();

@@ -1,4 +1,4 @@
-//! How rows become known: all of them by the clock, one of them when somebody asks or something was announced.
+//! How rows become known: all of them by polling, one of them when it is asked for or announced.
 
 use std::collections::HashMap;
 
@@ -46,7 +46,7 @@ impl Readings {
         self.queries.next().await
     }
 
-    /// Takes in what a query has found, and answers whoever waits for it.
+    /// Applies the result of a query, and answers the requests that wait for it.
     pub(super) fn finish(&mut self, read: Read, apps: &mut TrackedApps) {
         match read {
             Read::All { begun, rows } => self.finish_all(begun, rows, apps),
@@ -54,11 +54,11 @@ impl Readings {
         }
     }
 
-    /// Answers at once what is at hand, else when the row was read. That an app had no row is not remembered: whoever names
-    /// one gets a dead letter, which costs more than a look, and a registered app is to work at once.
+    /// Answers at once if the app is known, otherwise when its row was read. A missing row is not remembered: an event for an unknown
+    /// app becomes a dead letter, which costs more than a query, and a newly registered app must work at once.
     pub(super) fn look_up(&mut self, app_id: AppId, answer: Answer, apps: &TrackedApps) {
         if let Some(tracked) = apps.states.read(&app_id) {
-            // Whoever asked may have given up meanwhile.
+            // The caller may have given up meanwhile.
             let _ = answer.send(Ok(Lookup::Known(tracked)));
             return;
         }
@@ -101,7 +101,7 @@ impl Readings {
         }
         match rows {
             Ok(rows) => apps.learn_all(rows, begun),
-            // Whoever needs the database meets the same and says so; here nothing is lost by waiting.
+            // Other parts meet the same error and report it; nothing is lost by waiting here.
             Err(error) => debug!(%error, "cannot read the apps; using those already known"),
         }
     }

@@ -118,7 +118,7 @@ impl RefreshResult {
     }
 }
 
-/// Brings a newer token, from WeChat or from whoever has already brought it.
+/// Gets a newer token, from WeChat or from the process that has already fetched it.
 pub(super) async fn refresh(means: &Means, order: &Order) -> Refreshed {
     if let Err(error) = &order.app.secret {
         return Refreshed::Sealed(error.clone());

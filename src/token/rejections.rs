@@ -10,7 +10,7 @@ use crate::delays::Delays;
 const REJECTIONS_OF_ONE_TOKEN: u32 = 2;
 /// Rejections of young tokens that are answered at once; from then on a fetch has to wait.
 const QUICK_FETCHES: u32 = 2;
-/// Whatever the dice say, trouble that does not pass by itself is not tried again sooner than this.
+/// Whatever the jitter, a failure that needs an operator is not retried sooner than this.
 const LEAST_DELAY: Duration = Duration::from_secs(5);
 
 /// The rejections of one app.

@@ -133,7 +133,7 @@ impl Entry {
         self.due = now + slow(&mut self.refusals);
     }
 
-    /// The same trouble as before keeps its beginning.
+    /// The same failure as before keeps its start time.
     fn raise(&mut self, reason: FaultReason, errcode: i64, errmsg: String) {
         let since = match &self.fault {
             Some(fault) if fault.reason == reason && fault.errcode == errcode => fault.since,
@@ -198,7 +198,7 @@ mod tests {
         assert!(entry.due_at().is_some_and(|due| due >= now + Duration::from_secs(5)));
 
         entry.learn(row(0, None, "new"), now, now, &timing);
-        assert_eq!(entry.due_at(), Some(now), "mended settings are tried at once");
+        assert_eq!(entry.due_at(), Some(now), "fixed settings are tried at once");
     }
 
     #[tokio::test]
@@ -206,7 +206,7 @@ mod tests {
         let (now, timing) = (Instant::now(), Timing::default());
         let mut entry = entry(row(7, Some("seven"), "s"), now);
         entry.learn(row(6, Some("six"), "s"), now, now, &timing);
-        assert_eq!(entry.state().generation(), Some(7), "a slow reading tells of the past");
+        assert_eq!(entry.state().generation(), Some(7), "a slow reading is about the past");
 
         entry.wake(now);
         entry.order(now).unwrap();

@@ -9,7 +9,7 @@ use crate::domain::app::TokenApi;
 /// The refresher's times. The defaults are meant for WeChat; tests shorten them.
 #[derive(Debug, Clone)]
 pub struct Timing {
-    /// How long before its end a stable token is refreshed, drawn anew each time. Inside its last five minutes, earlier
+    /// How long before its end a stable token is refreshed, drawn again each time. Inside its last five minutes, earlier
     /// the endpoint only repeats it; not in the last one, so that a failure leaves time for the next.
     pub stable_ahead: RangeInclusive<Duration>,
     /// The same for a classic token. Earlier, since a fetch here gives the full two hours at any time.
@@ -17,7 +17,7 @@ pub struct Timing {
     /// A refresh does not follow a refresh sooner than this, however short WeChat says the token lives: a token that is
     /// always "nearly over" must not eat the day's quota.
     pub least_gap: Duration,
-    /// How often all rows are read. Every change is announced or found by this; a mended row works within 5 s.
+    /// How often all rows are read. Every change is announced or found by this; a fixed row works within 5 s.
     pub poll: Duration,
     /// How often the row is read while another process fetches and we have no token at all.
     pub peek: Duration,

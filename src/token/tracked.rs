@@ -31,7 +31,7 @@ pub(super) struct TrackedApps {
 pub(super) struct TrackedApp {
     pub(super) entry: Entry,
     writer: watch::Sender<AppState>,
-    /// The trouble that was logged last, until it is over.
+    /// The failure that was logged last, until it is over.
     complaint: Option<String>,
 }
 
@@ -133,7 +133,7 @@ impl TrackedApp {
         });
     }
 
-    /// Logs a trouble when it begins and when it ends; in between it is the same trouble, tried again.
+    /// Logs a failure when it begins and when it ends; in between it is the same failure, retried.
     fn log(&mut self, app_id: &AppId, refreshed: &Refreshed) {
         match refreshed {
             Refreshed::Stored { .. } | Refreshed::Unsaved { .. } | Refreshed::MovedOn(_)

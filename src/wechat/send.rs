@@ -30,7 +30,7 @@ impl From<RequestError> for SendAnswer {
     }
 }
 
-/// What stands in the answer. Values of a surprising type must not make a success unreadable, so they are read late.
+/// The fields of the answer. Values of an unexpected type must not make a success unreadable, so they are read late.
 #[derive(Deserialize)]
 struct Words {
     #[serde(default)]

@@ -1,14 +1,14 @@
 //! Makes the texts in one frame UTF-8, in place: `basic.deliver` and the like, and the properties of a message.
 
-/// Stands for each byte that is not UTF-8: ASCII's own character for that (SUB). A publisher has no reason to send it, so
-/// whoever finds it in a text knows that the text was repaired.
+/// Replaces each byte that is not UTF-8: ASCII's own character for that (SUB). A publisher has no reason to send it, so a text
+/// that contains it was repaired.
 pub const SUBSTITUTE: u8 = 0x1a;
 
 /// Tables and lists in headers may be nested so deep. lapin and we walk through them by recursion, and a publisher could
 /// end the process with a few thousand levels; RabbitMQ sets no limit.
 const MAX_DEPTH: usize = 16;
 
-/// What stands in a method's arguments.
+/// The kinds of a method's arguments.
 enum Part {
     Text,
     /// Numbers, so many bytes.
@@ -127,7 +127,7 @@ impl Reading<'_> {
         Some(())
     }
 
-    /// Where something ends whose length stands here in four bytes.
+    /// The end of a value whose length is stored here in four bytes.
     fn end_of_long(&mut self) -> Option<usize> {
         let length = self.take(4)?.first_chunk().map(|bytes| u32::from_be_bytes(*bytes))?;
         let end = self.at.checked_add(usize::try_from(length).ok()?)?;

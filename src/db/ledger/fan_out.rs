@@ -6,12 +6,12 @@ use std::time::Duration;
 
 use deadpool_postgres::Transaction;
 use tokio::time::Instant;
-use tokio_postgres::types::ToSql;
 
 pub use self::piece::Written;
 use self::piece::{Columns, Piece, insert, recipients};
 use super::plan;
-use crate::db::{Database, Error, query};
+use crate::db::query::{self, sql};
+use crate::db::{Database, Error};
 use crate::domain::event::Event;
 use crate::domain::plan::PAGE;
 use crate::domain::recipient::Recipient;
@@ -124,22 +124,23 @@ pub enum Done {
 /// statements of their own: the count must see what the writer before has committed.
 async fn lock(transaction: &Transaction<'_>, event: &Event, limits: Limits) -> Result<usize, Error> {
     const TIMEOUTS: &str = "-- fan_out: timeouts
-        SELECT set_config('statement_timeout', $1, true), set_config('lock_timeout', $2, true)";
+        SELECT set_config('statement_timeout', :statement_ms, true), set_config('lock_timeout', :lock_ms, true)";
     const LOCK: &str = "-- fan_out: one writer at a time
-        SELECT pg_advisory_xact_lock(hashtextextended(concat_ws(E'\\n', $1::text, $2::text, $3::text, $4::text), 0))";
+        SELECT pg_advisory_xact_lock(hashtextextended(
+                   concat_ws(E'\\n', :company_no::text, :app_id::text, :template_id::text, :event_id::text), 0))";
     const COUNT: &str = "-- fan_out: how many rows are there
         SELECT 1 FROM t_wechat_delivery
-         WHERE company_no = $1 AND app_id = $2 AND template_id = $3 AND event_id = $4
-         LIMIT $5";
+         WHERE company_no = :company_no AND app_id = :app_id AND template_id = :template_id AND event_id = :event_id
+         LIMIT :enough";
     let (company_no, app_id) = (event.company_no.as_str(), event.app_id.as_str());
     let (template_id, event_id) = (event.template_id.as_str(), event.event_id.as_str());
     let (statement_ms, lock_ms) =
         (limits.statement.as_millis().to_string(), limits.lock.as_millis().to_string());
-    query::rows(transaction, TIMEOUTS, &[&statement_ms, &lock_ms]).await?;
-    query::rows(transaction, LOCK, &[&company_no, &app_id, &template_id, &event_id]).await?;
+    sql!(TIMEOUTS, statement_ms, lock_ms).rows(transaction).await?;
+    sql!(LOCK, company_no, app_id, template_id, event_id).rows(transaction).await?;
     let enough = PAGE as i64 + 1;
-    let values: [&(dyn ToSql + Sync); 5] = [&company_no, &app_id, &template_id, &event_id, &enough];
-    Ok(query::rows(transaction, COUNT, &values).await?.len())
+    let rows = sql!(COUNT, company_no, app_id, template_id, event_id, enough).rows(transaction).await?;
+    Ok(rows.len())
 }
 
 /// The next page of deliveries that the event itself still carries: unfinished, of epoch 0. In the order of the ledger's
@@ -148,18 +149,21 @@ pub async fn unfinished(db: &Database, event: &Event, after: &str) -> Result<Vec
     const UNFINISHED: &str = "-- fan_out: the next page
         SELECT openid, sys_user_id
           FROM t_wechat_delivery
-         WHERE event_id = $1 AND recipient > $2 AND template_id = $3 AND app_id = $4 AND company_no = $5
+         WHERE event_id = :event_id AND recipient > :after AND template_id = :template_id AND app_id = :app_id
+           AND company_no = :company_no
            AND status IN ('planned', 'attempting', 'retrying') AND epoch = 0 AND openid IS NOT NULL
          ORDER BY recipient
-         LIMIT $6";
-    let values: [&(dyn ToSql + Sync); 6] = [
-        &event.event_id.as_str(),
-        &after,
-        &event.template_id.as_str(),
-        &event.app_id.as_str(),
-        &event.company_no.as_str(),
-        &(PAGE as i64),
-    ];
-    let rows = query::rows(&db.durable().await?, UNFINISHED, &values).await?;
+         LIMIT :page";
+    let rows = sql!(
+        UNFINISHED,
+        event_id = event.event_id.as_str(),
+        after,
+        template_id = event.template_id.as_str(),
+        app_id = event.app_id.as_str(),
+        company_no = event.company_no.as_str(),
+        page = PAGE as i64,
+    )
+    .rows(&db.durable().await?)
+    .await?;
     rows.iter().map(plan::recipient_of).collect()
 }

@@ -1,15 +1,17 @@
 //! Who is named for an event, and what the ledger already knows of it.
 
-use std::sync::{Arc, LazyLock};
+use std::sync::Arc;
 
+use deadpool_postgres::Object;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 use tokio_postgres::Row;
-use tokio_postgres::types::{Json, ToSql};
+use tokio_postgres::types::Json;
 
 use super::named::NAMED;
+use crate::db::query::{columns, joined, position, sql};
 use crate::db::row::Read;
-use crate::db::{Database, Error, query};
+use crate::db::{Database, Error};
 use crate::domain::consent::{Answer, Consent, User};
 use crate::domain::event::Event;
 use crate::domain::message_kind::MessageKind;
@@ -30,28 +32,11 @@ pub struct Findings {
 /// One past a page says that there are more; nobody needs to know how many.
 const ENOUGH: i64 = plan::PAGE as i64 + 1;
 
-/// A batch of events, as columns.
-#[derive(Default)]
-struct Columns<'a> {
-    position: Vec<i32>,
-    company_no: Vec<&'a str>,
-    app_id: Vec<&'a str>,
-    template_id: Vec<&'a str>,
-    event_id: Vec<&'a str>,
-    customer_id: Vec<&'a str>,
-    content_hash: Vec<&'a [u8]>,
-    by_rule: Vec<bool>,
-    /// A list in a line: identifiers hold no control characters, so a line feed can stand between them.
-    sys_user_ids: Vec<String>,
-    openids: Vec<String>,
-}
-
 /// Looks up a batch of events: two statements, sent together. Reads one past a page of each event's people and rows at
 /// most, so that a rule that names a hundred thousand costs no more than one that names five hundred.
 pub async fn look_up(db: &Database, batch: &[Arc<Event>]) -> Result<Vec<Findings>, Error> {
-    let columns = columns_of(batch);
     let client = db.durable().await?;
-    let (named, known) = tokio::try_join!(named(&client, &columns), known(&client, &columns))?;
+    let (named, known) = tokio::try_join!(named(&client, batch), known(&client, batch))?;
 
     let mut findings: Vec<Findings> = batch.iter().map(|_| Findings::default()).collect();
     let mut counts = vec![0; batch.len()];
@@ -68,79 +53,62 @@ pub async fn look_up(db: &Database, batch: &[Arc<Event>]) -> Result<Vec<Findings
     Ok(findings)
 }
 
-fn columns_of(batch: &[Arc<Event>]) -> Columns<'_> {
-    let mut columns = Columns::default();
-    for (position, event) in (0..).zip(batch) {
-        columns.position.push(position);
-        columns.company_no.push(event.company_no.as_str());
-        columns.app_id.push(event.app_id.as_str());
-        columns.template_id.push(event.template_id.as_str());
-        columns.event_id.push(event.event_id.as_str());
-        columns.customer_id.push(event.customer_id.as_ref().map_or("", |id| id.as_str()));
-        columns.content_hash.push(&event.content_hash);
-        columns.by_rule.push(event.audience.is_by_rule());
-        columns.sys_user_ids.push(lines(event.audience.sys_user_ids().iter().map(|id| id.as_str())));
-        columns.openids.push(lines(event.audience.openids().iter().map(|id| id.as_str())));
+columns! {
+    /// Whom events are for.
+    struct Audiences<'a>(event: &'a Event) {
+        company_no: &'a str = event.company_no.as_str(),
+        app_id: &'a str = event.app_id.as_str(),
+        template_id: &'a str = event.template_id.as_str(),
+        customer_id: &'a str = event.customer_id.as_ref().map_or("", |id| id.as_str()),
+        by_rule: bool = event.audience.is_by_rule(),
+        sys_user_ids: String = lines(event.audience.sys_user_ids().iter().map(|id| id.as_str())),
+        openids: String = lines(event.audience.openids().iter().map(|id| id.as_str())),
     }
-    columns
 }
 
+/// A list as one text: identifiers have no control characters, so a line feed can separate them.
 fn lines<'a>(ids: impl Iterator<Item = &'a str>) -> String {
     ids.take(plan::PAGE + 1).collect::<Vec<_>>().join("\n")
 }
 
-async fn named(client: &deadpool_postgres::Object, columns: &Columns<'_>) -> Result<Vec<Row>, Error> {
-    static SQL: LazyLock<String> = LazyLock::new(|| {
-        format!(
-            "-- plan: who is named, by rule or by the event itself, and what they said
+async fn named(client: &Object, events: &[Arc<Event>]) -> Result<Vec<Row>, Error> {
+    const NAMED_IN_BATCH: &str = joined!(
+        "-- plan: who is named, by rule or by the event itself, and what they said
         SELECT e.position, w.*
           FROM (SELECT position, company_no, app_id, template_id, customer_id, by_rule,
                        string_to_array(sys_user_ids, E'\\n') AS sys_user_ids, string_to_array(openids, E'\\n') AS openids
-                  FROM unnest($1::int[], $2::text[], $3::text[], $4::text[], $5::text[], $6::bool[], $7::text[], $8::text[])
-                    AS e (position, company_no, app_id, template_id, customer_id, by_rule, sys_user_ids, openids)) e
-         CROSS JOIN LATERAL ({NAMED} LIMIT $9) w"
-        )
-    });
-    let values: [&(dyn ToSql + Sync); 9] = [
-        &columns.position,
-        &columns.company_no,
-        &columns.app_id,
-        &columns.template_id,
-        &columns.customer_id,
-        &columns.by_rule,
-        &columns.sys_user_ids,
-        &columns.openids,
-        &ENOUGH,
-    ];
-    query::rows(client, &SQL, &values).await
+                  FROM :i) e
+         CROSS JOIN LATERAL (",
+        NAMED,
+        " LIMIT :enough) w"
+    );
+    let events = events.iter().map(Arc::as_ref);
+    sql!(NAMED_IN_BATCH, Audiences::of(events) as i, enough = ENOUGH).rows(client).await
 }
 
-async fn known(client: &deadpool_postgres::Object, columns: &Columns<'_>) -> Result<Vec<Row>, Error> {
+columns! {
+    /// The events' part of the ledger's key.
+    struct Keys<'a>(event: &'a Event) {
+        company_no: &'a str = event.company_no.as_str(),
+        app_id: &'a str = event.app_id.as_str(),
+        template_id: &'a str = event.template_id.as_str(),
+        event_id: &'a str = event.event_id.as_str(),
+        content_hash: &'a [u8] = event.content_hash.as_slice(),
+    }
+}
+
+async fn known(client: &Object, events: &[Arc<Event>]) -> Result<Vec<Row>, Error> {
     const KNOWN: &str = "-- plan: what the ledger already knows of these events
         SELECT e.position, d.recipient, d.openid, d.sys_user_id, d.status, d.epoch,
                d.content_hash = e.content_hash AS same_content
-          FROM unnest($1::int[], $2::text[], $3::text[], $4::text[], $5::text[], $6::bytea[])
-                AS e (position, company_no, app_id, template_id, event_id, content_hash)
+          FROM :e
          CROSS JOIN LATERAL (
                 SELECT * FROM t_wechat_delivery d
                  WHERE d.event_id = e.event_id AND d.template_id = e.template_id AND d.app_id = e.app_id
                    AND d.company_no = e.company_no
-                 LIMIT $7) d";
-    let values: [&(dyn ToSql + Sync); 7] = [
-        &columns.position,
-        &columns.company_no,
-        &columns.app_id,
-        &columns.template_id,
-        &columns.event_id,
-        &columns.content_hash,
-        &ENOUGH,
-    ];
-    query::rows(client, KNOWN, &values).await
-}
-
-/// The event's place in the batch; the statement only hands back what it was given.
-fn position(row: &Row) -> Result<usize, Error> {
-    Ok(usize::try_from(row.read::<i32>("position")?).unwrap_or_default())
+                 LIMIT :enough) d";
+    let events = events.iter().map(Arc::as_ref);
+    sql!(KNOWN, Keys::of(events) as e, enough = ENOUGH).rows(client).await
 }
 
 fn named_of(row: &Row, kind: MessageKind) -> Result<Option<Named>, Error> {
@@ -206,7 +174,7 @@ pub(super) fn recipient_of(row: &Row) -> Result<Recipient, Error> {
 }
 
 /// Identifiers in the tables were typed by people. An empty cell is how many tools write "none"; a text that is no
-/// identifier can be no one's either, so whoever it names counts as not named.
+/// identifier names nobody.
 fn id<T: std::str::FromStr>(text: Option<&str>) -> Option<T> {
     text.filter(|text| !text.is_empty())?.parse().ok()
 }

@@ -95,6 +95,34 @@ const fn name_at(sql: &[u8], at: usize) -> &[u8] {
     name
 }
 
+/// The length of parts behind each other.
+pub(in crate::db) const fn parts_length(parts: &[&str]) -> usize {
+    join::<0>(parts).length
+}
+
+/// Parts behind each other.
+pub(in crate::db) const fn join_parts<const LENGTH: usize>(parts: &[&str]) -> [u8; LENGTH] {
+    join::<LENGTH>(parts).bytes
+}
+
+const fn join<const LENGTH: usize>(parts: &[&str]) -> Text<LENGTH> {
+    let mut text = Text { bytes: [0; LENGTH], length: 0 };
+    let mut at = 0;
+    while at < parts.len() {
+        text.push_str(parts[at]);
+        at += 1;
+    }
+    text
+}
+
+/// The text of bytes that were copied from texts.
+pub(in crate::db) const fn text_of(bytes: &[u8]) -> &str {
+    match str::from_utf8(bytes) {
+        Ok(text) => text,
+        Err(_) => panic!("the statement is not UTF-8"),
+    }
+}
+
 const fn is_same(name: &str, other: &[u8]) -> bool {
     let name = name.as_bytes();
     let mut at = 0;
@@ -199,6 +227,13 @@ mod tests {
         let sql = "SELECT :a, :b, :c, :d, :e, :f, :g, :h, :i, :j, :k";
         assert_eq!(names.numbered_length(sql), numbered(&names, sql).len());
         assert!(numbered(&names, sql).ends_with("$9, $10, $11"));
+    }
+
+    #[test]
+    fn parts_are_joined_as_they_are() {
+        let parts = ["SELECT ", "", ":a"];
+        assert_eq!(parts_length(&parts), 9);
+        assert_eq!(text_of(&join_parts::<9>(&parts)), "SELECT :a");
     }
 
     #[test]

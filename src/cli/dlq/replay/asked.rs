@@ -52,7 +52,7 @@ pub struct Asked {
 }
 
 impl Asked {
-    /// The order, with the mended body checked as the daemon would check it.
+    /// The order, with the corrected body checked as the daemon would check it.
     pub fn order(&self, filter: Filter, cut_off: i64, terms: &Terms) -> Result<Order> {
         Ok(Order {
             operator: operator(),
@@ -82,7 +82,7 @@ fn read_mended(path: &Path, terms: &Terms) -> Result<Mended> {
     mended(body, terms).with_context(|| format!("{} is not an event", path.display()))
 }
 
-/// A mended body is for one dead letter; and where that is about one delivery, it must stay that delivery's event.
+/// A corrected body is for one dead letter; if that is about one delivery, it must stay that delivery's event.
 pub async fn check_mended(db: &Database, order: &Order) -> Result<()> {
     let Some(mended) = &order.mended else { return Ok(()) };
     let whose = replay::mendable(db, &order.filter).await?;
