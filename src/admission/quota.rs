@@ -45,7 +45,7 @@ pub struct Permit {
 struct Reservation {
     app_id: AppId,
     state: Mutex<State>,
-    /// Held by whoever asks the database: one is enough.
+    /// Held while asking the database: one question at a time is enough.
     asking: tokio::sync::Mutex<()>,
     /// The last question failed, and the log says so.
     is_failure_said: AtomicBool,
@@ -83,7 +83,7 @@ impl AppQuota {
             if let Some(answer) = self.reservation.take_now(quota) {
                 return answer.map(Some);
             }
-            // A task of its own: a chunk must not be lost because whoever wanted it has gone.
+            // A task of its own: a chunk must not be lost because the delivery that needed it has gone.
             let Self { db, reservation } = self.clone();
             let filled = tokio::spawn(async move { reservation.fill_if_needed(&db, quota).await }).await;
             if !matches!(filled, Ok(Ok(()))) {
@@ -127,7 +127,7 @@ impl AppQuota {
         let _asking = self.reservation.asking.lock().await;
         {
             let mut state = self.reservation.lock();
-            // Whoever still wants to ask need not.
+            // Those that still wait need not ask.
             (state.is_used_up, state.is_put_back) = (true, true);
         }
         if let Err(error) = self.reservation.put_back(&self.db).await {
@@ -164,7 +164,7 @@ impl Reservation {
         if self.knows(quota) { Ok(()) } else { self.fill(db, quota).await }
     }
 
-    /// A new chunk in place of what the reservation held. Whoever wanted it may have left by then, so what went wrong is said here.
+    /// A new chunk in place of what the reservation held. The delivery that needed it may have gone by then, so a failure is logged here.
     async fn fill(&self, db: &Database, quota: u64) -> Result<(), Error> {
         let filled = self.put_back_and_reserve(db, quota).await;
         db.health().note(Asker::Quota, &filled);

@@ -102,7 +102,7 @@ impl AppRate {
         let _ = waiting.await;
     }
 
-    /// Takes note of a request that could not wait: whoever comes next waits for it.
+    /// Takes note of a request that could not wait: the next one waits for it.
     pub fn charge(&self) {
         if let Some(bucket) = &mut *self.lock() {
             bucket.permits -= 1.0;
@@ -147,7 +147,7 @@ impl AppRate {
         bucket.fill(per_second, Instant::now());
         while bucket.permits >= 1.0 {
             let Some(waiter) = bucket.next_waiter() else { break };
-            // Whoever left while waiting is passed over.
+            // Those that left while waiting are passed over.
             if waiter.send(()).is_ok() {
                 bucket.permits -= 1.0;
             }

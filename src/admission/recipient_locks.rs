@@ -79,7 +79,7 @@ impl RecipientLocks {
             next
         };
         if let Some(next) = next {
-            // Outside the lock: if whoever waited has left, the lock comes back here by its own drop.
+            // Outside the lock: if the waiter has left, the lock comes back here by its own drop.
             let _ = next.send(RecipientLock { recipient_locks: self.clone(), key: Some(key) });
         }
     }

@@ -124,7 +124,7 @@ impl AppSlots {
         let granted = table.grant_next(&self.slots);
         drop(table);
         for (waiter, slot) in granted {
-            // Whoever left while waiting gives the slot back by dropping it, here, outside the lock.
+            // A waiter that has left gives the slot back by dropping it, here, outside the lock.
             let _ = waiter.send(slot);
         }
     }

@@ -29,7 +29,7 @@ pub(super) enum Change {
     Resumed,
 }
 
-/// Reports changes to the log, to the metrics and to whoever writes the table of pauses.
+/// Reports changes to the log, to the metrics and to the task that writes the table of pauses.
 #[derive(Clone)]
 pub(super) struct Reporter {
     pub(super) metrics: Arc<Metrics>,

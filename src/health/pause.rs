@@ -52,7 +52,7 @@ pub enum Ends {
     Probing,
     /// The refresher, when it has a token again.
     ByToken,
-    /// The day's end or a higher `daily_quota`: whoever keeps count of it says so.
+    /// The day's end or a higher `daily_quota`: the watch of limits says so.
     ByQuota { due: Timestamp },
     /// An operator.
     ByHand,

@@ -18,7 +18,7 @@ use crate::db::{self, Database};
 use crate::domain::ids::AppId;
 use crate::lifecycle::Beat;
 
-/// Orders are announced; this reading by the clock is the truth behind it.
+/// Orders are announced; polling finds those whose announcement is lost.
 const LOOK_EVERY: Duration = Duration::from_secs(2);
 /// Changes that come together are written together.
 const GATHER: Duration = Duration::from_millis(100);

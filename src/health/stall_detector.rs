@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-/// Over the time that one request may take: whoever waits for WeChat's answer is not stuck.
+/// Over the time that one request may take: to wait for WeChat's answer is no stall.
 const STALL_MARGIN: Duration = Duration::from_secs(2);
 /// Shorter than this is a hiccup that nobody needs to hear of.
 const SHORTEST_STALL: Duration = Duration::from_secs(10);

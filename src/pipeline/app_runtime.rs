@@ -35,7 +35,7 @@ impl AppRuntime {
         Arc::clone(&self.state.borrow().app)
     }
 
-    /// Is the app's row gone? Whoever registers it again is met as another one.
+    /// Is the app's row gone? One that is registered again is another app.
     pub(super) fn is_gone(&self) -> bool {
         self.state.has_changed().is_err()
     }

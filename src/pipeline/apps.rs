@@ -23,7 +23,7 @@ pub(super) struct Apps {
     breakers: Breakers,
     limits: Limits,
     met: RwLock<HashMap<AppId, Arc<AppRuntime>>>,
-    /// To whoever consumes their lanes.
+    /// To the task that starts their lanes.
     newly_met: mpsc::UnboundedSender<Arc<AppRuntime>>,
 }
 

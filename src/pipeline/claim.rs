@@ -13,7 +13,7 @@ use crate::db::ledger::claim;
 use crate::domain::protocol::{DeliveryMessage, Meeting, OnUnknown};
 use crate::metrics::Metrics;
 
-/// Claims deliveries; what follows from a refused claim is for whoever asked to do.
+/// Claims deliveries; what follows from a refused claim is for the caller to do.
 pub(super) struct Claimer {
     pub(super) ledger: Ledger,
     pub(super) lease: Duration,

@@ -18,7 +18,7 @@ use crate::domain::outcome::DeadReason;
 
 /// Time between two lines of one kind.
 const WINDOW: Duration = Duration::from_secs(1);
-/// Kinds kept apart at a time. Reasons and codes are few, so only very many apps in trouble together come near it; those
+/// Kinds kept apart at a time. Reasons and codes are few, so only very many apps that fail together come near it; those
 /// beyond are counted without naming their app.
 const MAX_KINDS: usize = 500;
 /// As long as an identifier may be. An example is for searching; whatever a publisher put there stays bounded.

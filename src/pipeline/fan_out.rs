@@ -3,7 +3,7 @@
 //! For an event of more than a page all rows are written at once, and then worked through. The ledger holds the set, so memory
 //! holds one page of it. The event is the delivery message of every row of epoch 0. So wherever the work ends early (a crash, a
 //! stop, a paused app, PostgreSQL away, or simply enough time in our hands) no message per recipient is needed: the event comes
-//! again, and whoever takes it goes on with the rows that are left.
+//! again, and the work goes on with the rows that are left.
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -22,7 +22,7 @@ pub(super) type Disposition<T = ()> = Result<T, Unsettled>;
 /// Why a message must not be acked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Unsettled {
-    /// Nothing was done about it; whoever holds its message is to defer it.
+    /// Nothing was done about it; the caller that holds its message is to defer it.
     ToDefer(Wait),
     /// A soft stop came before its attempt: released to the broker at once, uncharged.
     Released,

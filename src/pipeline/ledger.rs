@@ -112,7 +112,7 @@ impl Ledger {
         until_back(|| self.settle.submit(request.clone())).await
     }
 
-    /// Writes the rows of an event for many. Does not wait for PostgreSQL: this may take minutes as it is, and whoever asks
+    /// Writes the rows of an event for many. Does not wait for PostgreSQL: this may take minutes as it is, and the caller
     /// can defer the event instead.
     pub async fn write_all(
         &self,

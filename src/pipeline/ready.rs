@@ -78,7 +78,7 @@ impl Admitter {
         }
         let lock = self.recipient_locks.take(&app.app_id, openid).await;
         if app.is_gone() || !app.may_be_used_by(&delivery.event.company_no) {
-            // That changed while it waited; whoever takes its message next finds out.
+            // That changed while it waited; it is found out when its message comes again.
             return Err(Wait::Briefly);
         }
         if app.settings().active {
