@@ -13,7 +13,7 @@ use super::{Exit, credentials};
 use crate::amqp::{Broker, Topology};
 use crate::config::Config;
 use crate::db::migrate::{self, MigrateError};
-use crate::db::registry::live_apps::{self, AppRow};
+use crate::db::registry::app_rows::{self, AppRow};
 use crate::db::registry::pauses;
 use crate::db::registry::sealing;
 use crate::db::{self, Database, probe};
@@ -205,7 +205,7 @@ async fn secrets(db: &Database) -> Option<Finding> {
 }
 
 async fn active(db: &Database) -> Result<Vec<AppRow>, db::Error> {
-    let mut rows = live_apps::all(db).await?;
+    let mut rows = app_rows::all(db).await?;
     rows.retain(|row| row.app.active);
     Ok(rows)
 }

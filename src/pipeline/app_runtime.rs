@@ -5,7 +5,7 @@ use std::sync::Arc;
 use tokio::sync::{Notify, watch};
 
 use crate::admission::{AppLimits, Rank};
-use crate::db::registry::live_apps::App;
+use crate::db::registry::app_rows::App;
 use crate::domain::answer::{PauseReason, TokenFault, classify_token};
 use crate::domain::ids::{AppId, CompanyNo};
 use crate::health::{Breaker, Facts};

@@ -12,7 +12,7 @@ use super::claim::Claim;
 use super::job::Job;
 use super::ready::Go;
 use super::unlisted::Unlisted;
-use crate::db::registry::live_apps::App;
+use crate::db::registry::app_rows::App;
 use crate::delays::{self, Delays};
 use crate::domain::answer::{Class, SendAnswer};
 use crate::domain::decide::{self, Situation};

@@ -13,7 +13,7 @@ use super::entry::Entry;
 use super::refresh::{RefreshResult, Refreshed};
 use super::timing::Timing;
 use crate::db;
-use crate::db::registry::live_apps::AppRow;
+use crate::db::registry::app_rows::AppRow;
 use crate::domain::ids::AppId;
 
 /// Called with every result.

@@ -14,7 +14,7 @@ use crate::config::Config;
 use crate::db::Database;
 use crate::db::dead_letters;
 use crate::db::ledger::story;
-use crate::db::registry::live_apps;
+use crate::db::registry::app_rows;
 use crate::db::registry::pauses;
 use crate::db::registry::{rules, users};
 
@@ -58,7 +58,7 @@ impl Why {
 
     async fn nothing_known(&self, config: &Config, db: &Database) -> Result<Exit> {
         note!("event {} is not known: it is in neither the ledger nor the dead letters", self.event);
-        let apps = live_apps::all(db).await?.into_iter().map(|row| row.app.app_id);
+        let apps = app_rows::all(db).await?.into_iter().map(|row| row.app.app_id);
         note!("{}", absent::unheard_of(&waiting::at_broker(config, apps).await));
         let paused = pauses::list(db, None).await?;
         let apps: BTreeSet<_> =
