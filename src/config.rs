@@ -23,11 +23,11 @@ pub use sections::{
 use settings::Settings;
 use trust::Choice;
 
-/// On top of everything that a message can take to come back: a slow broker, a queue that is long.
+/// Added to the longest time that a message can take to come back: a slow broker, a long queue.
 const MARGIN: Duration = Duration::from_secs(600);
 /// The shipped example, which is the default of every key.
 const DEFAULTS: &str = include_str!("../deploy/wechat-notifier.example.toml");
-/// Read when it is there and no other file is named.
+/// Read if it exists and no other file is named.
 const DEFAULT_PATH: &str = "wechat-notifier.toml";
 
 impl Config {

@@ -1,4 +1,4 @@
-//! From the first task to the exit code: soft stop, hard stop, and who is still alive.
+//! From the first task to the exit code: soft stop, hard stop, and heartbeats.
 //!
 //! ```text
 //! running ──signal, or a task died──► soft stop: take no more, finish what is in flight

@@ -1,4 +1,4 @@
-//! The settings, key by key, into the structs of the configuration; bounds stand here with their reasons.
+//! Builds the configuration's structs from the settings, key by key; the bounds are here, with their reasons.
 
 use std::time::Duration;
 
@@ -55,7 +55,7 @@ fn database(from: &Settings) -> Result<Database, ConfigError> {
     Ok(Database {
         url: from.secret("database.url")?,
         migrate_on_start: from.switch("database.migrate_on_start")?,
-        // PostgreSQL allows 100 connections as shipped, for everybody.
+        // PostgreSQL allows 100 connections by default, for all clients.
         pool_size: from.number("database.pool_size", 1..=100)?,
         ca_file: from.path("database.ca_file")?,
     })
@@ -65,7 +65,7 @@ fn wechat(from: &Settings) -> Result<WeChat, ConfigError> {
     let wanted = "an http(s) URL without query or password, e.g. \"https://api.weixin.qq.com\"";
     Ok(WeChat {
         api_base: from.parsed("wechat.api_base", wanted, api_base)?,
-        // Shorter than WeChat ever answers makes every outcome unknown; longer holds claims and slots for nothing.
+        // Too short: every outcome is unknown. Too long: claims and slots are held for nothing.
         request_timeout: from.duration("wechat.request_timeout", Duration::from_millis(100)..=MINUTE)?,
     })
 }

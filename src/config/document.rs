@@ -3,14 +3,14 @@
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
-/// A value as somebody wrote it, before anybody knows what it should be.
+/// A value as it was written, before its expected type is known.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) enum Raw {
     Text(String),
     Number(i64),
     Switch(bool),
     List(Vec<Raw>),
-    /// Something no key of ours takes (a fraction, a date, a table), by its name.
+    /// A type that no key accepts (a float, a date, a table), by its name.
     Other(&'static str),
 }
 

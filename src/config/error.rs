@@ -7,7 +7,7 @@ use std::sync::Arc;
 /// Why there is no configuration to start with.
 #[derive(Debug, thiserror::Error)]
 pub enum ConfigError {
-    /// A file we were told to read cannot be read.
+    /// A file that was named cannot be read.
     #[error("cannot read {what} {path}: {source}", path = path.display())]
     Unreadable { what: &'static str, path: PathBuf, source: std::io::Error },
     /// Another user controls the content of the file.
@@ -16,10 +16,10 @@ pub enum ConfigError {
     /// The text is not TOML. Quotes nothing of the file, which may hold a password.
     #[error("{set_by} is not TOML: {problem}")]
     Syntax { set_by: SetBy, problem: String },
-    /// A key nobody knows: most likely a slip of the pen, so it must not pass in silence.
+    /// An unknown key: most likely a typing error, so it must not be ignored.
     #[error("unknown key `{key}` in {set_by}; {advice}")]
     UnknownKey { key: String, set_by: SetBy, advice: Advice },
-    /// A variable of ours that nobody knows.
+    /// An unknown variable with our prefix.
     #[error("unknown environment variable {name}; {advice}")]
     UnknownVariable { name: String, advice: Advice },
     /// A value of the wrong kind or out of range.

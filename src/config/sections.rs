@@ -1,4 +1,4 @@
-//! What the daemon can be told: one struct for each section of the file.
+//! The configuration: one struct for each section of the file.
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -9,7 +9,7 @@ use secrecy::SecretString;
 use crate::domain::ladder::Ladder;
 use crate::domain::protocol::OnUnknown;
 
-/// Everything the daemon can be told.
+/// The whole configuration.
 #[derive(Debug, Clone)]
 pub struct Config {
     /// The file that was read, in full; `None`: defaults and environment alone.
@@ -45,11 +45,11 @@ pub struct Amqp {
 /// PostgreSQL.
 #[derive(Debug, Clone)]
 pub struct Database {
-    /// `postgres://…`, credentials included. `sslmode=require` turns TLS on.
+    /// `postgres://…`, credentials included. `sslmode=require` enables TLS.
     pub url: SecretString,
     /// Apply missing migrations when `run` starts.
     pub migrate_on_start: bool,
-    /// Connections for reading and settling. Batches need few.
+    /// Connections in the pool. Statements are batched, so a few are enough.
     pub pool_size: usize,
     /// PEM file of an extra certificate authority.
     pub ca_file: Option<PathBuf>,
@@ -60,7 +60,7 @@ pub struct Database {
 pub struct WeChat {
     /// Scheme and host, no trailing slash.
     pub api_base: String,
-    /// How long one request may take before its outcome counts as unknown.
+    /// How long one request may take before its outcome is unknown.
     pub request_timeout: Duration,
 }
 
@@ -70,17 +70,17 @@ pub struct Delivery {
     /// Requests in flight per process, over all apps.
     pub concurrency: usize,
     pub on_unknown: OnUnknown,
-    /// Time to live of an event that names none.
+    /// Time to live of an event without `expires_at`.
     pub default_ttl: Duration,
     /// How much longer than a request a claim lasts.
     pub lease_margin: Duration,
-    /// After PostgreSQL's own start nobody takes over for this long, so that living holders settle first.
+    /// After PostgreSQL starts no claim is taken over for this long, so that living owners settle first.
     pub takeover_grace: Duration,
     /// How long an incoming may wait for the recipient lock, slot or token before it is deferred uncharged.
     pub max_hold: Duration,
 }
 
-/// Trying again.
+/// Retries.
 #[derive(Debug, Clone)]
 pub struct Retry {
     pub delays: Ladder,

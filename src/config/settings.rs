@@ -1,4 +1,4 @@
-//! The layers: defaults, file, environment. What is laid later wins; what nobody knows is refused.
+//! The layers: defaults, file, environment. A later layer overrides an earlier one; unknown keys are errors.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -9,9 +9,9 @@ use super::error::{Advice, ConfigError, SetBy};
 use super::suggest::advice;
 use super::trust::{self, Choice};
 
-/// What every variable of ours begins with.
+/// The prefix of our variables.
 const PREFIX: &str = "WECHAT_NOTIFIER_";
-/// Variables that platforms and people set anyway, and their keys.
+/// Common variables of platforms, and their keys.
 const WELL_KNOWN: [(&str, &str); 4] = [
     ("AMQP_URL", "amqp.url"),
     ("AMQP_URL_FILE", "amqp.url_file"),
@@ -27,7 +27,7 @@ pub(super) struct Given {
     pub(super) layer: Layer,
 }
 
-/// Who wins over whom: later over earlier.
+/// The precedence: later over earlier.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Layer {
     Default,
@@ -36,7 +36,7 @@ pub(super) enum Layer {
     OwnVariable,
 }
 
-/// Every key there is, with the value that won.
+/// Every key, with its effective value.
 pub(super) struct Settings {
     /// The defaults say which keys there are, and of what kind.
     defaults: BTreeMap<String, Given>,
@@ -65,7 +65,7 @@ impl Settings {
         let set_by = |line| SetBy::File { path: path.clone(), line };
         let mut entries = document::entries(text)
             .map_err(|error| ConfigError::Syntax { set_by: set_by(error.line), problem: error.problem })?;
-        // The first fault of the file is the first one told.
+        // The first fault in the file is reported first.
         entries.sort_by_key(|entry| entry.line);
         for entry in entries {
             let set_by = set_by(entry.line);
@@ -78,7 +78,7 @@ impl Settings {
         Ok(())
     }
 
-    /// Lays the environment over what is there. Variables that are not meant for us are passed over.
+    /// Lays the environment over what is there. Variables that are not meant for us are ignored.
     pub(super) fn lay_environment(
         &mut self,
         variables: impl Iterator<Item = (String, String)>,
@@ -151,13 +151,13 @@ impl Settings {
         Err(ConfigError::UnknownVariable { name: name.to_owned(), advice })
     }
 
-    /// What was given for a key.
+    /// The value of a key.
     pub(super) fn get(&self, key: &str) -> &Given {
         let given = self.laid.get(key).or_else(|| self.defaults.get(key));
         given.unwrap_or_else(|| unreachable!("`{key}` is in the shipped example"))
     }
 
-    /// Every key there is.
+    /// Every key.
     pub(super) fn keys(&self) -> impl Iterator<Item = &str> {
         self.defaults.keys().map(String::as_str)
     }

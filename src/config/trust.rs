@@ -23,7 +23,7 @@ const MAX_BYTES: u64 = 1024 * 1024;
 pub(super) enum Choice {
     /// An operator named it (`--config`, `WECHAT_NOTIFIER_CONFIG`).
     Named,
-    /// It lies in the current folder, which may be anybody's.
+    /// It is in the current folder, which may belong to anybody.
     Found,
 }
 
@@ -32,7 +32,7 @@ pub(super) fn read(path: &Path, choice: Choice) -> Result<String, ConfigError> {
     let unreadable =
         |source| ConfigError::Unreadable { what: "the configuration file", path: path.to_owned(), source };
     if choice == Choice::Found && !path.metadata().map_err(unreadable)?.is_file() {
-        // Opening a pipe that nobody fills would hang every command that is run in this folder.
+        // Opening a pipe without a writer would hang every command that is run in this folder.
         return Err(unreadable(std::io::Error::other("it is not a regular file")));
     }
     // Judged by the open file, so that it cannot be exchanged between the look and the reading.
@@ -50,7 +50,7 @@ pub(super) fn read(path: &Path, choice: Choice) -> Result<String, ConfigError> {
     Ok(text)
 }
 
-/// What of a file bears on whether to trust it.
+/// The properties of a file that decide whether to trust it.
 #[derive(Debug, Clone)]
 struct Facts {
     owner: u32,
@@ -87,7 +87,7 @@ impl Facts {
     /// Trusted are root and the user `me` that this process runs as.
     fn judge(&self, me: u32, choice: Choice) -> Result<(), Distrust> {
         // Mounting takes an administrator, and nobody here can write there. The owner's number may come from another
-        // machine (a container's mount), so it counts for nothing where an operator named the file.
+        // machine (a container's mount), so it is ignored where an operator named the file.
         if self.is_read_only && choice == Choice::Named {
             return Ok(());
         }

@@ -1,4 +1,4 @@
-//! From a raw value to what it means, with its bounds; a fault names the key, the place and the way out.
+//! From a raw value to a typed one, with its bounds; an error names the key, the place and what is expected.
 
 use std::fmt::Display;
 use std::net::SocketAddr;
@@ -142,11 +142,11 @@ fn read_secret(path: &Path) -> Result<SecretString, ConfigError> {
     let unreadable =
         |source| ConfigError::Unreadable { what: "the secret file", path: path.to_owned(), source };
     let text = std::fs::read_to_string(path).map_err(unreadable)?;
-    // Editors and `echo` end a file with a newline that is no part of the secret.
+    // Editors and `echo` end a file with a newline that is not part of the secret.
     Ok(text.trim_end_matches(['\r', '\n']).into())
 }
 
-/// "250ms", "10s", "1h 30m", "90d". A bare number is refused: nobody knows its unit.
+/// "250ms", "10s", "1h 30m", "90d". A bare number is refused: its unit is not known.
 fn duration(text: &str) -> Option<Duration> {
     let span: jiff::Span = text.parse().ok()?;
     span.to_duration(jiff::SpanRelativeTo::days_are_24_hours()).ok()?.try_into().ok()

@@ -8,7 +8,7 @@ use secrecy::ExposeSecret;
 use super::Config;
 
 impl Config {
-    /// One sentence for each thing an operator should know about; to be logged at the start and shown by `check`.
+    /// One sentence for each such setting; logged at the start and shown by `check`.
     pub fn warnings(&self) -> Vec<String> {
         let mut warnings = Vec::new();
         if self.wechat.api_base.starts_with("http://") {
@@ -39,7 +39,7 @@ impl Config {
     }
 }
 
-/// Group access to a key is right where root owns it and our group reads it; on a file of our own it serves somebody else.
+/// Group access to a key is right where root owns it and our group reads it; on a file of our own user it only serves others.
 fn exposed_key(path: &Path, mode: u32, owner: u32) -> Option<String> {
     let readers = match mode & 0o044 {
         others if others & 0o004 != 0 => "every user of this machine",
@@ -50,7 +50,7 @@ fn exposed_key(path: &Path, mode: u32, owner: u32) -> Option<String> {
     Some(format!("security.master_key_file {path} can be read by {readers}: run `chmod 600 {path}`"))
 }
 
-/// The broker's host, where it is another machine and the way there is open.
+/// The broker's host, if it is another machine and the connection has no TLS.
 fn exposed_broker(url: &str) -> Option<&str> {
     let rest = url.strip_prefix("amqp://")?;
     Some(host(rest)).filter(|host| !is_local(host))

@@ -42,7 +42,7 @@ pub fn visible_json(json: &str) -> Cow<'_, str> {
     Cow::Owned(shown)
 }
 
-/// Controls (C0, DEL, C1), what epochs the direction of writing, and what takes no room.
+/// Controls (C0, DEL, C1), what changes the direction of text, and what is invisible.
 fn acts_unseen(c: char) -> bool {
     c.is_control()
         || matches!(c,

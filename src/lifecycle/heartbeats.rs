@@ -86,7 +86,7 @@ impl Heartbeats {
 }
 
 impl Beat {
-    /// Still alive. Costs a look at the clock and a store.
+    /// Reports that the loop is alive. Costs one reading of the clock and a store.
     pub fn beat(&self) {
         self.pulse.last_ms.store(self.heartbeats.now_ms(), Ordering::Relaxed);
     }

@@ -1,4 +1,4 @@
-//! Whether this process can do its work right now, and what is missing if not.
+//! Whether this process is ready, and what is missing if not.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -10,7 +10,7 @@ use tracing::{info, warn};
 pub enum Part {
     /// The connection that brings messages.
     BrokerConsuming,
-    /// The connection that takes messages onward.
+    /// The connection that publishes messages.
     BrokerPublishing,
     /// PostgreSQL answers, and has the tables this version needs.
     Database,
@@ -61,14 +61,14 @@ pub struct Readiness {
 }
 
 impl Readiness {
-    /// Everything is missing until somebody says otherwise. Once `draining` is cancelled (the soft stop), this process is
+    /// Everything is missing until it is reported. Once `draining` is cancelled (the soft stop), this process is
     /// never ready again.
     pub fn new(draining: CancellationToken) -> Self {
         let not_yet = Part::ALL.map(|_| Err("not started yet".to_owned()));
         Self { draining, parts: Arc::new(Mutex::new(not_yet)) }
     }
 
-    /// Says how a part is. The reason goes into logs and answers: no secret, no URL with a password. Setting the same again
+    /// Sets the state of a part. The reason goes into logs and answers: no secret, no URL with a password. Setting the same again
     /// is cheap and silent.
     pub fn set(&self, part: Part, state: Result<(), String>) {
         let mut parts = self.parts();

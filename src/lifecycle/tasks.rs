@@ -1,5 +1,5 @@
 //! Every long-lived task of the process, and what happens when one panics: a metric, an error in the log, not ready, and then
-//! a restart of the task or a failing exit. None dies in silence.
+//! a restart of the task or a failing exit. None dies unnoticed.
 
 use std::future::Future;
 use std::panic::AssertUnwindSafe;
@@ -17,11 +17,11 @@ use crate::failpoint::panics_when_told;
 /// First and longest pause before a task that panicked is started again.
 const FIRST_RESTART: Duration = Duration::from_secs(1);
 const LONGEST_RESTART: Duration = Duration::from_secs(60);
-/// A task that has run for so long since its restart works again.
+/// A task that has run for this long since its restart counts as working again.
 const WORKS_AFTER: Duration = Duration::from_secs(10);
 
-/// A loop that shows no sign of life for this long hangs. Each beats with every epoch, at the latest every 15 s, and the slowest
-/// thing one waits for in between, a statement, gives up after thirty.
+/// A loop that shows no sign of life for this long hangs. Each beats in every iteration, at the latest every 15 s, and the slowest
+/// thing one waits for in between, a statement, fails after thirty.
 const MAX_SILENCE: Duration = Duration::from_secs(60);
 
 /// What to do about a panic.
@@ -58,9 +58,9 @@ macro_rules! tasks {
 }
 
 tasks! {
-    /// Takes in fresh events.
+    /// Receives fresh events.
     Events = "events", Exit;
-    /// Takes in delivery messages that come back from the ladder.
+    /// Receives delivery messages that come back from the ladder.
     Deliveries = "deliveries", Exit;
     /// Moves dead letters from the broker to the archive.
     Archiver = "archiver", Exit;
@@ -96,11 +96,11 @@ tasks! {
     RatePermits = "rate permits", Restart;
     /// Follows the broker's connections.
     BrokerWatch = "broker watch", Restart;
-    /// Asks PostgreSQL whether it does our work.
+    /// Checks whether PostgreSQL works.
     DatabaseWatch = "database watch", Restart;
     /// Looks for lanes with messages in them.
     LaneWatch = "lane watch", Restart;
-    /// Looks whether messages in hand make progress.
+    /// Checks whether messages in hand make progress.
     ProgressWatch = "progress watch", Restart;
     /// Counts dead letters.
     DeadLetterCensus = "dead letter census", Restart;
@@ -110,11 +110,11 @@ tasks! {
     DeadLetterRetention = "dead letter retention", Restart;
     /// Removes old deliveries from the ledger.
     LedgerRetention = "ledger retention", Restart;
-    /// Keeps the table of pauses in step.
+    /// Keeps the table of pauses up to date.
     Pauses = "table of pauses", Restart;
     /// Records what became of replayed dead letters.
     ReplayWatch = "replay watch", Restart;
-    /// Publishes a probe to the broker now and then.
+    /// Publishes a probe to the broker regularly.
     BrokerProbe = "broker probe", Restart;
     /// Counts what waits in each queue.
     QueueDepths = "queue depths", Restart;
@@ -124,7 +124,7 @@ tasks! {
     ConsumerWatch = "consumer watch", Restart;
 }
 
-/// What the rest of the process hears of a task.
+/// What is reported of a task.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum News {
     Panicked,
@@ -132,10 +132,10 @@ pub enum News {
     Works,
 }
 
-/// Called with all news, from the task it is about.
+/// Called with each report, from the task itself.
 pub type NewsHook = Box<dyn Fn(Task, News) + Send + Sync>;
 
-/// Looks after long-lived tasks. Clones share one watch. Outside of a daemon, for a command, a panic is only logged.
+/// Supervises long-lived tasks. Clones share one state. Outside of a daemon, for a command, a panic is only logged.
 #[derive(Clone, Default)]
 pub struct Tasks(Arc<Watch>);
 
@@ -149,7 +149,7 @@ struct Watch {
 }
 
 impl Tasks {
-    /// `alarm` is cancelled when a task dies that the process cannot do without.
+    /// `alarm` is cancelled when a task dies that the process needs.
     pub(super) fn new(alarm: CancellationToken) -> Self {
         Self(Arc::new(Watch { alarm, ..Watch::default() }))
     }
@@ -159,17 +159,17 @@ impl Tasks {
         let _second = self.0.hook.set(hook);
     }
 
-    /// The loops that show that they epoch.
+    /// The heartbeats of the loops.
     pub fn heartbeats(&self) -> &Heartbeats {
         &self.0.heartbeats
     }
 
-    /// The pulse of one loop, which must beat at least once in [`MAX_SILENCE`] from now on.
+    /// The heartbeat of one loop, which must beat at least once in [`MAX_SILENCE`] from now on.
     pub fn beat(&self, task: Task) -> Beat {
         self.0.heartbeats.register(task.as_str(), MAX_SILENCE)
     }
 
-    /// Has a task died that the process cannot do without?
+    /// Has a task died that the process needs?
     pub(super) fn any_died(&self) -> bool {
         self.0.any_died.load(Ordering::Acquire)
     }
@@ -239,7 +239,7 @@ impl Tasks {
         }
     }
 
-    /// A task that the process cannot do without is gone.
+    /// A task that the process needs has died.
     pub(super) fn died(&self, task: Task, how: &'static str) {
         let name = task.as_str();
         error!(task = name, "{name} {how}: stopping the process");

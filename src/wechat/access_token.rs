@@ -1,4 +1,4 @@
-//! The key that every call but the fetching of itself needs.
+//! The access token, which every call needs except those that fetch it.
 
 use std::fmt;
 use std::sync::OnceLock;
@@ -25,7 +25,7 @@ impl AccessToken {
         Self { value, query, send_urls: Default::default(), generation }
     }
 
-    /// Counts the tokens of an app. A complaint about an older generation says nothing about this token.
+    /// Counts the tokens of an app. A rejection of an older generation says nothing about this token.
     pub fn generation(&self) -> i64 {
         self.generation
     }

@@ -1,4 +1,4 @@
-//! One HTTP client for everything we ask of WeChat, and what can become of a request.
+//! One HTTP client for all calls to WeChat, and the possible results of a request.
 
 use std::error::Error as StdError;
 use std::sync::Arc;
@@ -10,15 +10,15 @@ use reqwest::{RequestBuilder, Response, Url};
 use crate::config;
 use crate::domain::message_kind::MessageKind;
 
-/// An answer of WeChat's is some hundred bytes, a long list of templates some ten thousand. More is not WeChat.
+/// An answer of WeChat's is some hundred bytes, a long list of templates some ten thousand. More is not from WeChat.
 const MAX_ANSWER_BYTES: usize = 64 * 1024;
 /// Proxies in front of APIs close idle connections after 60 s and more. A request written into a connection that is just
-/// being closed has an unknown outcome, so ours are given up well before.
+/// being closed has an unknown outcome, so ours are closed well before.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(20);
-/// A connection that has not come about by then will not. Shorter than the request timeout at any rate: a connect that
-/// fails proves that nothing was sent, a request that times out proves nothing.
+/// A connection that is not made by then will not be. Always shorter than the request timeout: a connect that fails proves that
+/// nothing was sent, a request that times out proves nothing.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
-/// How long the body of an HTTP error may take. Read to its end, the connection can be used again; not worth more.
+/// How long the body of an HTTP error may take. If it is read to its end, the connection can be reused; that is not worth a longer wait.
 const ERROR_BODY_TIMEOUT: Duration = Duration::from_millis(200);
 
 /// Speaks to WeChat's API. Cheap to clone: the connections are shared.
@@ -32,7 +32,7 @@ pub struct Client {
     pub(super) token_url: Url,
 }
 
-/// Why there can be no client: a fault of the configuration or the machine.
+/// Why the client cannot be built: a fault of the configuration or the machine.
 #[derive(Debug, thiserror::Error)]
 pub enum SetupError {
     #[error("wechat.api_base is not a URL: {0}")]
@@ -49,10 +49,10 @@ pub enum RequestError {
     /// Nothing was sent.
     #[error("cannot connect: {}", root_cause(.0))]
     NotConnected(#[source] reqwest::Error),
-    /// The request may have been taken.
+    /// WeChat may have accepted the request.
     #[error("no answer in time")]
     TimedOut(#[source] reqwest::Error),
-    /// The connection ended between request and answer: the request may have been taken.
+    /// The connection ended between request and answer: WeChat may have accepted the request.
     #[error("the connection broke: {}", root_cause(.0))]
     Broken(#[source] reqwest::Error),
     /// An HTTP status other than success. WeChat itself reports its errors under 200 (docs/WECHAT.md#transport).
@@ -107,7 +107,7 @@ impl Client {
         }
         let error =
             RequestError::Http { status: response.status().as_u16(), retry_after: retry_after(&response) };
-        // Whatever it says, the status has decided.
+        // The status has decided, whatever the body says.
         let _ = tokio::time::timeout(ERROR_BODY_TIMEOUT, read_body(response)).await;
         Err(error)
     }
@@ -130,7 +130,7 @@ fn retry_after(response: &Response) -> Option<Duration> {
     Some(Duration::from_secs(seconds))
 }
 
-/// Sorts a transport error by what it proves about the request. In doubt it may have been taken.
+/// Sorts a transport error by what it proves about the request. In doubt WeChat may have accepted it.
 fn of_transport(error: reqwest::Error) -> RequestError {
     let error = error.without_url();
     if error.is_connect() || error.is_builder() {
@@ -154,7 +154,7 @@ fn root_cause(error: &reqwest::Error) -> String {
 /// TLS by ring and the system's authorities, given whole: reqwest would else look for a process-wide default.
 fn tls() -> Result<rustls::ClientConfig, SetupError> {
     let mut roots = rustls::RootCertStore::empty();
-    // A broken certificate of the system's store is the system's matter; the rest still works.
+    // A broken certificate in the system's store is not our fault; the others still work.
     roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let config = rustls::ClientConfig::builder_with_provider(provider)

@@ -14,16 +14,16 @@ use crate::domain::answer::split_errmsg;
 use crate::domain::app::TokenApi;
 use crate::domain::ids::AppId;
 
-/// WeChat is busy: the one code of the token endpoints that passes by itself within seconds.
+/// WeChat is busy: the only code of the token endpoints that ends within seconds without a fix.
 const SYSTEM_BUSY: i64 = -1;
 
-/// WeChat's tokens live two hours. A server that promises more is wrong, and no clock must overflow on its word.
+/// WeChat's tokens live two hours. A server that promises more is wrong, and must not make a clock overflow.
 const LONGEST_LIFE: Duration = Duration::from_secs(24 * 60 * 60);
 
-/// What a token endpoint gave.
+/// What a token endpoint returned.
 pub struct FetchedToken {
     pub value: SecretString,
-    /// Time left, by WeChat's word. Not always two hours: the stable endpoint repeats a token with what is left of it.
+    /// Time left, according to WeChat. Not always two hours: the stable endpoint repeats a token with what is left of it.
     pub expires_in: Duration,
 }
 
@@ -39,7 +39,7 @@ pub enum TokenFetchError {
     /// WeChat says no: wrong secret, blocked address, quota. 40164 names the address in its text.
     #[error("WeChat refuses a token: {errcode} {errmsg}")]
     Refused { errcode: i64, errmsg: String },
-    /// WeChat answered nothing usable.
+    /// WeChat's answer is not usable.
     #[error("cannot reach the token endpoint: {0}")]
     Away(#[from] RequestError),
     #[error("cannot read the token endpoint's answer")]
@@ -47,7 +47,7 @@ pub enum TokenFetchError {
 }
 
 impl TokenFetchError {
-    /// Will it pass without anybody's doing? A refusal will not: it is the app's own fault.
+    /// Does it end without a fix? A refusal does not: it is a fault of the app.
     pub fn passes_by_itself(&self) -> bool {
         !matches!(self, Self::Refused { errcode, .. } if *errcode != SYSTEM_BUSY)
     }
@@ -56,7 +56,7 @@ impl TokenFetchError {
 impl Client {
     /// Asks for a token: the stable endpoint for the current one, the classic one for a new one that replaces it.
     ///
-    /// Never with `force_refresh`: it would kill the token of everybody else who uses the app.
+    /// Never with `force_refresh`: it would invalidate the token of every other system that uses the app.
     pub async fn fetch_token(
         &self,
         api: TokenApi,

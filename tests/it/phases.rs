@@ -136,7 +136,7 @@ fn a_test_that_is_never_heard_of_again_is_a_failure() {
     let stage = Stage::set();
     let output = stage.run(&[], &[("WN_PRETEND_GONE", "big_loads::a_flood")]);
     assert_eq!(output.status.code(), Some(1), "{}", said(&output));
-    assert!(said(&output).contains("chosen 7, heard of 6"), "{}", said(&output));
+    assert!(said(&output).contains("7 chosen, 6 finished"), "{}", said(&output));
 }
 
 #[test]

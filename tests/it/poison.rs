@@ -157,7 +157,7 @@ async fn ten_thousand_good_ones_keep_their_rate_beside_a_thousand_bad() {
         assert!(!daemon.log().contains("lost the connection"));
         println!("{} bad: {:.0} good ones a second", 4 * bad_of_each_kind, rates.last().unwrap());
     }
-    // Epoch and epoch about, so that what else the machine does falls on both.
+    // Alternately, so that other load on the machine affects both.
     let (without, with) = ((rates[0] + rates[2]) / 2.0, (rates[1] + rates[3]) / 2.0);
     assert!(with >= 0.8 * without, "{with:.0} against {without:.0} a second");
 }
@@ -195,7 +195,7 @@ impl World {
     }
 }
 
-/// A publisher whose words epoch into something else on their way.
+/// A publisher whose texts arrive as something else.
 struct Publisher {
     connection: Connection,
     channel: lapin::Channel,

@@ -88,7 +88,7 @@ async fn the_shipped_roles_are_enough_for_the_daemon_and_for_whoever_publishes()
     let early = as_publisher(body(&event("early").to(&["zhangsan"])));
     assert_eq!(early.status.code(), Some(1));
     assert!(
-        complained(&early).contains(&format!("{}.events is not there", world.name)),
+        complained(&early).contains(&format!("{}.events does not exist", world.name)),
         "{}",
         complained(&early)
     );

@@ -64,7 +64,7 @@ async fn an_http_error_says_its_status_and_how_long_to_wait() {
     let busy = "HTTP/1.1 429 Too Many Requests\r\nretry-after: 7\r\ncontent-length: 0\r\n\r\n".to_owned();
     let wait = Some(Duration::from_secs(7));
     assert_eq!(send_to(Wire::Answer(busy)).await.0, SendAnswer::Http { status: 429, retry_after: wait });
-    // The status is out; a body that never ends must not epoch it into a time-out.
+    // The status is out; a body that never ends must not make it a timeout.
     let bad_gateway = "HTTP/1.1 502 Bad Gateway\r\ncontent-length: 100\r\n\r\n<html>".to_owned();
     assert_eq!(
         send_to(Wire::AnswerAndSilence(bad_gateway)).await.0,

@@ -1,5 +1,5 @@
 # shellcheck shell=bash
-# Sourced. Brings in the Debian packages a script needs, and says so plainly where it cannot.
+# Sourced. Installs the Debian packages that a script needs, or says which are missing.
 
 # Installs those of the named packages that are missing. Returns 1, having said what to do, where that is not possible.
 packages_need() {
@@ -55,7 +55,7 @@ packages_install() (
   if ! { apt-get -o DPkg::Lock::Timeout=300 -q update &&
     DEBIAN_FRONTEND=noninteractive apt-get -o DPkg::Lock::Timeout=300 -q -y --no-install-recommends install "$@"; } >"$log" 2>&1 9>&-; then
     tail -n 20 "$log" >&2
-    echo "apt-get could not install $*; its whole output is in $log" >&2
+    echo "apt-get cannot install $*; its output is in $log" >&2
     return 1
   fi
   rm -f "$log"

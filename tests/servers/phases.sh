@@ -79,11 +79,11 @@ phase() {
   run_child bash -c 'log=$1 && shift && set -o pipefail && "$@" 2>&1 | tee -a "$log"' phase "$phases_log" \
     timeout --kill-after=10s "$phase_limit" \
     "$cargo" test "${build[@]}" --no-fail-fast -- --test-threads "$at_once" "${options[@]}" --exact "$@" || code=$?
-  [ "$code" -ne 124 ] || echo "the phase was ended after $phase_limit; a test that hangs is said above to run for over 60 s" >&2
+  [ "$code" -ne 124 ] || echo "the phase was ended after $phase_limit; the output above names the test that hangs (running for over 60 s)" >&2
   return "$code"
 }
 
-# phases_account BROKEN: adds up what the closing lines of all phases say.
+# phases_account BROKEN: adds up the result lines of all phases.
 phases_account() {
   local chosen passed failed ignored
   chosen=$(wc -l <"$servers_folder/phases.plan")
@@ -95,7 +95,7 @@ phases_account() {
   awk '/^failures:$/ { names = "" } /^    [a-z_0-9:]+$/ { names = names $0 "\n" } /^test result: FAILED/ { printf "%s", names }' "$phases_log"
   echo "in all: $passed passed, $failed failed, $ignored ignored, of $chosen tests"
   if [ $((passed + failed + ignored)) -ne "$chosen" ]; then
-    echo "not every test came to an end: chosen $chosen, heard of $((passed + failed + ignored))" >&2
+    echo "not every test finished: $chosen chosen, $((passed + failed + ignored)) finished" >&2
     return 1
   fi
   [ "$1" = no ] && [ "$failed" -eq 0 ]

@@ -15,7 +15,7 @@ end_process() {
   pid=$(cat "$1" 2>/dev/null) || return 0
   if [ $# -eq 2 ]; then
     kill "-$2" "$pid" 2>/dev/null || true
-    wait_until "$STOP_SECONDS" process_gone "$pid" || echo "$1: $pid did not heed $2" >&2
+    wait_until "$STOP_SECONDS" process_gone "$pid" || echo "$1: $pid did not end after $2" >&2
   fi
   kill -KILL -- "-$pid" 2>/dev/null || true
   wait_until "$STOP_SECONDS" process_gone "$pid"

@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use super::terminal::Terminal;
 
-/// Clears the screen, rings, forges a line, colours by C1, epochs the direction, and takes no room.
+/// Clears the screen, rings, forges a line, colours by C1, changes the direction of text, and is invisible.
 const ODD: &str = "\u{1b}[2J\u{7}\r\nforged: line\u{9b}1m\u{202e}\u{200b}x";
 
 impl Terminal {

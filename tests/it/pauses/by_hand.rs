@@ -74,7 +74,7 @@ async fn why_names_the_pause_that_a_delivery_waits_for() {
     world.cli(&["app", "pause", APP, "--why", "wrong price"]).await;
 
     let told = world.cli(&["deliveries", "why", "e-1"]).await;
-    for words in ["its app is paused as by_hand since", "wrong price", "what to do: ask whoever did"] {
+    for words in ["its app is paused as by_hand since", "wrong price", "what to do: ask that operator"] {
         assert!(told.contains(words), "`{words}` is missing in {told}");
     }
     let output = world.command(&["deliveries", "why", "never-seen"]).await;
@@ -128,8 +128,8 @@ async fn what_a_daemon_paused_by_itself_is_tried_at_an_operators_word() {
 async fn what_does_not_exist_can_be_neither_paused_nor_resumed() {
     let world = World::new().await;
     for (arguments, words) in [
-        (&["app", "pause", "wx-nobody", "--why", "x"][..], "no app wx-nobody"),
-        (&["app", "resume", "wx-nobody"], "no app wx-nobody"),
+        (&["app", "pause", "wx-nobody", "--why", "x"][..], "app wx-nobody is not registered"),
+        (&["app", "resume", "wx-nobody"], "app wx-nobody is not registered"),
         (&["app", "resume", APP], "is not paused"),
         (&["app", "resume", APP, "--template", TEMPLATE], "is not paused"),
     ] {

@@ -88,7 +88,7 @@ async fn an_operator_has_a_mended_template_tried_at_once() {
 
     world.wechat.heal().await;
     let said = world.cli(&["app", "resume", APP, "--template", BROKEN]).await;
-    assert!(said.contains("1 daemons try template"), "{said}");
+    assert!(said.contains("1 daemons probe template"), "{said}");
     eventually("the pause to be over", async || {
         world.publish(of_broken(&format!("at-{}", world.ledger().await.len()))).await;
         (world.wechat.got("o-zhang").await > 0).then_some(())

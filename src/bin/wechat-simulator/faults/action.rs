@@ -114,7 +114,7 @@ impl TryFrom<Value> for Action {
         let mut answers = fields.answers();
         let answer = answers.pop().unwrap_or(Answer::Honest);
         if !answers.is_empty() {
-            return Err("an action gives one kind of answer only".to_owned());
+            return Err("an action must have one kind of answer only".to_owned());
         }
         Ok(Self { delay_ms, deliver: deliver.unwrap_or_else(|| answer.delivers_by_default()), answer })
     }
