@@ -6,17 +6,18 @@ use anyhow::Result;
 use clap::Args;
 use serde_json::json;
 
-use super::telling::{Chapter, heading};
-use super::{absent, mask, waiting};
+use super::explain::{Chapter, heading};
+use super::{at_broker, no_delivery};
 use crate::cli::output::{Format, Masking, note};
-use crate::cli::{Exit, database};
+use crate::cli::{Exit, database, mask};
 use crate::config::Config;
 use crate::db::Database;
 use crate::db::dead_letters;
-use crate::db::ledger::story;
+use crate::db::ledger::browse;
 use crate::db::registry::live_apps;
 use crate::db::registry::pauses;
 use crate::db::registry::{rules, users};
+use crate::domain::dead_letter::About;
 
 /// Longer explanations are better as a list: `deliveries list`.
 const MAX_TOLD: i64 = 1000;
@@ -59,7 +60,7 @@ impl Why {
     async fn nothing_known(&self, config: &Config, db: &Database) -> Result<Exit> {
         note!("event {} is not known: it is in neither the ledger nor the dead letters", self.event);
         let apps = live_apps::all(db).await?.into_iter().map(|row| row.app.app_id);
-        note!("{}", absent::unheard_of(&waiting::at_broker(config, apps).await));
+        note!("{}", no_delivery::unheard_of(&at_broker::at_broker(config, apps).await));
         let paused = pauses::list(db, None).await?;
         let apps: BTreeSet<_> =
             paused.iter().filter(|pause| pause.template_id.is_none()).map(|pause| &pause.app_id).collect();
@@ -71,7 +72,7 @@ impl Why {
 
     /// Everything known of the event, by company, app and template.
     async fn chapters(&self, db: &Database) -> Result<Vec<Chapter>> {
-        let deliveries = story::Filter {
+        let deliveries = browse::Filter {
             event_id: Some(self.event.clone()),
             company_no: self.company.clone(),
             limit: MAX_TOLD,
@@ -83,12 +84,14 @@ impl Why {
             ..Default::default()
         };
         let mut chapters = Vec::new();
-        for delivery in story::list(db, &deliveries).await?.into_iter().rev() {
-            let (company, app, template) = (&delivery.company_no, &delivery.app_id, &delivery.template_id);
+        for delivery in browse::list(db, &deliveries).await?.into_iter().rev() {
+            let (company, app, template) =
+                (&delivery.key.company_no, &delivery.key.app_id, &delivery.key.template_id);
             chapter(&mut chapters, Some(company), Some(app), Some(template)).deliveries.push(delivery);
         }
         for dead_letter in dead_letters::list(db, &dead_letters, None, MAX_TOLD).await?.into_iter().rev() {
-            let keys = (&dead_letter.company_no, &dead_letter.app_id, &dead_letter.template_id);
+            let about = &dead_letter.dead_letter.about;
+            let keys = (&about.company_no, &about.app_id, &about.template_id);
             chapter(&mut chapters, keys.0.as_ref(), keys.1.as_ref(), keys.2.as_ref())
                 .dead_letters
                 .push(dead_letter);
@@ -110,9 +113,10 @@ impl Why {
         };
         chapter.deliveries.retain(|delivery| is_he(&delivery.sys_user_id, &delivery.openid));
         chapter.dead_letters.retain(|dead_letter| {
-            dead_letter.recipient.is_none() || is_he(&dead_letter.sys_user_id, &dead_letter.openid)
+            let about = &dead_letter.dead_letter.about;
+            about.recipient.is_none() || is_he(&about.sys_user_id, &about.openid)
         });
-        Ok(if chapter.deliveries.is_empty() { absent::tell(user, chapter, &rows) } else { Vec::new() })
+        Ok(if chapter.deliveries.is_empty() { no_delivery::tell(user, chapter, &rows) } else { Vec::new() })
     }
 
     fn print(self, chapters: Vec<Chapter>, sentences: Vec<String>) -> Result<()> {
@@ -122,8 +126,8 @@ impl Why {
             deliveries.extend(chapter.deliveries);
             dead_letters.extend(chapter.dead_letters);
         }
-        deliveries.iter_mut().for_each(|delivery| mask(self.masking, delivery));
-        dead_letters.iter_mut().for_each(|dead_letter| crate::cli::dlq::mask(self.masking, dead_letter));
+        deliveries.iter_mut().for_each(|delivery| mask::ledger_row(self.masking, delivery));
+        dead_letters.iter_mut().for_each(|dead_letter| mask::dead_letter(self.masking, dead_letter));
         let story = json!({ "event_id": self.event, "deliveries": deliveries, "dead_letters": dead_letters,
                             "pauses": pauses, "story": sentences });
         self.format.one(&story, |_| sentences.clone())
@@ -133,25 +137,25 @@ impl Why {
 impl Chapter {
     /// What is known around a dead letter: its delivery's row, all dead letters of that delivery, and the current rules. A dead letter
     /// of a whole event has no delivery.
-    pub async fn of_dead_letter(db: &Database, dead_letter: &dead_letters::Found) -> Result<Self> {
+    pub async fn of_dead_letter(db: &Database, about: &About) -> Result<Self> {
         let mut chapter = Self {
-            company_no: dead_letter.company_no.clone(),
-            app_id: dead_letter.app_id.clone(),
-            template_id: dead_letter.template_id.clone(),
+            company_no: about.company_no.clone(),
+            app_id: about.app_id.clone(),
+            template_id: about.template_id.clone(),
             ..Self::default()
         };
-        if let (Some(event), Some(recipient)) = (&dead_letter.event_id, &dead_letter.recipient) {
-            let row = story::Filter {
-                company_no: dead_letter.company_no.clone(),
-                app_id: dead_letter.app_id.clone(),
-                template_id: dead_letter.template_id.clone(),
+        if let (Some(event), Some(recipient)) = (&about.event_id, &about.recipient) {
+            let row = browse::Filter {
+                company_no: about.company_no.clone(),
+                app_id: about.app_id.clone(),
+                template_id: about.template_id.clone(),
                 event_id: Some(event.clone()),
                 recipient: Some(recipient.clone()),
                 limit: 1,
                 ..Default::default()
             };
-            chapter.deliveries = story::list(db, &row).await?;
-            chapter.dead_letters = dead_letters::of_delivery(db, dead_letter, MAX_TOLD).await?;
+            chapter.deliveries = browse::list(db, &row).await?;
+            chapter.dead_letters = dead_letters::of_delivery(db, about, MAX_TOLD).await?;
             chapter.rules = rules::list(db, &rules_of(&chapter)).await?.rules;
         }
         Ok(chapter)

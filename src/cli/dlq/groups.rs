@@ -6,8 +6,8 @@ use anyhow::Result;
 use clap::Args;
 use serde::Serialize;
 
-use super::Which;
-use super::plays::{Advice, advice};
+use super::advice::{Advice, advice};
+use super::filter::Which;
 use crate::cli::output::{Format, lines, or_dash, time};
 use crate::cli::{Exit, database};
 use crate::config::Config;
@@ -56,7 +56,7 @@ impl Groups {
             [
                 group.fingerprint.clone(),
                 counts(&group.states),
-                group.reason.clone(),
+                group.reason.to_string(),
                 or_dash(group.errcode),
                 or_dash(group.field.as_ref()),
                 or_dash(group.app_id.as_ref()),

@@ -1,7 +1,7 @@
 //! Why a user has no row at all: what would happen if the event came now. Pure.
 
-use super::telling::Chapter;
-use super::waiting::AtBroker;
+use super::at_broker::AtBroker;
+use super::explain::Chapter;
 use crate::db::registry::rules::Rule;
 use crate::db::registry::users::User;
 use crate::domain::consent;
