@@ -17,7 +17,7 @@ use crate::config::Config;
 use crate::db::ledger::browse::{self, Filter};
 use crate::domain::outcome::{DeadReason, SkipReason};
 use crate::domain::protocol::Status;
-pub use explain::{Chapter, of_dead_letter};
+pub use explain::{EventHistory, of_dead_letter};
 
 #[derive(Debug, Subcommand)]
 pub enum Deliveries {

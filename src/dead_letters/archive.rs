@@ -20,8 +20,8 @@ const MAX_BATCH_BYTES: usize = 8 * 1024 * 1024;
 pub enum Verdict {
     /// Ack it.
     Kept,
-    /// Keep it and archive it again in a while: somebody still holds a claim on its delivery, and should he die, this
-    /// message is the last that can settle the row. Or PostgreSQL refuses even its body.
+    /// Keep it and archive it again later: a process still holds a claim on its delivery, and if that process dies, this message
+    /// is the last that can settle the row. Or PostgreSQL refuses even its body.
     ComeAgain,
 }
 
@@ -152,7 +152,7 @@ pub fn unreadable(identity: String, body: Bytes, errmsg: Option<String>) -> Rece
     Received { dead_letter: DeadLetter { errmsg, ..dead_letter }, body, headers: json!({}) }
 }
 
-/// Dead letters are settled by whoever writes them; but the broker settles nothing, and a panic may have come before.
+/// Who publishes a dead letter also settles its row. The broker does not, and a panic may have prevented it.
 async fn settle(db: &Database, received: &Received) -> Result<Verdict, Error> {
     let DeadLetter { identity, reason, .. } = &received.dead_letter;
     if !matches!(reason.known(), Some(DeadReason::DeliveryLimit | DeadReason::Panicked)) {

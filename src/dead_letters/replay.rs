@@ -1,7 +1,7 @@
 //! Bringing dead letters back: judged, published with confirm, and only then marked. It can be killed anywhere and resumed.
 //!
-//! The set, and the epoch that each dead letter goes out with, are fixed in the database before anything is published. Whoever
-//! is killed between the broker's confirm and the mark publishes the same message again; with the same epoch, one of the
+//! The set, and the epoch that each dead letter goes out with, are fixed in the database before anything is published. A command
+//! that is killed between the broker's confirm and the mark publishes the same message again; with the same epoch, one of the
 //! two is an echo (`docs/ARCHITECTURE.md`, the delivery protocol). What becomes of the dead letters is read from the ledger.
 
 mod canary;
@@ -48,7 +48,7 @@ pub struct Replayer {
 }
 
 impl Replayer {
-    /// Works on one replay until nothing is left of it, or somebody, or a canary, ends it; answers how it stands then.
+    /// Works on one replay until nothing is left of it, or an operator or a canary ends it; returns its state then.
     /// `told` hears of every step. The caller holds the replay (see [`replay::hold`]).
     pub async fn run(&self, id: i64, mut told: impl FnMut(&replay::Standing)) -> Result<State, Fault> {
         let mut pace = None;

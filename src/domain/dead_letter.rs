@@ -199,7 +199,7 @@ pub enum State {
     Replayed,
     /// An operator closed it, with a reason.
     Resolved,
-    /// Its body and headers are gone for good; what it was about is left.
+    /// Its body and headers are permanently deleted; what it was about is left.
     Purged,
 }
 

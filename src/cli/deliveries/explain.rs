@@ -12,7 +12,7 @@ use crate::db::registry::rules::Rule;
 
 /// What is known of one event under one company, app and template.
 #[derive(Debug, Default)]
-pub struct Chapter {
+pub struct EventHistory {
     pub company_no: Option<String>,
     pub app_id: Option<String>,
     pub template_id: Option<String>,
@@ -25,7 +25,7 @@ pub struct Chapter {
     pub pauses: Vec<pauses::Found>,
 }
 
-impl Chapter {
+impl EventHistory {
     /// A sentence for each recipient, then for the dead letters without a row. Empty for an event without planned recipients.
     pub fn tell(&self, masking: Masking) -> Vec<String> {
         let rows = self.deliveries.iter().map(|delivery| of_delivery(delivery, self, masking));
@@ -36,39 +36,39 @@ impl Chapter {
 }
 
 /// The event in one sentence; about all of its recipients, also where one is asked for.
-pub fn heading(event_id: &str, chapter: &Chapter) -> String {
+pub fn heading(event_id: &str, history: &EventHistory) -> String {
     let part = |text: &Option<String>| text.clone().unwrap_or_else(|| "unknown".to_owned());
     let (company, app, template) =
-        (part(&chapter.company_no), part(&chapter.app_id), part(&chapter.template_id));
-    let seen = chapter.deliveries.iter().map(|delivery| delivery.created_at);
-    let seen = seen.chain(chapter.dead_letters.iter().map(|dead_letter| dead_letter.archived_at)).min();
+        (part(&history.company_no), part(&history.app_id), part(&history.template_id));
+    let seen = history.deliveries.iter().map(|delivery| delivery.created_at);
+    let seen = seen.chain(history.dead_letters.iter().map(|dead_letter| dead_letter.archived_at)).min();
     let seen = seen.map(|at| format!(", first seen {}", time(at))).unwrap_or_default();
     format!(
         "Event {event_id} (company {company}, app {app}, template {template}){seen}: {}.",
-        counts(chapter)
+        counts(history)
     )
 }
 
 /// "2 sent, 1 skipped".
-fn counts(chapter: &Chapter) -> String {
-    if chapter.deliveries.is_empty() {
+fn counts(history: &EventHistory) -> String {
+    if history.deliveries.is_empty() {
         return "given up before recipients were planned".to_owned();
     }
     let mut counts = BTreeMap::<&str, usize>::new();
-    for delivery in &chapter.deliveries {
+    for delivery in &history.deliveries {
         *counts.entry(&delivery.status).or_default() += 1;
     }
     counts.iter().map(|(status, count)| format!("{count} {status}")).collect::<Vec<_>>().join(", ")
 }
 
-fn of_delivery(delivery: &LedgerRow, chapter: &Chapter, masking: Masking) -> String {
+fn of_delivery(delivery: &LedgerRow, history: &EventHistory, masking: Masking) -> String {
     let parts = [
         format!("{}: {}", who(delivery, masking), what_happened(delivery)),
-        paused(delivery, &chapter.pauses),
+        paused(delivery, &history.pauses),
         last_answer(delivery),
         unknowns(delivery),
-        named_by(delivery, &chapter.rules),
-        dead_letters_of(delivery, chapter),
+        named_by(delivery, &history.rules),
+        dead_letters_of(delivery, history),
     ];
     parts.into_iter().filter(|part| !part.is_empty()).collect::<Vec<_>>().join("; ") + "."
 }
@@ -177,8 +177,8 @@ fn as_it_is_now(rule: &Rule, delivery: &LedgerRow) -> String {
     }
 }
 
-fn dead_letters_of(delivery: &LedgerRow, chapter: &Chapter) -> String {
-    let dead_letters = chapter.dead_letters.iter().filter(|dead_letter| is_about(dead_letter, delivery));
+fn dead_letters_of(delivery: &LedgerRow, history: &EventHistory) -> String {
+    let dead_letters = history.dead_letters.iter().filter(|dead_letter| is_about(dead_letter, delivery));
     dead_letters
         .map(|dead_letter| format!("dead letter {} ({})", dead_letter.id, dead_letter.state))
         .collect::<Vec<_>>()
@@ -189,8 +189,8 @@ fn is_about(dead_letter: &Archived, delivery: &LedgerRow) -> bool {
     dead_letter.dead_letter.about.recipient.as_deref() == Some(&delivery.key.recipient)
 }
 
-fn has_row(dead_letter: &Archived, chapter: &Chapter) -> bool {
-    chapter.deliveries.iter().any(|delivery| is_about(dead_letter, delivery))
+fn has_row(dead_letter: &Archived, history: &EventHistory) -> bool {
+    history.deliveries.iter().any(|delivery| is_about(dead_letter, delivery))
 }
 
 /// A dead letter in one sentence.

@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use super::advice::{Advice, advice};
 use super::body;
-use crate::cli::deliveries::{Chapter, of_dead_letter};
+use crate::cli::deliveries::{EventHistory, of_dead_letter};
 use crate::cli::output::{Format, Masking, Text, note, time};
 use crate::cli::{Exit, database, mask};
 use crate::config::Config;
@@ -35,26 +35,26 @@ impl Show {
             note!("dead letter {} does not exist", self.id);
             return Ok(Exit::FoundNothing);
         };
-        let story = Story::of(&db, dead_letter).await?;
-        self.format.one(&story.json(self.masking)?, |_| story.text(self.masking))?;
+        let details = Details::of(&db, dead_letter).await?;
+        self.format.one(&details.json(self.masking)?, |_| details.text(self.masking))?;
         Ok(Exit::Done)
     }
 }
 
 /// A dead letter and everything known around it.
-struct Story {
+struct Details {
     dead_letter: Whole,
     /// The ledger's side: the delivery's row, its rules, all its dead letters.
-    chapter: Chapter,
+    history: EventHistory,
     done: Vec<Done>,
     advice: Option<Advice>,
 }
 
-impl Story {
+impl Details {
     async fn of(db: &Database, dead_letter: Whole) -> Result<Self> {
         let archived = &dead_letter.archived;
         Ok(Self {
-            chapter: Chapter::of_dead_letter(db, &archived.dead_letter.about).await?,
+            history: EventHistory::of_dead_letter(db, &archived.dead_letter.about).await?,
             done: dead_letters::done_to(db, archived.id).await?,
             advice: advice(&archived.dead_letter.reason, archived.dead_letter.class.as_deref()),
             dead_letter,
@@ -63,7 +63,7 @@ impl Story {
 
     /// Dead letters of the same delivery, without this one.
     fn others(&self) -> impl Iterator<Item = &Archived> {
-        self.chapter.dead_letters.iter().filter(|other| other.id != self.dead_letter.archived.id)
+        self.history.dead_letters.iter().filter(|other| other.id != self.dead_letter.archived.id)
     }
 
     fn json(&self, masking: Masking) -> Result<Value> {
@@ -77,7 +77,7 @@ impl Story {
         } else {
             value["body_masked"] = body::masked(&self.dead_letter.body, masking).unwrap_or_default();
         }
-        let mut delivery = self.chapter.deliveries.first().cloned();
+        let mut delivery = self.history.deliveries.first().cloned();
         delivery.iter_mut().for_each(|delivery| mask::ledger_row(masking, delivery));
         value["delivery"] = json!(delivery);
         let brief = |other: &Archived| {
@@ -110,8 +110,8 @@ impl Story {
             (Some(event), None) => {
                 vec![format!("about a whole event; `deliveries why {event}` shows its recipients")]
             }
-            _ if self.chapter.deliveries.is_empty() => vec!["it has no row".to_owned()],
-            _ => self.chapter.tell(masking),
+            _ if self.history.deliveries.is_empty() => vec!["it has no row".to_owned()],
+            _ => self.history.tell(masking),
         };
         told.extend(self.others().map(of_dead_letter));
         section("The ledger", told).collect()

@@ -12,7 +12,7 @@ use crate::db::row::Read;
 use crate::db::{Database, Error, query};
 use crate::domain::dead_letter::Reason;
 
-/// Dead letters of the same trouble: one cure for all of them.
+/// Dead letters with the same cause, and so with the same cure.
 #[derive(Debug, Clone, Serialize)]
 pub struct Group {
     pub fingerprint: String,

@@ -17,7 +17,7 @@ const PAGE: usize = 500;
 pub struct Stranded {
     pub row: LedgerRow,
     pub token_generation: Option<i64>,
-    /// Of data and page: tells whether an event at hand is the one that the row is about.
+    /// Of data and page: shows whether an event at hand is the one that the row is about.
     pub content_hash: Vec<u8>,
 }
 
@@ -33,7 +33,7 @@ pub struct Choice {
 /// The unfinished rows that nothing has moved for so long, oldest first.
 ///
 /// Two kinds stand still and are not stranded. What is paused has messages that come back when the pause ends. And rows of
-/// epoch 0 are carried by their event, which a slow app may take hours to work through: one row of it that moved speaks for all.
+/// epoch 0 have their event as delivery message, which a slow app may take hours to work through: one row of it that moved speaks for all.
 pub async fn stranded(db: &Database, choice: &Choice) -> Result<Vec<Stranded>, Error> {
     const SQL: &str = concat!(
         "-- dead_letters::stranded

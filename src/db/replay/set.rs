@@ -75,7 +75,7 @@ pub async fn editable(db: &Database, filter: &Filter) -> Result<Vec<About>, Erro
     rows.iter().map(about).collect()
 }
 
-/// Takes every open dead letter that matches: each in one unfinished replay at most. Whoever comes second waits for a moment
+/// Takes every open dead letter that matches: each in one unfinished replay at most. The second of two commands waits for a moment
 /// and gets what is left; `None` where that is nothing, and then there is no replay.
 pub async fn fix_set(db: &Database, order: &Order) -> Result<Option<Fixed>, Error> {
     const BEGIN: &str = "-- replay::fix_begin";

@@ -1,4 +1,4 @@
-//! What a body tells about itself, read without any demand on its form.
+//! What a message is about, by its body, which may be anything.
 
 use serde::Deserialize;
 use serde_json::value::RawValue;
@@ -6,7 +6,7 @@ use serde_json::value::RawValue;
 use super::sanitize::sanitized;
 use crate::domain::dead_letter::About;
 
-/// Reads an event, or a delivery message with an event inside; an unreadable body tells nothing. Texts are fit for the database.
+/// Reads an event, or a delivery message with an event inside; an unreadable body gives nothing. Texts are fit for the database.
 pub fn about(body: &[u8], message_id: Option<&str>) -> About {
     let body = String::from_utf8_lossy(body);
     let outer: Wire<'_> = serde_json::from_str(&body).unwrap_or_default();

@@ -28,7 +28,7 @@ fn x_death(reason: &str) -> Value {
 }
 
 #[test]
-fn our_dead_letter_tells_everything_by_its_headers_and_body() {
+fn our_dead_letter_says_everything_by_its_headers_and_body() {
     let dead_letter = dead_letter(
         delivery_message(),
         json!({ "x-wn-dead-letter": "abc", "x-wn-reason": "content", "x-wn-errcode": 47003, "x-wn-epoch": 2,

@@ -32,7 +32,7 @@ pub(super) struct To {
 }
 
 impl Contents {
-    /// Reads a dead letter; `None` where its body is no event as it stands, or too large, or would die of the same again.
+    /// Reads a dead letter; `None` where its body is not an event, or is too large, or would only die of the same cause.
     pub(super) fn of(candidate: &Candidate, default_ttl: Duration) -> Option<Self> {
         let is_edited = candidate.edited_body.is_some();
         if !is_edited && candidate.archived.dead_letter.reason == DeadReason::EventIdReused.into() {
@@ -60,7 +60,7 @@ impl Contents {
         let arrival = Arrival {
             message_id: about.event_id.as_deref(),
             timestamp: None,
-            // The dead letter does not tell when the event came; its time to live must not begin anew.
+            // The dead letter does not say when the event came; its time to live must not start again.
             first_seen: candidate.archived.died_at(),
             default_ttl,
         };
@@ -180,7 +180,10 @@ mod tests {
         assert_eq!((&*message.body, message.message_id.as_deref()), (EVENT.as_bytes(), Some("pay-1")));
         let names: Vec<&str> = message.headers.iter().map(|(name, _)| name.as_str()).collect();
         assert_eq!(names, ["tenant", "traceparent", "x-wn-even-expired", "x-wn-replay"]);
-        assert!(contents.is_expired("1970-01-01T00:01:00Z".parse().unwrap()), "its life did not begin anew");
+        assert!(
+            contents.is_expired("1970-01-01T00:01:00Z".parse().unwrap()),
+            "its time to live did not start again"
+        );
     }
 
     #[test]

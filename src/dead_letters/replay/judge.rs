@@ -1,4 +1,4 @@
-//! A dead letter, read and judged.
+//! Decides what a replay does with a dead letter.
 
 use std::time::Duration;
 

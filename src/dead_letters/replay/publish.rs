@@ -1,4 +1,4 @@
-//! A batch of dead letters: judged, published, confirmed, marked.
+//! A batch of dead letters: each is judged, published, confirmed, marked.
 
 use std::time::Duration;
 
@@ -71,8 +71,8 @@ impl Replayer {
         Ok(Marked::Published)
     }
 
-    /// The event goes out again, so that whoever the rules name by now and has no row yet gets his; and the recorded
-    /// recipient's delivery with it, if they still name him.
+    /// Publishes the event, so that users whom the rules name now and who have no row yet get a delivery; and the recorded
+    /// recipient's delivery with it, if the rules still name them.
     async fn publish_by_rules(
         &self,
         contents: &Contents,

@@ -52,7 +52,7 @@ pub struct Options {
 }
 
 impl Options {
-    /// The order, with the mended body checked as the daemon would check it.
+    /// The order, with the edited body checked as the daemon would check it.
     pub fn order(&self, filter: Filter, cut_off: i64, terms: &Terms) -> Result<Order> {
         Ok(Order {
             operator: operator(),
@@ -82,7 +82,7 @@ fn read_edited_file(path: &Path, terms: &Terms) -> Result<EditedBody> {
     read_edited(body, terms).with_context(|| format!("{} is not an event", path.display()))
 }
 
-/// A mended body is for one dead letter; and where that is about one delivery, it must stay that delivery's event.
+/// An edited body is for one dead letter; and where that is about one delivery, it must stay that delivery's event.
 pub async fn check_edited(db: &Database, order: &Order) -> Result<()> {
     let Some(edited) = &order.edited else { return Ok(()) };
     let matching = replay::editable(db, &order.filter).await?;
