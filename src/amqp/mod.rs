@@ -22,6 +22,7 @@ mod attachment;
 mod broker;
 mod confirm;
 mod consumer;
+pub mod dead_letter;
 mod declare;
 mod guarded;
 mod guest;

@@ -1,10 +1,10 @@
 //! `deliveries list|why|close`: what became of events.
 
-mod absent;
+mod at_broker;
 mod close;
+mod explain;
+mod no_delivery;
 mod reasons;
-mod telling;
-mod waiting;
 mod why;
 
 use anyhow::Result;
@@ -12,12 +12,12 @@ use clap::{Args, Subcommand};
 use jiff::Timestamp;
 
 use super::output::{Format, Masking, or_dash, time};
-use super::{Exit, database, span};
+use super::{Exit, database, mask, span};
 use crate::config::Config;
-use crate::db::ledger::story::{self, Delivery, Filter};
+use crate::db::ledger::browse::{self, Filter};
 use crate::domain::outcome::{DeadReason, SkipReason};
 use crate::domain::protocol::Status;
-pub use telling::{Chapter, of_dead_letter};
+pub use explain::{EventHistory, of_dead_letter};
 
 #[derive(Debug, Subcommand)]
 pub enum Deliveries {
@@ -86,8 +86,8 @@ fn reason_words() -> Vec<&'static str> {
 impl List {
     async fn execute(self, config: &Config) -> Result<Exit> {
         let (masking, format) = (self.masking, self.format);
-        let mut deliveries = story::list(&database(config)?, &self.into_filter()).await?;
-        deliveries.iter_mut().for_each(|delivery| mask(masking, delivery));
+        let mut deliveries = browse::list(&database(config)?, &self.into_filter()).await?;
+        deliveries.iter_mut().for_each(|delivery| mask::ledger_row(masking, delivery));
         let header = [
             "id",
             "event",
@@ -103,8 +103,8 @@ impl List {
         format.list(&deliveries, header, |delivery| {
             [
                 delivery.id.to_string(),
-                delivery.event_id.clone(),
-                delivery.recipient.clone(),
+                delivery.key.event_id.clone(),
+                delivery.key.recipient.clone(),
                 or_dash(delivery.sys_user_id.as_ref()),
                 delivery.status.clone(),
                 or_dash(delivery.reason.as_ref()),
@@ -132,10 +132,4 @@ impl List {
             limit: self.limit,
         }
     }
-}
-
-/// Masks the openids of a delivery, unless they are to be shown in full.
-pub fn mask(masking: Masking, delivery: &mut Delivery) {
-    delivery.recipient = masking.recipient(&delivery.recipient);
-    delivery.openid = delivery.openid.as_deref().map(|openid| masking.openid(openid));
 }

@@ -1,12 +1,12 @@
 //! `dlq …`: the archive of dead letters.
 
+mod advice;
 mod body;
 mod export;
 mod filter;
 mod groups;
 mod history;
 mod list;
-mod plays;
 mod purge;
 mod replay;
 mod resolve;
@@ -15,11 +15,8 @@ mod show;
 use anyhow::Result;
 use clap::Subcommand;
 
-pub use self::filter::Which;
 use super::Exit;
-use super::output::Masking;
 use crate::config::Config;
-use crate::db::dead_letters::Found;
 
 #[derive(Debug, Subcommand)]
 pub enum Dlq {
@@ -54,15 +51,4 @@ impl Dlq {
             Self::History(command) => command.execute(config).await,
         }
     }
-}
-
-/// "1 dead letter", "17 dead letters".
-fn dead_letters_in_words(count: u64) -> String {
-    if count == 1 { "1 dead letter".to_owned() } else { format!("{count} dead letters") }
-}
-
-/// Masks the openids of a dead letter, unless they are to be shown in full.
-pub fn mask(masking: Masking, dead_letter: &mut Found) {
-    dead_letter.recipient = dead_letter.recipient.as_deref().map(|recipient| masking.recipient(recipient));
-    dead_letter.openid = dead_letter.openid.as_deref().map(|openid| masking.openid(openid));
 }

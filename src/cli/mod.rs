@@ -8,6 +8,7 @@ mod deliveries;
 mod dlq;
 mod exit;
 mod fault;
+mod mask;
 mod migrate;
 mod operator;
 mod output;

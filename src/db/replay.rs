@@ -8,8 +8,8 @@ mod progress;
 mod set;
 
 pub use account::{Account, Fate, account, fates, history};
-pub use candidate::{Candidate, PAGE, pending, survey};
+pub use candidate::{Candidate, PAGE, matching_page, pending};
 pub use outcomes::{End, Ended, ends, settle_page};
 pub use pauses::{Pauses, pauses};
 pub use progress::{Held, Mark, Marked, Standing, hold, mark, move_on, pass_step, resume, standing, tally};
-pub use set::{Fixed, Mendable, Mended, Order, cut_off, fix_set, mendable};
+pub use set::{EditedBody, Fixed, Order, cut_off, editable, fix_set};

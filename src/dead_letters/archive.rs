@@ -6,9 +6,9 @@ use bytes::Bytes;
 use futures_util::FutureExt;
 use serde_json::json;
 
-use crate::db::dead_letters::{self, DeadLetter};
+use crate::db::dead_letters::{self, Received};
 use crate::db::{Database, Error};
-use crate::domain::dead_letter;
+use crate::domain::dead_letter::{About, DeadLetter};
 use crate::domain::outcome::DeadReason;
 use crate::failpoint::panic_point;
 
@@ -20,75 +20,78 @@ const MAX_BATCH_BYTES: usize = 8 * 1024 * 1024;
 pub enum Verdict {
     /// Ack it.
     Kept,
-    /// Keep it and archive it again in a while: somebody still holds a claim on its delivery, and should he die, this
-    /// message is the last that can settle the row. Or PostgreSQL refuses even its body.
+    /// Keep it and archive it again later: a process still holds a claim on its delivery, and if that process dies, this message
+    /// is the last that can settle the row. Or PostgreSQL refuses even its body.
     ComeAgain,
 }
 
 /// Archives messages of the dead queue, in their order. Doing it twice is doing it once.
 ///
 /// An error means that nothing may be acked: PostgreSQL, or the installation, has to be waited for.
-pub async fn archive_batch(db: &Database, dead_letters: &[DeadLetter]) -> Result<Vec<Verdict>, Error> {
-    let mut archived = Vec::with_capacity(dead_letters.len());
-    for chunk in chunks(dead_letters) {
+pub async fn archive_batch(db: &Database, received: &[Received]) -> Result<Vec<Verdict>, Error> {
+    let mut archived = Vec::with_capacity(received.len());
+    for chunk in chunks(received) {
         archived.append(&mut archive_chunk(db, chunk).await?);
     }
-    let mut verdicts = Vec::with_capacity(dead_letters.len());
-    for (dead_letter, archived) in dead_letters.iter().zip(archived) {
-        verdicts.push(if archived { settle(db, dead_letter).await? } else { Verdict::ComeAgain });
+    let mut verdicts = Vec::with_capacity(received.len());
+    for (received, archived) in received.iter().zip(archived) {
+        verdicts.push(if archived { settle(db, received).await? } else { Verdict::ComeAgain });
     }
     Ok(verdicts)
 }
 
 /// Splits where a chunk's bodies would grow beyond [`MAX_BATCH_BYTES`].
-fn chunks(dead_letters: &[DeadLetter]) -> Vec<&[DeadLetter]> {
+fn chunks(received: &[Received]) -> Vec<&[Received]> {
     let mut chunks = Vec::new();
     let (mut start, mut bytes) = (0, 0);
-    for (at, dead_letter) in dead_letters.iter().enumerate() {
-        if at > start && bytes + dead_letter.body.len() > MAX_BATCH_BYTES {
-            chunks.push(&dead_letters[start..at]);
+    for (at, it) in received.iter().enumerate() {
+        if at > start && bytes + it.body.len() > MAX_BATCH_BYTES {
+            chunks.push(&received[start..at]);
             (start, bytes) = (at, 0);
         }
-        bytes += dead_letter.body.len();
+        bytes += it.body.len();
     }
-    if start < dead_letters.len() {
-        chunks.push(&dead_letters[start..]);
+    if start < received.len() {
+        chunks.push(&received[start..]);
     }
     chunks
 }
 
 /// All at once; where that fails, one by one, so that one odd dead letter harms only itself.
-async fn archive_chunk(db: &Database, dead_letters: &[DeadLetter]) -> Result<Vec<bool>, Error> {
-    match attempt(db, dead_letters).await {
-        Ok(()) => return Ok(vec![true; dead_letters.len()]),
+async fn archive_chunk(db: &Database, received: &[Received]) -> Result<Vec<bool>, Error> {
+    match attempt(db, received).await {
+        Ok(()) => return Ok(vec![true; received.len()]),
         Err(Fault::Wait(error)) => return Err(error),
         Err(Fault::DeadLetters(why)) => {
             tracing::warn!(
                 why,
-                dead_letters = dead_letters.len(),
+                dead_letters = received.len(),
                 "cannot archive a batch of dead letters; archiving them one by one"
             );
         }
     }
-    let mut archived = Vec::with_capacity(dead_letters.len());
-    for dead_letter in dead_letters {
-        archived.push(archive_alone(db, dead_letter).await?);
+    let mut archived = Vec::with_capacity(received.len());
+    for it in received {
+        archived.push(archive_alone(db, it).await?);
     }
     Ok(archived)
 }
 
 /// As it is, else raw, else the body alone. False where even that is refused: then the message stays in the queue.
-async fn archive_alone(db: &Database, dead_letter: &DeadLetter) -> Result<bool, Error> {
+async fn archive_alone(db: &Database, received: &Received) -> Result<bool, Error> {
     let mut why = String::new();
-    for form in [DeadLetter::clone as fn(&DeadLetter) -> DeadLetter, raw, body_alone] {
-        let form = form(dead_letter);
-        let form = if why.is_empty() { form } else { DeadLetter { errmsg: Some(why.clone()), ..form } };
+    let identity = &received.dead_letter.identity;
+    for form in [Received::clone as fn(&Received) -> Received, raw, body_alone] {
+        let mut form = form(received);
+        if !why.is_empty() {
+            form.dead_letter.errmsg = Some(why.clone());
+        }
         match attempt(db, &[form]).await {
             Ok(()) if why.is_empty() => return Ok(true),
             Ok(()) => {
                 tracing::error!(
                     why,
-                    dead_letter = dead_letter.identity,
+                    dead_letter = identity,
                     "cannot archive a dead letter as it is; archived raw, as unreadable"
                 );
                 return Ok(true);
@@ -97,11 +100,7 @@ async fn archive_alone(db: &Database, dead_letter: &DeadLetter) -> Result<bool, 
             Err(Fault::DeadLetters(fault)) => why = fault,
         }
     }
-    tracing::error!(
-        why,
-        dead_letter = dead_letter.identity,
-        "cannot archive a dead letter; it stays in the dead queue"
-    );
+    tracing::error!(why, dead_letter = identity, "cannot archive a dead letter; it stays in the dead queue");
     Ok(false)
 }
 
@@ -113,10 +112,10 @@ enum Fault {
     DeadLetters(String),
 }
 
-async fn attempt(db: &Database, dead_letters: &[DeadLetter]) -> Result<(), Fault> {
+async fn attempt(db: &Database, received: &[Received]) -> Result<(), Fault> {
     let archiving = async {
         panic_point("dead_letters_archived");
-        dead_letters::archive(db, dead_letters).await
+        dead_letters::archive(db, received).await
     };
     match AssertUnwindSafe(archiving).catch_unwind().await {
         Ok(Ok(())) => Ok(()),
@@ -128,65 +127,38 @@ async fn attempt(db: &Database, dead_letters: &[DeadLetter]) -> Result<(), Fault
 }
 
 /// What names the delivery, the body and the headers; nothing that was read for people.
-fn raw(dead_letter: &DeadLetter) -> DeadLetter {
-    DeadLetter {
-        reason: DeadReason::Unreadable,
+fn raw(received: &Received) -> Received {
+    let dead_letter = DeadLetter {
+        reason: DeadReason::Unreadable.into(),
         class: None,
         errcode: None,
         field: None,
         trace_id: None,
         rid: None,
         token_generation: None,
-        fingerprint: unreadable_group(),
-        ..dead_letter.clone()
-    }
+        ..received.dead_letter.clone()
+    };
+    Received { dead_letter, ..received.clone() }
 }
 
 /// Nothing in it can be refused for what it says.
-fn body_alone(dead_letter: &DeadLetter) -> DeadLetter {
-    unreadable(dead_letter.identity.clone(), dead_letter.body.clone())
+fn body_alone(received: &Received) -> Received {
+    unreadable(received.dead_letter.identity.clone(), received.body.clone(), None)
 }
 
-/// A dead letter of which nothing but the body is known.
-pub fn unreadable(identity: String, body: Bytes) -> DeadLetter {
-    DeadLetter {
-        identity,
-        reason: DeadReason::Unreadable,
-        class: None,
-        errcode: None,
-        errmsg: None,
-        field: None,
-        app_id: None,
-        template_id: None,
-        company_no: None,
-        event_id: None,
-        recipient: None,
-        openid: None,
-        sys_user_id: None,
-        epoch: None,
-        attempts: 0,
-        first_failed_at: None,
-        last_failed_at: None,
-        trace_id: None,
-        rid: None,
-        token_generation: None,
-        fingerprint: unreadable_group(),
-        body,
-        headers: json!({}),
-    }
+/// A dead letter of which nothing but the body is known, and why that is so.
+pub fn unreadable(identity: String, body: Bytes, errmsg: Option<String>) -> Received {
+    let dead_letter = DeadLetter::new(identity, DeadReason::Unreadable, About::default());
+    Received { dead_letter: DeadLetter { errmsg, ..dead_letter }, body, headers: json!({}) }
 }
 
-/// All of them in one group: they say too little to tell them apart.
-fn unreadable_group() -> String {
-    dead_letter::fingerprint(DeadReason::Unreadable.as_str(), None, None, None, None)
-}
-
-/// Dead letters are settled by whoever writes them; but the broker settles nothing, and a panic may have come before.
-async fn settle(db: &Database, dead_letter: &DeadLetter) -> Result<Verdict, Error> {
-    if !matches!(dead_letter.reason, DeadReason::DeliveryLimit | DeadReason::Panicked) {
+/// Who publishes a dead letter also settles its row. The broker does not, and a panic may have prevented it.
+async fn settle(db: &Database, received: &Received) -> Result<Verdict, Error> {
+    let DeadLetter { identity, reason, .. } = &received.dead_letter;
+    if !matches!(reason.known(), Some(DeadReason::DeliveryLimit | DeadReason::Panicked)) {
         return Ok(Verdict::Kept);
     }
-    match AssertUnwindSafe(dead_letters::settle_carried(db, dead_letter)).catch_unwind().await {
+    match AssertUnwindSafe(dead_letters::settle_given_up(db, received)).catch_unwind().await {
         Ok(Ok(true)) => Ok(Verdict::Kept),
         Ok(Ok(false)) => Ok(Verdict::ComeAgain),
         Ok(Err(error)) if error.is_away() => Err(error),
@@ -198,7 +170,7 @@ async fn settle(db: &Database, dead_letter: &DeadLetter) -> Result<Verdict, Erro
             };
             tracing::error!(
                 why,
-                dead_letter = dead_letter.identity,
+                dead_letter = identity,
                 "cannot settle the delivery of an archived dead letter"
             );
             Ok(Verdict::Kept)
@@ -208,25 +180,22 @@ async fn settle(db: &Database, dead_letter: &DeadLetter) -> Result<Verdict, Erro
 
 #[cfg(test)]
 mod tests {
-    use serde_json::Map;
-
     use super::*;
-    use crate::dead_letters::{Arrived, read};
 
-    fn dead_letter(bytes: usize) -> DeadLetter {
-        read(Arrived { body: vec![b'x'; bytes].into(), headers: Map::new(), message_id: None })
+    fn received(bytes: usize) -> Received {
+        unreadable("a".to_owned(), vec![b'x'; bytes].into(), None)
     }
 
     #[test]
     fn a_statement_holds_a_bounded_number_of_bytes() {
-        let dead_letters = [
-            dead_letter(10),
-            dead_letter(MAX_BATCH_BYTES),
-            dead_letter(MAX_BATCH_BYTES + 1),
-            dead_letter(10),
-            dead_letter(10),
+        let batch = [
+            received(10),
+            received(MAX_BATCH_BYTES),
+            received(MAX_BATCH_BYTES + 1),
+            received(10),
+            received(10),
         ];
-        let sizes: Vec<usize> = chunks(&dead_letters).into_iter().map(<[DeadLetter]>::len).collect();
+        let sizes: Vec<usize> = chunks(&batch).into_iter().map(<[Received]>::len).collect();
         assert_eq!(sizes, [1, 1, 1, 2]);
         assert!(chunks(&[]).is_empty());
     }

@@ -10,12 +10,13 @@ use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use super::archive::{Verdict, archive_batch, unreadable};
-use super::reading::read;
+use super::read::read;
 use crate::amqp::{AckHandle, Incoming, Subscription};
 use crate::clock;
 use crate::db::Database;
-use crate::db::dead_letters::DeadLetter;
+use crate::db::dead_letters::Received;
 use crate::delays::Delays;
+use crate::domain::dead_letter::DeadLetter;
 use crate::failpoint::{crash_point, panic_point};
 use crate::metrics::Metrics;
 
@@ -58,13 +59,13 @@ impl Archiver {
 
     /// Archives one batch, however long PostgreSQL takes to be back; left unacked at a stop.
     async fn archive(&self, batch: Vec<Incoming>, beat: &impl Fn()) {
-        let (dead_letters, ack_handles): (Vec<DeadLetter>, Vec<AckHandle>) =
-            batch.into_iter().map(dead_letter).unzip();
-        self.metrics.dead_letters_in_hand(oldest(&dead_letters, clock::now()));
+        let (received, ack_handles): (Vec<Received>, Vec<AckHandle>) =
+            batch.into_iter().map(read_incoming).unzip();
+        self.metrics.dead_letters_in_hand(oldest(&received, clock::now()));
         let mut delays = Delays::reconnect();
         let verdicts = loop {
             beat();
-            match archive_batch(&self.db, &dead_letters).await {
+            match archive_batch(&self.db, &received).await {
                 Ok(verdicts) => break verdicts,
                 Err(error) => tracing::debug!(%error, "dead letters wait for PostgreSQL; retrying"),
             }
@@ -75,11 +76,11 @@ impl Archiver {
         };
         crash_point("archived");
         self.metrics.dead_letters_in_hand(None);
-        for ((verdict, ack_handle), dead_letter) in verdicts.into_iter().zip(ack_handles).zip(dead_letters) {
+        for ((verdict, ack_handle), received) in verdicts.into_iter().zip(ack_handles).zip(received) {
             match verdict {
                 Verdict::Kept => {
                     ack_handle.ack();
-                    self.metrics.dead_letter_archived(dead_letter.app_id.as_deref(), dead_letter.reason);
+                    count(&self.metrics, &received.dead_letter);
                 }
                 Verdict::ComeAgain => come_again(ack_handle),
             }
@@ -99,28 +100,35 @@ fn with_what_is_here(first: Incoming, dead_letters: &mut Subscription) -> Vec<In
 }
 
 /// Reads it; where our own code fails on that, the body is kept as it is.
-fn dead_letter(incoming: Incoming) -> (DeadLetter, AckHandle) {
+fn read_incoming(incoming: Incoming) -> (Received, AckHandle) {
     let (message, ack_handle) = (incoming.message, incoming.ack_handle);
     let body = message.body.clone();
     let reading = AssertUnwindSafe(|| {
         panic_point("dead_letter_read");
-        read(message.into())
+        read(message)
     });
     // The panic hook has logged it. A random identity: twice in the archive is better than once too few.
-    let dead_letter = catch_unwind(reading).unwrap_or_else(|_panic| {
-        let dead_letter = unreadable(Uuid::new_v4().simple().to_string(), body);
+    let received = catch_unwind(reading).unwrap_or_else(|_panic| {
+        let identity = Uuid::new_v4().simple().to_string();
         tracing::error!(
-            dead_letter = dead_letter.identity,
+            dead_letter = identity,
             "cannot read a dead letter; it is archived raw, as unreadable"
         );
-        DeadLetter { errmsg: Some("reading it panicked".to_owned()), ..dead_letter }
+        unreadable(identity, body, Some("reading it panicked".to_owned()))
     });
-    (dead_letter, ack_handle)
+    (received, ack_handle)
+}
+
+fn count(metrics: &Metrics, dead_letter: &DeadLetter) {
+    // What was read here always has a reason that we know.
+    if let Some(reason) = dead_letter.reason.known() {
+        metrics.dead_letter_archived(dead_letter.about.app_id.as_deref(), reason);
+    }
 }
 
 /// When the oldest of them was given up; one that does not say counts from now.
-fn oldest(dead_letters: &[DeadLetter], now: Timestamp) -> Option<Timestamp> {
-    dead_letters.iter().map(|dead_letter| dead_letter.last_failed_at.unwrap_or(now)).min()
+fn oldest(received: &[Received], now: Timestamp) -> Option<Timestamp> {
+    received.iter().map(|received| received.dead_letter.last_failed_at.unwrap_or(now)).min()
 }
 
 /// Back to the queue, but not at once: a dead letter that is looked at in a loop helps nobody.

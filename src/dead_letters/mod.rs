@@ -2,18 +2,18 @@
 
 pub mod archive;
 pub mod archiver;
-mod census;
+mod count;
 mod ledger_retention;
-mod reading;
+mod read;
 pub mod replay;
 mod retention;
 mod stranded;
 mod unfinished;
 
 pub use archive::{Verdict, archive_batch};
-pub use census::count_dead_letters;
+pub use count::count_dead_letters;
 pub use ledger_retention::remove_old;
-pub use reading::{Arrived, read};
+pub use read::read;
 pub use retention::purge_old;
 pub use stranded::{Kept, dead_letter_of_stranded};
 pub use unfinished::count_unfinished;

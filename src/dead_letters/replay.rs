@@ -1,14 +1,14 @@
 //! Bringing dead letters back: judged, published with confirm, and only then marked. It can be killed anywhere and resumed.
 //!
-//! The set, and the epoch that each dead letter goes out with, are fixed in the database before anything is published. Whoever
-//! is killed between the broker's confirm and the mark publishes the same message again; with the same epoch, one of the
+//! The set, and the epoch that each dead letter goes out with, are fixed in the database before anything is published. A command
+//! that is killed between the broker's confirm and the mark publishes the same message again; with the same epoch, one of the
 //! two is an echo (`docs/ARCHITECTURE.md`, the delivery protocol). What becomes of the dead letters is read from the ledger.
 
 mod canary;
 mod contents;
-mod judged;
+mod judge;
+mod preview;
 mod publish;
-mod survey;
 mod watch;
 
 use std::time::Duration;
@@ -17,14 +17,15 @@ use tokio::time::{Interval, MissedTickBehavior};
 
 use crate::amqp::{PublishError, Publisher, Topology};
 use crate::db::{self, Database, replay};
+use crate::domain::dead_letter::About;
 use crate::domain::event::{Arrival, Event, Malformed};
 use crate::domain::replay::{Place, State};
 use crate::failpoint::crash_point;
 
-use contents::Trip;
-pub use judged::Terms;
-use judged::View;
-pub use survey::{Group, Survey, survey};
+use contents::Replay;
+pub use judge::Terms;
+use judge::View;
+pub use preview::{Group, Preview, preview};
 pub use watch::Watch;
 
 /// Why a replay ended before its end. It can be resumed.
@@ -47,7 +48,7 @@ pub struct Replayer {
 }
 
 impl Replayer {
-    /// Works on one replay until nothing is left of it, or somebody, or a canary, ends it; answers how it stands then.
+    /// Works on one replay until nothing is left of it, or an operator or a canary ends it; returns its state then.
     /// `told` hears of every step. The caller holds the replay (see [`replay::hold`]).
     pub async fn run(&self, id: i64, mut told: impl FnMut(&replay::Standing)) -> Result<State, Fault> {
         let mut pace = None;
@@ -64,9 +65,9 @@ impl Replayer {
                     let pace = pace.get_or_insert_with(|| Pace::of(now.rate_per_second));
                     let batch = pace.next().await.min(at_most.unwrap_or(i64::MAX));
                     let replay::Standing { even_expired, re_resolve, .. } = now;
-                    let trip = Trip { replay: id, even_expired };
+                    let replay = Replay { id, even_expired };
                     let view = View { terms: &self.terms, even_expired, re_resolve, pauses: &pauses };
-                    if !self.publish_some(&trip, &view, step, batch).await? {
+                    if !self.publish_some(&replay, &view, step, batch).await? {
                         crash_point("replay_emptied");
                         replay::move_on(&self.db, id, State::Finished, None).await?;
                     }
@@ -76,8 +77,8 @@ impl Replayer {
     }
 }
 
-/// Reads a body that an operator has mended, with the daemon's own complaint where it is no event.
-pub fn mended(body: Vec<u8>, terms: &Terms) -> Result<replay::Mended, Malformed> {
+/// Reads a body that an operator has edited, with the daemon's own complaint where it is no event.
+pub fn read_edited(body: Vec<u8>, terms: &Terms) -> Result<replay::EditedBody, Malformed> {
     let arrival = Arrival {
         message_id: None,
         timestamp: None,
@@ -85,13 +86,7 @@ pub fn mended(body: Vec<u8>, terms: &Terms) -> Result<replay::Mended, Malformed>
         default_ttl: terms.default_ttl,
     };
     let event = Event::decode(&body, &arrival)?;
-    Ok(replay::Mended {
-        company_no: event.company_no.to_string(),
-        app_id: event.app_id.to_string(),
-        template_id: event.template_id.to_string(),
-        event_id: event.event_id.to_string(),
-        body,
-    })
+    Ok(replay::EditedBody { body, about: About::event(&event) })
 }
 
 /// The rate, as batches of a tenth of a second: one statement and one confirm for several dead letters.

@@ -29,18 +29,18 @@ const ASKED_AT_ONCE: usize = 5_000;
 
 /// Looks for as long as it is let. `unmoved_for`: a row that nothing has moved for so long is stranded.
 pub async fn count_unfinished(db: Database, metrics: Arc<Metrics>, unmoved_for: Duration, beat: Arc<Beat>) {
-    let mut census = Census { kept: Vec::new(), complete_to: 0, begun: Instant::now() };
+    let mut count = UnfinishedCount { kept: Vec::new(), complete_to: 0, begun: Instant::now() };
     loop {
         beat.beat();
-        match census.look(&db, unmoved_for, &beat).await {
-            Ok(stranded) => metrics.unfinished(census.kept.len(), census.oldest_age(), stranded),
+        match count.look(&db, unmoved_for, &beat).await {
+            Ok(stranded) => metrics.unfinished(count.kept.len(), count.oldest_age(), stranded),
             Err(error) => tracing::debug!(%error, "cannot count unfinished deliveries"),
         }
         tokio::time::sleep(LOOK_EVERY).await;
     }
 }
 
-struct Census {
+struct UnfinishedCount {
     /// Unfinished when last looked at.
     kept: Vec<Unfinished>,
     /// Up to this id only what is kept can be unfinished.
@@ -49,7 +49,7 @@ struct Census {
     begun: Instant,
 }
 
-impl Census {
+impl UnfinishedCount {
     /// Answers how many are stranded.
     async fn look(&mut self, db: &Database, unmoved_for: Duration, beat: &Beat) -> Result<usize, Error> {
         if self.begun.elapsed() >= ANEW_EVERY {

@@ -3,9 +3,33 @@
 use std::sync::Arc;
 
 use jiff::Timestamp;
+use serde::Serialize;
 
 use super::event::Event;
 use super::recipient::Recipient;
+
+/// What tells a delivery from all others: the ledger has one row for it.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize)]
+pub struct DeliveryKey {
+    pub company_no: String,
+    pub app_id: String,
+    pub template_id: String,
+    pub event_id: String,
+    /// The openid, else `@` and the business user, else empty.
+    pub recipient: String,
+}
+
+impl DeliveryKey {
+    pub fn of(event: &Event, recipient: &Recipient) -> Self {
+        Self {
+            company_no: event.company_no.to_string(),
+            app_id: event.app_id.to_string(),
+            template_id: event.template_id.to_string(),
+            event_id: event.event_id.to_string(),
+            recipient: recipient.ledger_key(),
+        }
+    }
+}
 
 /// One event × one recipient: the unit of sending, retrying and giving up.
 #[derive(Debug, Clone)]

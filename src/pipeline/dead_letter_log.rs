@@ -9,9 +9,9 @@ use std::time::Duration;
 use serde::Deserialize;
 use tokio::time::{Instant, sleep};
 
-use super::dead_letter::DeadLetter;
 use super::envelope::Envelope;
 use super::job::Job;
+use crate::domain::dead_letter::{DeadLetter, Reason};
 use crate::domain::event::Event;
 use crate::domain::ids::AppId;
 use crate::domain::outcome::DeadReason;
@@ -27,7 +27,7 @@ const MAX_EXAMPLE_CHARS: usize = 128;
 /// What makes dead letters alike. Only what has few values: a publisher chooses neither fields nor texts of it.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 struct Kind {
-    reason: DeadReason,
+    reason: Reason,
     /// Of a registered app; `None` where the message named none that is known.
     app_id: Option<AppId>,
     errcode: Option<i64>,
@@ -72,7 +72,7 @@ impl DeadLetterLog {
             problem: Some(problem.to_owned()),
             ..Example::of(envelope)
         };
-        self.note(Kind { reason, app_id: None, errcode: None }, example);
+        self.note(Kind { reason: reason.into(), app_id: None, errcode: None }, example);
     }
 
     /// A sound event that cannot be planned.
@@ -82,17 +82,18 @@ impl DeadLetterLog {
         let problem =
             (reason == DeadReason::UnknownApp).then(|| format!("app {} is not registered", event.app_id));
         self.note(
-            Kind { reason, app_id, errcode: None },
+            Kind { reason: reason.into(), app_id, errcode: None },
             Example { problem, ..Example::of(envelope).naming(event) },
         );
     }
 
     /// One delivery.
     pub(super) fn of_delivery(&self, job: &Job, dead_letter: &DeadLetter) {
-        let (event, facts) = (&job.delivery.event, &dead_letter.history.facts);
-        let kind =
-            Kind { reason: dead_letter.reason, app_id: Some(event.app_id.clone()), errcode: facts.errcode };
-        let (field, problem) = (facts.field.clone(), dead_letter.detail.clone());
+        let event = &job.delivery.event;
+        let DeadLetter { reason, class, errcode, errmsg, field, .. } = dead_letter.clone();
+        let kind = Kind { reason, app_id: Some(event.app_id.clone()), errcode };
+        // The code says what WeChat's text says; ours says what no code does.
+        let problem = errmsg.filter(|_| class.is_none());
         self.note(kind, Example { field, problem, ..Example::of(&job.envelope).naming(event) });
     }
 
@@ -240,7 +241,11 @@ mod tests {
     use super::*;
 
     fn kind(app_id: &str) -> Kind {
-        Kind { reason: DeadReason::Content, app_id: Some(app_id.parse().unwrap()), errcode: Some(47003) }
+        Kind {
+            reason: DeadReason::Content.into(),
+            app_id: Some(app_id.parse().unwrap()),
+            errcode: Some(47003),
+        }
     }
 
     fn example(event_id: &str) -> Example {

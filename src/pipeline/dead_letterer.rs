@@ -4,13 +4,16 @@ use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 
 use futures_util::FutureExt;
+use uuid::Uuid;
 
-use super::dead_letter::{DeadLetter, History};
 use super::dead_letter_log::DeadLetterLog;
 use super::envelope::Envelope;
 use super::job::{Disposition, Job};
 use super::publish::OnwardPublisher;
+use crate::amqp::{self, Message};
+use crate::clock;
 use crate::db;
+use crate::domain::dead_letter::{About, DeadLetter};
 use crate::domain::event::{Event, Malformed};
 use crate::domain::outcome::DeadReason;
 use crate::domain::recipient::Recipient;
@@ -37,7 +40,14 @@ impl DeadLetterer {
         problem: &str,
     ) -> Disposition {
         self.log.of_message(envelope, reason, field, problem);
-        self.as_received(envelope, &DeadLetter::of_message(reason, field, problem)).await
+        // Nothing in it can be trusted to name it; two of them are two dead letters.
+        let identity = Uuid::new_v4().simple().to_string();
+        let dead_letter = DeadLetter {
+            field: field.map(str::to_owned),
+            errmsg: Some(problem.to_owned()),
+            ..DeadLetter::new(identity, reason, About::default())
+        };
+        self.as_received(envelope, &dead_letter).await
     }
 
     /// A message that says something, but nothing that we can read.
@@ -55,7 +65,7 @@ impl DeadLetterer {
     /// An event that is sound, but cannot be planned.
     pub(super) async fn event(&self, event: &Event, envelope: &Envelope, reason: DeadReason) -> Disposition {
         self.log.of_event(event, envelope, reason);
-        self.as_received(envelope, &DeadLetter::of_event(envelope.dead_letter_of_event(event), reason)).await
+        self.as_received(envelope, &of_event(event, envelope, reason)).await
     }
 
     /// PostgreSQL refuses a value of the event, and would refuse it again.
@@ -67,8 +77,8 @@ impl DeadLetterer {
     ) -> Disposition {
         self.metrics.event(EventResult::Dead);
         self.log.of_message(envelope, DeadReason::Malformed, None, &error.to_string());
-        let id = envelope.dead_letter_of_event(event);
-        self.as_received(envelope, &DeadLetter::of_event(id, DeadReason::Malformed).with_detail(error)).await
+        let dead_letter = of_event(event, envelope, DeadReason::Malformed);
+        self.as_received(envelope, &DeadLetter { errmsg: Some(error.to_string()), ..dead_letter }).await
     }
 
     /// The same for one delivery: the others of its event are not concerned.
@@ -76,17 +86,18 @@ impl DeadLetterer {
         if matches!(job.delivery.recipient, Recipient::Nobody) {
             return self.refused_event(&job.delivery.event, &job.envelope, error).await;
         }
-        let dead_letter = DeadLetter::of_delivery(&job.delivery, DeadReason::Malformed, History::default())
-            .with_detail(error);
+        let dead_letter = DeadLetter {
+            errmsg: Some(error.to_string()),
+            ..DeadLetter::of_delivery(&job.delivery, DeadReason::Malformed)
+        };
         self.log.of_delivery(job, &dead_letter);
         self.publish(job, &dead_letter).await
     }
 
     /// One delivery that was claimed and came to this end. Logged once it is published.
-    pub(super) async fn delivery(&self, job: &Job, reason: DeadReason, history: History) -> Disposition {
-        let dead_letter = DeadLetter::of_delivery(&job.delivery, reason, history);
-        self.publish(job, &dead_letter).await?;
-        self.log.of_delivery(job, &dead_letter);
+    pub(super) async fn delivery(&self, job: &Job, dead_letter: &DeadLetter) -> Disposition {
+        self.publish(job, dead_letter).await?;
+        self.log.of_delivery(job, dead_letter);
         Ok(())
     }
 
@@ -107,18 +118,31 @@ impl DeadLetterer {
         if matches!(job.delivery.recipient, Recipient::Nobody) {
             return self.panicked(&job.envelope).await;
         }
-        let (reason, history) = (DeadReason::Panicked, History::default());
-        let dead_letter = DeadLetter::of_delivery(&job.delivery, reason, history).with_detail(PANICKED);
+        let dead_letter = DeadLetter {
+            errmsg: Some(PANICKED.to_owned()),
+            ..DeadLetter::of_delivery(&job.delivery, DeadReason::Panicked)
+        };
         self.publish(job, &dead_letter).await
     }
 
     /// Self-contained: event and recipient.
     async fn publish(&self, job: &Job, dead_letter: &DeadLetter) -> Disposition {
         let message = job.envelope.delivery_message(&job.delivery, job.delivery.progress);
-        self.publisher.to_dead_letters(dead_letter.stamp(message)).await
+        self.publisher.to_dead_letters(stamped(message, dead_letter)).await
     }
 
     async fn as_received(&self, envelope: &Envelope, dead_letter: &DeadLetter) -> Disposition {
-        self.publisher.to_dead_letters(dead_letter.stamp(envelope.message.clone())).await
+        self.publisher.to_dead_letters(stamped(envelope.message.clone(), dead_letter)).await
     }
+}
+
+fn of_event(event: &Event, envelope: &Envelope, reason: DeadReason) -> DeadLetter {
+    DeadLetter::new(envelope.dead_letter_of_event(event), reason, About::event(event))
+}
+
+/// The message with the dead letter's facts in its headers.
+fn stamped(mut message: Message, dead_letter: &DeadLetter) -> Message {
+    let dead_letter = DeadLetter { last_failed_at: Some(clock::now()), ..dead_letter.clone() };
+    amqp::dead_letter::write(&dead_letter, &mut message.headers);
+    message
 }

@@ -65,7 +65,10 @@ impl Envelope {
 
     /// Identity of the dead letter that a whole event leaves. A replayed one that dies again leaves another dead letter than before.
     pub fn dead_letter_of_event(&self, event: &Event) -> String {
-        dead_letter::after_replay(dead_letter::of_event(event), self.message.headers.text(own::REPLAY))
+        dead_letter::after_replay(
+            dead_letter::identity_of_event(event),
+            self.message.headers.text(own::REPLAY),
+        )
     }
 
     /// The message that carries one delivery on, with the given progress.

@@ -18,7 +18,6 @@ mod apps;
 mod assembly;
 mod attempt;
 mod claim;
-mod dead_letter;
 mod dead_letter_log;
 mod dead_letterer;
 mod defer;

@@ -7,7 +7,6 @@ use jiff::Timestamp;
 
 use super::attempt::Attempted;
 use super::claim::Claim;
-use super::dead_letter::History;
 use super::dead_letterer::DeadLetterer;
 use super::defer::Deferrer;
 use super::job::{Disposition, Job, Wait};
@@ -15,9 +14,10 @@ use super::ledger::Ledger;
 use crate::clock;
 use crate::db::ledger::settle::{self, ConsentChange, Ending};
 use crate::domain::answer::Class;
+use crate::domain::dead_letter::DeadLetter;
 use crate::domain::delivery::{Delivery, Progress};
 use crate::domain::ladder::Ladder;
-use crate::domain::outcome::Outcome;
+use crate::domain::outcome::{AnswerFacts, DeadReason, Outcome};
 use crate::domain::protocol::Settling;
 use crate::failpoint::{crash_point, panic_point};
 use crate::health::StallDetector;
@@ -81,14 +81,8 @@ impl Settler {
             }
             Outcome::Uncharged => self.to_lane_if_paused(job).await,
             Outcome::Dead(reason) => {
-                let history = History {
-                    facts: attempted.facts.clone(),
-                    class: attempted.class,
-                    token_generation: attempted.token_generation,
-                    attempts: claim.row.attempts + attempted.charged,
-                    first_failed: same.first_failed,
-                };
-                self.dead_letterer.delivery(job, reason, history).await?;
+                let dead_letter = dead_letter(&job.delivery, claim, attempted, reason);
+                self.dead_letterer.delivery(job, &dead_letter).await?;
                 crash_point("dead_letter_published");
                 Ok(Ending::Dead(reason))
             }
@@ -180,5 +174,19 @@ fn consent_change(claim: &Claim, attempted: &Attempted) -> ConsentChange {
             ConsentChange::Closed(refusal.closing(remaining, claim.row.unknowns))
         }
         _ => ConsentChange::Nothing,
+    }
+}
+
+fn dead_letter(delivery: &Delivery, claim: &Claim, attempted: &Attempted, reason: DeadReason) -> DeadLetter {
+    let AnswerFacts { errcode, errmsg, rid, field } = attempted.facts.clone();
+    DeadLetter {
+        class: attempted.class.map(|class| class.as_str().to_owned()),
+        errcode,
+        errmsg,
+        rid,
+        field,
+        token_generation: attempted.token_generation,
+        attempts: claim.row.attempts + attempted.charged,
+        ..DeadLetter::of_delivery(delivery, reason)
     }
 }

@@ -2,9 +2,10 @@
 
 use serde_json::{Value, json};
 use tokio_postgres::Client;
+use wechat_notifier::amqp::Message;
 use wechat_notifier::db::dead_letters::{self, Filter};
 use wechat_notifier::db::{Database, migrate};
-use wechat_notifier::dead_letters::{Arrived, Verdict, archive_batch, read};
+use wechat_notifier::dead_letters::{Verdict, archive_batch, read};
 
 use crate::scratch::Scratch;
 
@@ -24,11 +25,11 @@ impl Archive {
         Self { client: scratch.client().await, db }
     }
 
-    async fn take(&self, message: Arrived) -> Verdict {
+    async fn take(&self, message: Message) -> Verdict {
         self.take_all(vec![message]).await[0]
     }
 
-    async fn take_all(&self, messages: Vec<Arrived>) -> Vec<Verdict> {
+    async fn take_all(&self, messages: Vec<Message>) -> Vec<Verdict> {
         let dead_letters: Vec<_> = messages.into_iter().map(read).collect();
         archive_batch(&self.db, &dead_letters).await.unwrap()
     }
@@ -63,7 +64,7 @@ impl Archive {
     async fn recipients(&self) -> Vec<Option<String>> {
         let mut found = dead_letters::list(&self.db, &Filter::default(), None, 10_000).await.unwrap();
         found.reverse();
-        found.into_iter().map(|dead_letter| dead_letter.recipient).collect()
+        found.into_iter().map(|found| found.dead_letter.about.recipient).collect()
     }
 
     async fn gaps(&self) -> i64 {
@@ -71,9 +72,9 @@ impl Archive {
     }
 }
 
-fn message(body: impl AsRef<[u8]>, headers: Value) -> Arrived {
-    let Value::Object(headers) = headers else { panic!("headers are an object") };
-    Arrived { body: body.as_ref().to_vec().into(), headers, message_id: None }
+fn message(body: impl AsRef<[u8]>, headers: Value) -> Message {
+    let headers = serde_json::from_value(headers).unwrap();
+    Message { headers, ..Message::json(body.as_ref().to_vec()) }
 }
 
 fn delivery_message(recipient: &str) -> String {
@@ -94,7 +95,8 @@ async fn a_dead_letter_archived_twice_is_kept_once_as_received() {
 
     let found = dead_letters::list(&archive.db, &Filter::default(), None, 100).await.unwrap();
     assert_eq!(found.len(), 1);
-    assert_eq!((found[0].reason.as_str(), found[0].event_id.as_deref()), ("unknown_app", Some("pay-1")));
+    let first = &found[0].dead_letter;
+    assert_eq!((first.reason.as_str(), first.about.event_id.as_deref()), ("unknown_app", Some("pay-1")));
     let whole = dead_letters::show(&archive.db, found[0].id).await.unwrap().unwrap();
     assert_eq!(whole.body, EVENT.as_bytes());
     assert_eq!(whole.headers["tenant"], "ab", "PostgreSQL takes no NUL");
@@ -103,7 +105,7 @@ async fn a_dead_letter_archived_twice_is_kept_once_as_received() {
 #[tokio::test]
 async fn no_content_stops_the_archive() {
     let archive = Archive::new().await;
-    let odd: Vec<Arrived> = vec![
+    let odd: Vec<Message> = vec![
         message(b"\xff\xfe\0", json!({})),
         message("", json!({ "x-death": "not a list", "x-wn-errcode": "many" })),
         message("{".repeat(50_000), given_up_by_broker(-7)),
@@ -182,7 +184,7 @@ async fn dead_letters_wait_while_the_table_is_not_as_it_should_be() {
         .unwrap();
     assert_eq!(archive_batch(&archive.db, &[dead_letter]).await.unwrap(), [Verdict::Kept]);
     let found = dead_letters::list(&archive.db, &Filter::default(), None, 100).await.unwrap();
-    assert_eq!(found[0].reason, "content");
+    assert_eq!(found[0].dead_letter.reason.as_str(), "content");
 }
 
 #[tokio::test]

@@ -15,7 +15,7 @@ use crate::cli::output::{Format, note};
 use crate::cli::{Exit, database, span};
 use crate::clock;
 use crate::config::Config;
-use crate::db::dead_letters::{self, Choice, DeadLetter, Stranded};
+use crate::db::dead_letters::{self, Choice, Received, Stranded};
 use crate::dead_letters::{Kept, dead_letter_of_stranded};
 use crate::domain::event::{Arrival, Event};
 use crate::lifecycle::Tasks;
@@ -89,11 +89,7 @@ impl Close {
         }
     }
 
-    fn with_dead_letters(
-        &self,
-        found: Vec<Stranded>,
-        config: &Config,
-    ) -> Result<Vec<(Stranded, DeadLetter)>> {
+    fn with_dead_letters(&self, found: Vec<Stranded>, config: &Config) -> Result<Vec<(Stranded, Received)>> {
         let said = format!("closed by {}: {}", operator(), self.why);
         let Some(path) = &self.event_file else {
             let now = clock::now();
@@ -106,29 +102,30 @@ impl Close {
     }
 }
 
-fn with_event(row: Stranded, body: &[u8], said: &str, config: &Config) -> Result<(Stranded, DeadLetter)> {
+fn with_event(stranded: Stranded, body: &[u8], said: &str, config: &Config) -> Result<(Stranded, Received)> {
     let arrival = Arrival {
-        message_id: Some(&row.event_id),
+        message_id: Some(&stranded.row.key.event_id),
         timestamp: None,
         // An event without an end of its own is as old as its row.
-        first_seen: row.created_at,
+        first_seen: stranded.row.created_at,
         default_ttl: config.delivery.default_ttl,
     };
     let event = Event::decode(body, &arrival)?;
     let kept = Kept { event: &event, body };
-    if !kept.is_of(&row) {
-        bail!("delivery {} belongs to another event than the file, or to other content of it", row.id);
+    if !kept.is_of(&stranded) {
+        let id = stranded.row.id;
+        bail!("delivery {id} belongs to another event than the file, or to other content of it");
     }
-    let dead_letter = dead_letter_of_stranded(&row, Some(kept), said, clock::now());
-    Ok((row, dead_letter))
+    let dead_letter = dead_letter_of_stranded(&stranded, Some(kept), said, clock::now());
+    Ok((stranded, dead_letter))
 }
 
 /// Messages wait in a lane while its app is paused: no row of such an app is known to be stranded.
 async fn lanes_are_empty(config: &Config, found: &[Stranded]) -> Result<()> {
     let topology = Topology::new(&config.amqp.prefix, &config.retry.delays);
     let mut lanes = Vec::new();
-    for row in found {
-        let lane = topology.lane(&row.app_id.parse().context("the ledger has an invalid app_id")?);
+    for Stranded { row, .. } in found {
+        let lane = topology.lane(&row.key.app_id.parse().context("the ledger has an invalid app_id")?);
         if !lanes.contains(&lane) {
             lanes.push(lane);
         }

@@ -9,9 +9,10 @@ use anyhow::{Context, Result};
 use clap::Args;
 use serde_json::Value;
 
-use super::{Which, body, dead_letters_in_words, mask};
+use super::body;
+use super::filter::{Which, dead_letters_in_words};
 use crate::cli::output::{Masking, json_text, note, pipe};
-use crate::cli::{Exit, database};
+use crate::cli::{Exit, database, mask};
 use crate::config::Config;
 use crate::db::dead_letters::{self, Whole};
 
@@ -44,7 +45,7 @@ impl Export {
         loop {
             let page = dead_letters::page(&db, &filter, after, cut_off, PAGE).await?;
             let Some(last) = page.last() else { break };
-            after = last.found.id;
+            after = last.archived.id;
             for dead_letter in page {
                 match writeln!(to, "{}", json_text(&self.line(dead_letter)?.to_string())) {
                     // A closed pipe (`| head`) is not an error.
@@ -61,8 +62,8 @@ impl Export {
     }
 
     fn line(&self, mut dead_letter: Whole) -> Result<Value> {
-        mask(self.masking, &mut dead_letter.found);
-        let mut line = serde_json::to_value(&dead_letter.found)?;
+        mask::dead_letter(self.masking, &mut dead_letter.archived);
+        let mut line = serde_json::to_value(&dead_letter.archived)?;
         if self.masking.is_off() {
             line["headers"] = dead_letter.headers;
             body::put_received(&dead_letter.body, &mut line);

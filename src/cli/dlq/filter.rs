@@ -84,6 +84,11 @@ fn group(text: &str) -> Result<String, String> {
         .ok_or_else(|| "is not a group: `dlq groups` lists them".to_owned())
 }
 
+/// "1 dead letter", "17 dead letters".
+pub fn dead_letters_in_words(count: u64) -> String {
+    if count == 1 { "1 dead letter".to_owned() } else { format!("{count} dead letters") }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

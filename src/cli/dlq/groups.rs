@@ -6,8 +6,8 @@ use anyhow::Result;
 use clap::Args;
 use serde::Serialize;
 
-use super::Which;
-use super::plays::{Advice, advice};
+use super::advice::{Advice, advice};
+use super::filter::Which;
 use crate::cli::output::{Format, lines, or_dash, time};
 use crate::cli::{Exit, database};
 use crate::config::Config;
@@ -30,7 +30,7 @@ pub struct Groups {
 
 /// A group and what to do about it.
 #[derive(Serialize)]
-struct Told {
+struct GroupWithAdvice {
     #[serde(flatten)]
     group: Group,
     runbook: Option<Advice>,
@@ -39,7 +39,7 @@ struct Told {
 impl Groups {
     pub async fn execute(self, config: &Config) -> Result<Exit> {
         let groups = dead_letters::groups(&database(config)?, &self.which.filter(), self.limit).await?;
-        let told: Vec<Told> = groups.into_iter().map(told).collect();
+        let groups: Vec<GroupWithAdvice> = groups.into_iter().map(with_advice).collect();
         let header = [
             "group",
             "dead letters",
@@ -52,11 +52,11 @@ impl Groups {
             "last seen",
             "example",
         ];
-        self.format.list(&told, header, |Told { group, .. }| {
+        self.format.list(&groups, header, |GroupWithAdvice { group, .. }| {
             [
                 group.fingerprint.clone(),
                 counts(&group.states),
-                group.reason.clone(),
+                group.reason.to_string(),
                 or_dash(group.errcode),
                 or_dash(group.field.as_ref()),
                 or_dash(group.app_id.as_ref()),
@@ -67,14 +67,14 @@ impl Groups {
             ]
         })?;
         if !self.format.is_json() {
-            tell_what_to_do(&told)?;
+            print_advice(&groups)?;
         }
         Ok(Exit::Done)
     }
 }
 
-fn told(group: Group) -> Told {
-    Told { runbook: advice(&group.reason, group.class.as_deref()), group }
+fn with_advice(group: Group) -> GroupWithAdvice {
+    GroupWithAdvice { runbook: advice(&group.reason, group.class.as_deref()), group }
 }
 
 /// "3 open, 1 resolved".
@@ -83,9 +83,9 @@ fn counts(states: &BTreeMap<String, i64>) -> String {
 }
 
 /// Each runbook entry once, in the order of the table.
-fn tell_what_to_do(groups: &[Told]) -> Result<()> {
+fn print_advice(groups: &[GroupWithAdvice]) -> Result<()> {
     let mut said: Vec<&Advice> = Vec::new();
-    for advice in groups.iter().filter_map(|told| told.runbook.as_ref()) {
+    for advice in groups.iter().filter_map(|group| group.runbook.as_ref()) {
         if !said.contains(&advice) {
             lines([vec![String::new()], advice.lines()].concat())?;
             said.push(advice);

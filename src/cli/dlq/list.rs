@@ -3,11 +3,12 @@
 use anyhow::Result;
 use clap::Args;
 
-use super::{Which, mask};
+use super::filter::Which;
 use crate::cli::output::{Format, Masking, note, or_dash, time};
-use crate::cli::{Exit, database};
+use crate::cli::{Exit, database, mask};
 use crate::config::Config;
 use crate::db::dead_letters;
+use crate::domain::dead_letter::DeadLetter;
 
 #[derive(Debug, Args)]
 #[command(after_help = "Example:\n  wechat-notifier dlq list --reason content --since 1d --json")]
@@ -30,21 +31,22 @@ impl List {
     pub async fn execute(self, config: &Config) -> Result<Exit> {
         let filter = self.which.filter();
         let mut found = dead_letters::list(&database(config)?, &filter, self.after, self.limit).await?;
-        found.iter_mut().for_each(|dead_letter| mask(self.masking, dead_letter));
+        found.iter_mut().for_each(|archived| mask::dead_letter(self.masking, archived));
         let header =
             ["id", "reason", "errcode", "field", "app", "event", "recipient", "group", "state", "archived"];
-        self.format.list(&found, header, |dead_letter| {
+        self.format.list(&found, header, |archived| {
+            let DeadLetter { reason, errcode, field, about, .. } = &archived.dead_letter;
             [
-                dead_letter.id.to_string(),
-                dead_letter.reason.clone(),
-                or_dash(dead_letter.errcode),
-                or_dash(dead_letter.field.as_ref()),
-                or_dash(dead_letter.app_id.as_ref()),
-                or_dash(dead_letter.event_id.as_ref()),
-                or_dash(dead_letter.recipient.as_ref()),
-                dead_letter.fingerprint.clone(),
-                dead_letter.state.clone(),
-                time(dead_letter.archived_at),
+                archived.id.to_string(),
+                reason.to_string(),
+                or_dash(*errcode),
+                or_dash(field.as_ref()),
+                or_dash(about.app_id.as_ref()),
+                or_dash(about.event_id.as_ref()),
+                or_dash(about.recipient.as_ref()),
+                archived.fingerprint.clone(),
+                archived.state.clone(),
+                time(archived.archived_at),
             ]
         })?;
         if let Some(last) = found.last().filter(|_| found.len() as i64 == self.limit) {

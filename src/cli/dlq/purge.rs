@@ -5,7 +5,7 @@ use clap::Args;
 use jiff::Timestamp;
 use serde_json::json;
 
-use super::{Which, dead_letters_in_words};
+use super::filter::{Which, dead_letters_in_words};
 use crate::cli::confirm::Confirming;
 use crate::cli::operator::operator;
 use crate::cli::output::{Format, note, time};

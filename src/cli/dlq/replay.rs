@@ -1,17 +1,17 @@
 //! `dlq replay`: sends dead letters again, under control.
 
-mod asked;
+mod options;
 mod progress;
-mod telling;
+mod report;
 
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 use clap::{ArgGroup, Args};
 
-use self::asked::Asked;
+use self::options::Options;
 use self::progress::Progress;
-pub use self::telling::account;
+pub use self::report::account;
 use super::filter::Which;
 use crate::amqp::{Broker, Topology};
 use crate::cli::confirm::Confirming;
@@ -20,7 +20,7 @@ use crate::cli::{Exit, database};
 use crate::config::Config;
 use crate::db::Database;
 use crate::db::replay::{self, Held, Order};
-use crate::dead_letters::replay::{Replayer, Terms, survey};
+use crate::dead_letters::replay::{Replayer, Terms, preview};
 use crate::domain::replay::State;
 use crate::failpoint::crash_point;
 use crate::lifecycle::Tasks;
@@ -45,7 +45,7 @@ pub struct Replay {
     #[arg(long, conflicts_with = "control")]
     dry_run: bool,
     #[command(flatten)]
-    asked: Asked,
+    options: Options,
     #[command(flatten)]
     confirming: Confirming,
     /// Continue a replay that was killed, paused or stopped
@@ -81,18 +81,18 @@ impl Replay {
     async fn begin(self, config: &Config, db: &Database) -> Result<Exit> {
         let terms = terms(config);
         let cut_off = replay::cut_off(db).await?;
-        let order = self.asked.order(self.which.filter(), cut_off, &terms)?;
-        asked::check_mended(db, &order).await?;
-        let survey = survey(db, &order, &terms).await?;
+        let order = self.options.order(self.which.filter(), cut_off, &terms)?;
+        options::check_edited(db, &order).await?;
+        let preview = preview(db, &order, &terms).await?;
         if self.dry_run {
-            self.format.one(&survey, telling::survey)?;
-            return Ok(if survey.going == 0 { Exit::FoundNothing } else { Exit::Done });
+            self.format.one(&preview, report::preview)?;
+            return Ok(if preview.going == 0 { Exit::FoundNothing } else { Exit::Done });
         }
-        if survey.going == 0 {
-            aside(telling::survey(&survey));
+        if preview.going == 0 {
+            aside(report::preview(&preview));
             return Ok(Exit::FoundNothing);
         }
-        if let Some(exit) = asked::confirmed(&survey, &order, self.confirming)? {
+        if let Some(exit) = options::confirmed(&preview, &order, self.confirming)? {
             return Ok(exit);
         }
         // Connect before the set is fixed: without a broker nothing can be replayed.
@@ -149,7 +149,7 @@ impl Replay {
 
     async fn tell(&self, db: &Database, id: i64) -> Result<Exit> {
         let Some(account) = replay::account(db, id).await? else { return Ok(unheard_of(id)) };
-        self.format.one(&account, telling::account)?;
+        self.format.one(&account, report::account)?;
         Ok(Exit::Done)
     }
 }
@@ -157,7 +157,7 @@ impl Replay {
 /// Another operator has taken every dead letter in the meantime.
 async fn overtaken(db: &Database, order: &Order, terms: &Terms) -> Result<Exit> {
     note!("nothing is left to replay");
-    aside(telling::survey(&survey(db, order, terms).await?));
+    aside(report::preview(&preview(db, order, terms).await?));
     Ok(Exit::FoundNothing)
 }
 

@@ -4,7 +4,7 @@ use anyhow::Result;
 use clap::Args;
 use serde_json::json;
 
-use super::{Which, dead_letters_in_words};
+use super::filter::{Which, dead_letters_in_words};
 use crate::cli::confirm::Confirming;
 use crate::cli::operator::operator;
 use crate::cli::output::{Format, note};

@@ -4,14 +4,15 @@ use anyhow::Result;
 use clap::Args;
 use serde_json::{Value, json};
 
-use super::plays::{Advice, advice};
-use super::{body, mask};
-use crate::cli::deliveries::{Chapter, mask as mask_delivery, of_dead_letter};
+use super::advice::{Advice, advice};
+use super::body;
+use crate::cli::deliveries::{EventHistory, of_dead_letter};
 use crate::cli::output::{Format, Masking, Text, note, time};
-use crate::cli::{Exit, database};
+use crate::cli::{Exit, database, mask};
 use crate::config::Config;
 use crate::db::Database;
-use crate::db::dead_letters::{self, Done, Found, Whole};
+use crate::db::dead_letters::{self, Archived, Done, Whole};
+use crate::domain::dead_letter::DeadLetter;
 
 #[derive(Debug, Args)]
 #[command(
@@ -34,41 +35,41 @@ impl Show {
             note!("dead letter {} does not exist", self.id);
             return Ok(Exit::FoundNothing);
         };
-        let story = Story::of(&db, dead_letter).await?;
-        self.format.one(&story.json(self.masking)?, |_| story.text(self.masking))?;
+        let details = Details::of(&db, dead_letter).await?;
+        self.format.one(&details.json(self.masking)?, |_| details.text(self.masking))?;
         Ok(Exit::Done)
     }
 }
 
 /// A dead letter and everything known around it.
-struct Story {
+struct Details {
     dead_letter: Whole,
     /// The ledger's side: the delivery's row, its rules, all its dead letters.
-    chapter: Chapter,
+    history: EventHistory,
     done: Vec<Done>,
     advice: Option<Advice>,
 }
 
-impl Story {
+impl Details {
     async fn of(db: &Database, dead_letter: Whole) -> Result<Self> {
-        let found = &dead_letter.found;
+        let archived = &dead_letter.archived;
         Ok(Self {
-            chapter: Chapter::of_dead_letter(db, found).await?,
-            done: dead_letters::done_to(db, found.id).await?,
-            advice: advice(&found.reason, found.class.as_deref()),
+            history: EventHistory::of_dead_letter(db, &archived.dead_letter.about).await?,
+            done: dead_letters::done_to(db, archived.id).await?,
+            advice: advice(&archived.dead_letter.reason, archived.dead_letter.class.as_deref()),
             dead_letter,
         })
     }
 
     /// Dead letters of the same delivery, without this one.
-    fn others(&self) -> impl Iterator<Item = &Found> {
-        self.chapter.dead_letters.iter().filter(|other| other.id != self.dead_letter.found.id)
+    fn others(&self) -> impl Iterator<Item = &Archived> {
+        self.history.dead_letters.iter().filter(|other| other.id != self.dead_letter.archived.id)
     }
 
     fn json(&self, masking: Masking) -> Result<Value> {
-        let mut found = self.dead_letter.found.clone();
-        mask(masking, &mut found);
-        let mut value = json!(found);
+        let mut archived = self.dead_letter.archived.clone();
+        mask::dead_letter(masking, &mut archived);
+        let mut value = json!(archived);
         value["body_bytes"] = json!(self.dead_letter.body.len());
         if masking.is_off() {
             value["headers"] = self.dead_letter.headers.clone();
@@ -76,10 +77,13 @@ impl Story {
         } else {
             value["body_masked"] = body::masked(&self.dead_letter.body, masking).unwrap_or_default();
         }
-        let mut delivery = self.chapter.deliveries.first().cloned();
-        delivery.iter_mut().for_each(|delivery| mask_delivery(masking, delivery));
+        let mut delivery = self.history.deliveries.first().cloned();
+        delivery.iter_mut().for_each(|delivery| mask::ledger_row(masking, delivery));
         value["delivery"] = json!(delivery);
-        let brief = |other: &Found| json!({ "id": other.id, "state": other.state, "reason": other.reason, "epoch": other.epoch });
+        let brief = |other: &Archived| {
+            let DeadLetter { reason, epoch, .. } = &other.dead_letter;
+            json!({ "id": other.id, "state": other.state, "reason": reason, "epoch": epoch })
+        };
         value["other_dead_letters"] = self.others().map(brief).collect();
         value["actions"] = json!(self.done);
         value["runbook"] = json!(self.advice);
@@ -87,9 +91,9 @@ impl Story {
     }
 
     fn text(&self, masking: Masking) -> Vec<String> {
-        let mut found = self.dead_letter.found.clone();
-        mask(masking, &mut found);
-        let mut lines = fields(&json!(found));
+        let mut archived = self.dead_letter.archived.clone();
+        mask::dead_letter(masking, &mut archived);
+        let mut lines = fields(&json!(archived));
         lines.extend(self.ledger(masking));
         lines.extend(self.done.iter().map(deed));
         lines.extend(self.advice.iter().flat_map(|advice| section("What to do", advice.lines())));
@@ -101,13 +105,13 @@ impl Story {
     }
 
     fn ledger(&self, masking: Masking) -> Vec<String> {
-        let found = &self.dead_letter.found;
-        let mut told = match (&found.event_id, &found.recipient) {
+        let about = &self.dead_letter.archived.dead_letter.about;
+        let mut told = match (&about.event_id, &about.recipient) {
             (Some(event), None) => {
                 vec![format!("about a whole event; `deliveries why {event}` shows its recipients")]
             }
-            _ if self.chapter.deliveries.is_empty() => vec!["it has no row".to_owned()],
-            _ => self.chapter.tell(masking),
+            _ if self.history.deliveries.is_empty() => vec!["it has no row".to_owned()],
+            _ => self.history.tell(masking),
         };
         told.extend(self.others().map(of_dead_letter));
         section("The ledger", told).collect()
@@ -116,7 +120,7 @@ impl Story {
     /// Last, so that none of its lines can be mistaken for one of ours.
     fn body(&self, masking: Masking) -> Vec<String> {
         let body = &self.dead_letter.body;
-        if self.dead_letter.found.state == "purged" {
+        if self.dead_letter.archived.state == "purged" {
             return vec!["deleted: the dead letter was purged".to_owned()];
         }
         if masking.is_off() {

@@ -2,43 +2,15 @@
 
 use bytes::Bytes;
 use deadpool_postgres::GenericClient;
-use jiff::Timestamp;
 use serde_json::Value;
 
 use crate::db::{Database, Error, query};
-use crate::domain::outcome::DeadReason;
+use crate::domain::dead_letter::{About, DeadLetter};
 
 /// A dead letter as it goes into the archive. Its texts hold no NUL and are of bounded length.
 #[derive(Debug, Clone)]
-pub struct DeadLetter {
-    /// The identity; a second dead letter with the same one is the same dead letter.
-    pub identity: String,
-    pub reason: DeadReason,
-    /// The class of WeChat's code.
-    pub class: Option<String>,
-    pub errcode: Option<i64>,
-    pub errmsg: Option<String>,
-    /// The field that is to blame.
-    pub field: Option<String>,
-    pub app_id: Option<String>,
-    pub template_id: Option<String>,
-    pub company_no: Option<String>,
-    pub event_id: Option<String>,
-    /// The ledger's key; `None` for a dead letter about a whole message.
-    pub recipient: Option<String>,
-    pub openid: Option<String>,
-    pub sys_user_id: Option<String>,
-    /// The delivery's epoch when it was given up; a replay goes out with the next one.
-    pub epoch: Option<i32>,
-    /// Requests charged.
-    pub attempts: i32,
-    pub first_failed_at: Option<Timestamp>,
-    pub last_failed_at: Option<Timestamp>,
-    pub trace_id: Option<String>,
-    pub rid: Option<String>,
-    pub token_generation: Option<i64>,
-    /// Groups dead letters of the same trouble.
-    pub fingerprint: String,
+pub struct Received {
+    pub dead_letter: DeadLetter,
     /// As received.
     pub body: Bytes,
     /// As received, as a JSON object.
@@ -46,15 +18,12 @@ pub struct DeadLetter {
 }
 
 /// Archives the dead letters in one statement. Those that are in the archive already stay as they are.
-pub async fn archive(db: &Database, dead_letters: &[DeadLetter]) -> Result<(), Error> {
-    archive_on(&db.durable().await?, dead_letters).await
+pub async fn archive(db: &Database, received: &[Received]) -> Result<(), Error> {
+    archive_on(&db.durable().await?, received).await
 }
 
 /// As [`archive`], on a connection or in a transaction.
-pub(super) async fn archive_on(
-    client: &impl GenericClient,
-    dead_letters: &[DeadLetter],
-) -> Result<(), Error> {
+pub(super) async fn archive_on(client: &impl GenericClient, received: &[Received]) -> Result<(), Error> {
     const SQL: &str = "-- dead_letters::archive
         INSERT INTO t_wechat_dead_letter
                (identity, reason, class, errcode, errmsg, field, app_id, template_id, company_no, event_id, recipient,
@@ -66,33 +35,36 @@ pub(super) async fn archive_on(
                 $16::timestamptz[], $17::timestamptz[], $18::text[], $19::text[], $20::bigint[], $21::text[],
                 $22::bytea[], $23::jsonb[])
         ON CONFLICT (identity) DO NOTHING";
+    let about = |column: fn(&About) -> &Option<String>| -> Vec<&Option<String>> {
+        received.iter().map(|received| column(&received.dead_letter.about)).collect()
+    };
     query::count(
         client,
         SQL,
         &[
-            &column(dead_letters, |dead_letter| &dead_letter.identity),
-            &column(dead_letters, |dead_letter| dead_letter.reason.as_str()),
-            &column(dead_letters, |dead_letter| &dead_letter.class),
-            &column(dead_letters, |dead_letter| dead_letter.errcode),
-            &column(dead_letters, |dead_letter| &dead_letter.errmsg),
-            &column(dead_letters, |dead_letter| &dead_letter.field),
-            &column(dead_letters, |dead_letter| &dead_letter.app_id),
-            &column(dead_letters, |dead_letter| &dead_letter.template_id),
-            &column(dead_letters, |dead_letter| &dead_letter.company_no),
-            &column(dead_letters, |dead_letter| &dead_letter.event_id),
-            &column(dead_letters, |dead_letter| &dead_letter.recipient),
-            &column(dead_letters, |dead_letter| &dead_letter.openid),
-            &column(dead_letters, |dead_letter| &dead_letter.sys_user_id),
-            &column(dead_letters, |dead_letter| dead_letter.epoch),
-            &column(dead_letters, |dead_letter| dead_letter.attempts),
-            &column(dead_letters, |dead_letter| dead_letter.first_failed_at),
-            &column(dead_letters, |dead_letter| dead_letter.last_failed_at),
-            &column(dead_letters, |dead_letter| &dead_letter.trace_id),
-            &column(dead_letters, |dead_letter| &dead_letter.rid),
-            &column(dead_letters, |dead_letter| dead_letter.token_generation),
-            &column(dead_letters, |dead_letter| &dead_letter.fingerprint),
-            &column(dead_letters, |dead_letter| dead_letter.body.as_ref()),
-            &column(dead_letters, |dead_letter| &dead_letter.headers),
+            &column(received, |it| &it.identity),
+            &column(received, |it| it.reason.as_str()),
+            &column(received, |it| &it.class),
+            &column(received, |it| it.errcode),
+            &column(received, |it| &it.errmsg),
+            &column(received, |it| &it.field),
+            &about(|about| &about.app_id),
+            &about(|about| &about.template_id),
+            &about(|about| &about.company_no),
+            &about(|about| &about.event_id),
+            &about(|about| &about.recipient),
+            &about(|about| &about.openid),
+            &about(|about| &about.sys_user_id),
+            &column(received, |it| it.epoch),
+            &column(received, |it| it.attempts),
+            &column(received, |it| it.first_failed_at),
+            &column(received, |it| it.last_failed_at),
+            &column(received, |it| &it.trace_id),
+            &column(received, |it| &it.rid),
+            &column(received, |it| it.token_generation),
+            &column(received, DeadLetter::fingerprint),
+            &received.iter().map(|received| received.body.as_ref()).collect::<Vec<&[u8]>>(),
+            &received.iter().map(|received| &received.headers).collect::<Vec<_>>(),
         ],
     )
     .await?;
@@ -100,6 +72,6 @@ pub(super) async fn archive_on(
 }
 
 /// One column of all dead letters, as `unnest` wants it.
-fn column<'a, T>(dead_letters: &'a [DeadLetter], value: impl Fn(&'a DeadLetter) -> T) -> Vec<T> {
-    dead_letters.iter().map(value).collect()
+fn column<'a, T>(received: &'a [Received], value: impl Fn(&'a DeadLetter) -> T) -> Vec<T> {
+    received.iter().map(|received| value(&received.dead_letter)).collect()
 }

@@ -1,59 +1,20 @@
 //! Looking through the archive.
 
-use jiff::Timestamp;
-use serde::Serialize;
 use serde_json::Value;
 use tokio_postgres::Row;
 
 use super::filter::{Filter, matching};
+use super::row::{Archived, archived, columns};
 use crate::db::row::Read;
 use crate::db::{Database, Error, query};
-
-/// A dead letter in a listing.
-#[derive(Debug, Clone, Serialize)]
-pub struct Found {
-    pub id: i64,
-    pub identity: String,
-    pub reason: String,
-    /// What WeChat's last answer meant.
-    pub class: Option<String>,
-    pub errcode: Option<i64>,
-    pub errmsg: Option<String>,
-    pub field: Option<String>,
-    pub company_no: Option<String>,
-    pub app_id: Option<String>,
-    pub template_id: Option<String>,
-    pub event_id: Option<String>,
-    pub recipient: Option<String>,
-    pub openid: Option<String>,
-    pub sys_user_id: Option<String>,
-    pub epoch: Option<i32>,
-    pub attempts: i32,
-    pub fingerprint: String,
-    pub state: String,
-    pub first_failed_at: Option<Timestamp>,
-    pub last_failed_at: Option<Timestamp>,
-    pub archived_at: Timestamp,
-    pub trace_id: Option<String>,
-    pub rid: Option<String>,
-    pub token_generation: Option<i64>,
-}
+use crate::domain::dead_letter::About;
 
 /// A dead letter with everything that was received.
 #[derive(Debug)]
 pub struct Whole {
-    pub found: Found,
+    pub archived: Archived,
     pub headers: Value,
     pub body: Vec<u8>,
-}
-
-/// The columns of [`Found`].
-macro_rules! columns {
-    () => {
-        "l.id, l.identity, l.reason, l.class, l.errcode, l.errmsg, l.field, l.company_no, l.app_id, l.template_id,
-               l.event_id, l.recipient, l.openid, l.sys_user_id, l.epoch, l.attempts, l.fingerprint, l.state,
-               l.first_failed_at, l.last_failed_at, l.archived_at, l.trace_id, l.rid, l.token_generation"
-    };
 }
 
 /// A page of the dead letters that match, newest first: those older than `after`, at most `limit`.
@@ -62,7 +23,7 @@ pub async fn list(
     filter: &Filter,
     after: Option<i64>,
     limit: i64,
-) -> Result<Vec<Found>, Error> {
+) -> Result<Vec<Archived>, Error> {
     const SQL: &str = concat!(
         "-- dead_letters::list
         SELECT ",
@@ -75,7 +36,7 @@ pub async fn list(
          LIMIT $16"
     );
     let rows = query::rows(&db.durable().await?, SQL, &filter.values_and(&[&after, &limit])).await?;
-    rows.iter().map(found).collect()
+    rows.iter().map(archived).collect()
 }
 
 /// A page of whole dead letters, oldest first: those after `after`, up to `cut_off`, at most `limit`.
@@ -122,8 +83,8 @@ pub async fn show(db: &Database, id: i64) -> Result<Option<Whole>, Error> {
     rows.first().map(whole).transpose()
 }
 
-/// All dead letters of the delivery that this one is about, newest first; at most `limit`.
-pub async fn of_delivery(db: &Database, dead_letter: &Found, limit: i64) -> Result<Vec<Found>, Error> {
+/// All dead letters about this delivery, newest first; at most `limit`.
+pub async fn of_delivery(db: &Database, about: &About, limit: i64) -> Result<Vec<Archived>, Error> {
     const SQL: &str = concat!(
         "-- dead_letters::of_delivery
         SELECT ",
@@ -134,42 +95,13 @@ pub async fn of_delivery(db: &Database, dead_letter: &Found, limit: i64) -> Resu
          ORDER BY l.id DESC
          LIMIT $6"
     );
-    let Found { event_id, recipient, template_id, app_id, company_no, .. } = dead_letter;
+    let About { event_id, recipient, template_id, app_id, company_no, .. } = about;
     let client = db.durable().await?;
     let rows =
         query::rows(&client, SQL, &[event_id, recipient, template_id, app_id, company_no, &limit]).await?;
-    rows.iter().map(found).collect()
+    rows.iter().map(archived).collect()
 }
 
 fn whole(row: &Row) -> Result<Whole, Error> {
-    Ok(Whole { found: found(row)?, headers: row.read("headers")?, body: row.read("body")? })
-}
-
-fn found(row: &Row) -> Result<Found, Error> {
-    Ok(Found {
-        id: row.read("id")?,
-        identity: row.read("identity")?,
-        reason: row.read("reason")?,
-        class: row.read("class")?,
-        errcode: row.read("errcode")?,
-        errmsg: row.read("errmsg")?,
-        field: row.read("field")?,
-        company_no: row.read("company_no")?,
-        app_id: row.read("app_id")?,
-        template_id: row.read("template_id")?,
-        event_id: row.read("event_id")?,
-        recipient: row.read("recipient")?,
-        openid: row.read("openid")?,
-        sys_user_id: row.read("sys_user_id")?,
-        epoch: row.read("epoch")?,
-        attempts: row.read("attempts")?,
-        fingerprint: row.read("fingerprint")?,
-        state: row.read("state")?,
-        first_failed_at: row.read("first_failed_at")?,
-        last_failed_at: row.read("last_failed_at")?,
-        archived_at: row.read("archived_at")?,
-        trace_id: row.read("trace_id")?,
-        rid: row.read("rid")?,
-        token_generation: row.read("token_generation")?,
-    })
+    Ok(Whole { archived: archived(row)?, headers: row.read("headers")?, body: row.read("body")? })
 }

@@ -10,8 +10,9 @@ use tokio_postgres::Row;
 use super::filter::{Filter, matching};
 use crate::db::row::Read;
 use crate::db::{Database, Error, query};
+use crate::domain::dead_letter::Reason;
 
-/// Dead letters of the same trouble: one cure for all of them.
+/// Dead letters with the same cause, and so with the same cure.
 #[derive(Debug, Clone, Serialize)]
 pub struct Group {
     pub fingerprint: String,
@@ -23,7 +24,7 @@ pub struct Group {
     pub last_seen: Timestamp,
     /// The newest open dead letter, else the newest.
     pub example: i64,
-    pub reason: String,
+    pub reason: Reason,
     /// What WeChat's last answer meant, where all agree on it.
     pub class: Option<String>,
     pub errcode: Option<i64>,
@@ -74,7 +75,7 @@ fn group(row: &Row) -> Result<Group, Error> {
         first_seen: row.read("first_seen")?,
         last_seen: row.read("last_seen")?,
         example: row.read("example")?,
-        reason: row.read("reason")?,
+        reason: Reason::parse(row.read("reason")?),
         class: row.read("class")?,
         errcode: row.read("errcode")?,
         field: row.read("field")?,

@@ -1,10 +1,10 @@
 //! Rows that no message carries any more: finding them, and closing them by an operator's word.
 
 use deadpool_postgres::Transaction;
-use jiff::Timestamp;
 use tokio_postgres::Row;
 
-use super::archive::{DeadLetter, archive_on};
+use super::archive::{Received, archive_on};
+use crate::db::ledger::browse::{LedgerRow, columns, ledger_row};
 use crate::db::registry::pauses;
 use crate::db::row::Read;
 use crate::db::{Database, Error, query};
@@ -15,22 +15,10 @@ const PAGE: usize = 500;
 /// An unfinished row that nothing has moved for long.
 #[derive(Debug, Clone)]
 pub struct Stranded {
-    pub id: i64,
-    pub company_no: String,
-    pub app_id: String,
-    pub template_id: String,
-    pub event_id: String,
-    /// The ledger's key.
-    pub recipient: String,
-    pub openid: Option<String>,
-    pub sys_user_id: Option<String>,
-    pub epoch: i32,
-    pub attempts: i32,
-    pub trace_id: Option<String>,
+    pub row: LedgerRow,
     pub token_generation: Option<i64>,
-    /// Of data and page: tells whether an event at hand is the one that the row is about.
+    /// Of data and page: shows whether an event at hand is the one that the row is about.
     pub content_hash: Vec<u8>,
-    pub created_at: Timestamp,
 }
 
 /// Which of them; an absent field means any.
@@ -45,13 +33,12 @@ pub struct Choice {
 /// The unfinished rows that nothing has moved for so long, oldest first.
 ///
 /// Two kinds stand still and are not stranded. What is paused has messages that come back when the pause ends. And rows of
-/// epoch 0 are carried by their event, which a slow app may take hours to work through: one row of it that moved speaks for all.
+/// epoch 0 have their event as delivery message, which a slow app may take hours to work through: one row of it that moved speaks for all.
 pub async fn stranded(db: &Database, choice: &Choice) -> Result<Vec<Stranded>, Error> {
-    const SQL: &str = "-- dead_letters::stranded
+    const SQL: &str = concat!(
+        "-- dead_letters::stranded
         WITH still AS MATERIALIZED (
-            SELECT id, company_no, app_id, template_id, event_id, recipient, openid, sys_user_id, epoch, attempts, trace_id,
-                   token_generation, content_hash, created_at
-              FROM t_wechat_delivery d
+            SELECT d.* FROM t_wechat_delivery d
              WHERE status IN ('planned', 'attempting', 'retrying')
                AND greatest(created_at, settled_at, claimed_until, due_at) < now() - $1 * interval '1 second'
                AND ($2::bigint[] IS NULL OR id = ANY ($2))
@@ -63,32 +50,25 @@ pub async fn stranded(db: &Database, choice: &Choice) -> Result<Vec<Stranded>, E
             SELECT DISTINCT d.event_id
               FROM (SELECT DISTINCT event_id FROM still WHERE epoch = 0) e JOIN t_wechat_delivery d USING (event_id)
              WHERE greatest(d.created_at, d.settled_at, d.claimed_until, d.due_at) >= now() - $1 * interval '1 second')
-        SELECT * FROM still
+        SELECT ",
+        columns!(),
+        ", d.token_generation, d.content_hash
+          FROM still d
          WHERE epoch > 0 OR event_id NOT IN (SELECT event_id FROM moving)
-         ORDER BY id";
+         ORDER BY id"
+    );
     let Choice { ids, event_id, unmoved_for_s } = choice;
     let rows =
         query::rows(&db.durable().await?, SQL, &[unmoved_for_s, ids, event_id, &pauses::STALE_AFTER_S])
             .await?;
-    rows.iter().map(row).collect()
+    rows.iter().map(stranded_row).collect()
 }
 
-fn row(row: &Row) -> Result<Stranded, Error> {
+fn stranded_row(row: &Row) -> Result<Stranded, Error> {
     Ok(Stranded {
-        id: row.read("id")?,
-        company_no: row.read("company_no")?,
-        app_id: row.read("app_id")?,
-        template_id: row.read("template_id")?,
-        event_id: row.read("event_id")?,
-        recipient: row.read("recipient")?,
-        openid: row.read("openid")?,
-        sys_user_id: row.read("sys_user_id")?,
-        epoch: row.read("epoch")?,
-        attempts: row.read("attempts")?,
-        trace_id: row.read("trace_id")?,
+        row: ledger_row(row)?,
         token_generation: row.read("token_generation")?,
         content_hash: row.read("content_hash")?,
-        created_at: row.read("created_at")?,
     })
 }
 
@@ -96,7 +76,7 @@ fn row(row: &Row) -> Result<Stranded, Error> {
 /// left alone. Answers how many were closed.
 pub async fn close_stranded(
     db: &Database,
-    found: &[(Stranded, DeadLetter)],
+    found: &[(Stranded, Received)],
     unmoved_for_s: f64,
 ) -> Result<usize, Error> {
     let mut client = db.durable().await?;
@@ -104,8 +84,8 @@ pub async fn close_stranded(
     for page in found.chunks(PAGE) {
         let transaction = client.transaction().await.map_err(|error| query::failed(BEGIN, &error))?;
         let ids = close_rows(&transaction, page, unmoved_for_s).await?;
-        let theirs = page.iter().filter(|(row, _)| ids.contains(&row.id));
-        let dead_letters: Vec<DeadLetter> = theirs.map(|(_, dead_letter)| dead_letter.clone()).collect();
+        let theirs = page.iter().filter(|(stranded, _)| ids.contains(&stranded.row.id));
+        let dead_letters: Vec<Received> = theirs.map(|(_, dead_letter)| dead_letter.clone()).collect();
         archive_on(&transaction, &dead_letters).await?;
         transaction.commit().await.map_err(|error| query::failed(COMMIT, &error))?;
         closed += dead_letters.len();
@@ -113,12 +93,12 @@ pub async fn close_stranded(
     Ok(closed)
 }
 
-const BEGIN: &str = "-- dead letters::close_begin";
-const COMMIT: &str = "-- dead letters::close_commit";
+const BEGIN: &str = "-- dead_letters::close_begin";
+const COMMIT: &str = "-- dead_letters::close_commit";
 
 async fn close_rows(
     client: &Transaction<'_>,
-    page: &[(Stranded, DeadLetter)],
+    page: &[(Stranded, Received)],
     unmoved_for_s: f64,
 ) -> Result<Vec<i64>, Error> {
     const SQL: &str = "-- dead_letters::close_stranded
@@ -135,8 +115,8 @@ async fn close_rows(
           FROM locked
          WHERE d.id = locked.id
         RETURNING d.id";
-    let ids: Vec<i64> = page.iter().map(|(row, _)| row.id).collect();
-    let epochs: Vec<i32> = page.iter().map(|(row, _)| row.epoch).collect();
+    let ids: Vec<i64> = page.iter().map(|(stranded, _)| stranded.row.id).collect();
+    let epochs: Vec<i32> = page.iter().map(|(stranded, _)| stranded.row.epoch).collect();
     let rows = query::rows(client, SQL, &[&ids, &epochs, &unmoved_for_s]).await?;
     rows.iter().map(|row| row.read("id")).collect()
 }

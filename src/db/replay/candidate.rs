@@ -1,11 +1,11 @@
 //! Dead letters with everything that decides whether they go out, read page by page.
 
-use jiff::Timestamp;
 use serde_json::Value;
 use tokio_postgres::Row;
 
-use crate::db::dead_letters::Filter;
 use crate::db::dead_letters::filter::matching;
+use crate::db::dead_letters::row::{archived, columns};
+use crate::db::dead_letters::{Archived, Filter};
 use crate::db::row::Read;
 use crate::db::{Database, Error, query};
 use crate::domain::dead_letter;
@@ -17,29 +17,17 @@ pub const PAGE: i64 = 100;
 /// A dead letter that may go out.
 #[derive(Debug)]
 pub struct Candidate {
-    pub dead_letter: i64,
-    pub dead_letter_state: dead_letter::State,
-    pub reason: String,
-    pub errcode: Option<i64>,
-    pub field: Option<String>,
-    /// Dead letters of the same trouble.
-    pub fingerprint: String,
-    pub app_id: Option<String>,
-    pub template_id: Option<String>,
-    pub event_id: Option<String>,
-    /// The ledger's key; `None`: a whole event.
-    pub recipient: Option<String>,
-    pub openid: Option<String>,
-    pub sys_user_id: Option<String>,
-    /// The epoch to go out with; present with the recipient.
-    pub epoch: Option<i32>,
-    pub dead_letter_epoch: Option<i32>,
-    pub died_at: Timestamp,
+    pub archived: Archived,
+    pub state: dead_letter::State,
     pub headers: Value,
     /// As received; `None` where it is larger than the daemon takes.
     pub body: Option<Vec<u8>>,
-    /// What the operator made of it.
-    pub mended: Option<Vec<u8>>,
+    /// What an operator made of it, to go out instead.
+    pub edited_body: Option<Vec<u8>>,
+    /// The delivery to bring back, by the ledger's recipient; `None`: a whole event.
+    pub recipient: Option<String>,
+    /// The epoch to go out with; present with the recipient.
+    pub epoch: Option<i32>,
     /// The delivery's row: its status and epoch.
     pub row: Option<(Status, i32)>,
     /// Of a whole event: did the ledger know it when the set was fixed, and now?
@@ -49,16 +37,19 @@ pub struct Candidate {
     pub app_known: bool,
 }
 
-/// What stands in both statements: `l` is the dead letter, `k` says what is brought back. The argument is the value with the
+/// What both statements ask for: `l` is the dead letter, `k` says what is brought back. The argument is the value with the
 /// largest body's size.
-macro_rules! columns {
+macro_rules! candidate_columns {
     ($max_body:literal) => {
-        concat!("l.id, l.state, l.reason, l.errcode, l.field, l.fingerprint, l.openid, l.sys_user_id, l.epoch AS dead_letter_epoch,
-               coalesce(l.last_failed_at, l.archived_at) AS died_at, l.headers,
-               CASE WHEN octet_length(l.body) <= ", $max_body, " THEN l.body END AS body,
-               k.app_id, k.template_id, k.event_id, k.recipient, k.mended, d.status, d.epoch AS row_epoch,
-               coalesce(k.epoch, CASE WHEN k.recipient IS NOT NULL THEN coalesce(d.epoch, l.epoch, 0) + 1 END) AS epoch,
-               e.has_rows, coalesce(k.had_rows, e.has_rows) AS had_rows, a.app_id IS NOT NULL AS app_known")
+        concat!(
+            columns!(),
+            ", l.headers, CASE WHEN octet_length(l.body) <= ",
+            $max_body,
+            " THEN l.body END AS body,
+               k.recipient AS to_recipient, k.edited_body, d.status AS row_status, d.epoch AS row_epoch,
+               coalesce(k.epoch, CASE WHEN k.recipient IS NOT NULL THEN coalesce(d.epoch, l.epoch, 0) + 1 END) AS to_epoch,
+               e.has_rows, coalesce(k.had_rows, e.has_rows) AS had_rows, a.app_id IS NOT NULL AS app_known"
+        )
     };
 }
 
@@ -86,17 +77,17 @@ macro_rules! joins {
 }
 
 /// The next page of all dead letters that match, whatever their state, in the order of their ids: what a dry run looks at.
-pub async fn survey(
+pub async fn matching_page(
     db: &Database,
     filter: &Filter,
     cut_off: i64,
     after: i64,
     max_body_bytes: usize,
 ) -> Result<Vec<Candidate>, Error> {
-    const SURVEY: &str = concat!(
-        "-- replay::survey
+    const MATCHING: &str = concat!(
+        "-- replay::matching_page
         SELECT ",
-        columns!("$15"),
+        candidate_columns!("$15"),
         "
           FROM (SELECT * FROM t_wechat_dead_letter l
                  WHERE ",
@@ -109,7 +100,7 @@ pub async fn survey(
                        ",
         recipient!(),
         " AS recipient,
-                       NULL::integer AS epoch, NULL::boolean AS had_rows, NULL::bytea AS mended) k
+                       NULL::integer AS epoch, NULL::boolean AS had_rows, NULL::bytea AS edited_body) k
           ",
         joins!(),
         "
@@ -117,7 +108,7 @@ pub async fn survey(
     );
     let max_body = i32::try_from(max_body_bytes).unwrap_or(i32::MAX);
     let values = filter.values_and(&[&max_body, &cut_off, &after, &PAGE]);
-    query::rows(&db.durable().await?, SURVEY, &values).await?.iter().map(candidate).collect()
+    query::rows(&db.durable().await?, MATCHING, &values).await?.iter().map(candidate).collect()
 }
 
 /// The next dead letters of a replay that have not gone out, at most `at_most` of them.
@@ -130,9 +121,9 @@ pub async fn pending(
     const PENDING: &str = concat!(
         "-- replay::pending
         SELECT ",
-        columns!("$3"),
+        candidate_columns!("$3"),
         "
-          FROM (SELECT *, body AS mended FROM t_wechat_replay_dead_letter
+          FROM (SELECT *, body AS edited_body FROM t_wechat_replay_dead_letter
                  WHERE replay = $1 AND state = 'pending' ORDER BY dead_letter LIMIT $2) k
           JOIN t_wechat_dead_letter l ON l.id = k.dead_letter
           ",
@@ -148,31 +139,21 @@ pub async fn pending(
 
 fn candidate(row: &Row) -> Result<Candidate, Error> {
     let unreadable = |table, word: &str| Error::Unreadable { table, what: format!("status {word}") };
-    let state: &str = row.read("state")?;
-    let status: Option<&str> = row.read("status")?;
+    let archived = archived(row)?;
+    let state = dead_letter::State::parse(&archived.state)
+        .ok_or_else(|| unreadable("t_wechat_dead_letter", &archived.state))?;
+    let status: Option<&str> = row.read("row_status")?;
     let status = status
         .map(|word| Status::parse(word).ok_or_else(|| unreadable("t_wechat_delivery", word)))
         .transpose()?;
     Ok(Candidate {
-        dead_letter: row.read("id")?,
-        dead_letter_state: dead_letter::State::parse(state)
-            .ok_or_else(|| unreadable("t_wechat_dead_letter", state))?,
-        reason: row.read("reason")?,
-        errcode: row.read("errcode")?,
-        field: row.read("field")?,
-        fingerprint: row.read("fingerprint")?,
-        app_id: row.read("app_id")?,
-        template_id: row.read("template_id")?,
-        event_id: row.read("event_id")?,
-        recipient: row.read("recipient")?,
-        openid: row.read("openid")?,
-        sys_user_id: row.read("sys_user_id")?,
-        epoch: row.read("epoch")?,
-        dead_letter_epoch: row.read("dead_letter_epoch")?,
-        died_at: row.read("died_at")?,
+        archived,
+        state,
         headers: row.read("headers")?,
         body: row.read("body")?,
-        mended: row.read("mended")?,
+        edited_body: row.read("edited_body")?,
+        recipient: row.read("to_recipient")?,
+        epoch: row.read("to_epoch")?,
         row: status.map(|status| Ok::<_, Error>((status, row.read("row_epoch")?))).transpose()?,
         had_rows: row.read("had_rows")?,
         has_rows: row.read("has_rows")?,

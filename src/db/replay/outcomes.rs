@@ -28,7 +28,7 @@ pub struct End {
 }
 
 /// Looks at the next page of published dead letters and writes down what they came to. One that died again waits until the
-/// archive has its later dead letter. Whoever else looks at the same time writes nothing a second time.
+/// archive has its later dead letter. A process that looks at the same time writes nothing a second time.
 pub async fn settle_page(db: &Database, after: Option<(i64, i64)>) -> Result<End, Error> {
     const SETTLE: &str = "-- replay::settle_page
         WITH page AS MATERIALIZED (

@@ -81,14 +81,14 @@ pub enum Marked {
     Published,
     /// The dead letter is open again.
     Refused(Refusal),
-    /// The rules were asked again and no longer name him: nothing was sent to him, and that is the end of it.
+    /// The rules were asked again and no longer name the recipient: nothing was sent, and that is the end of it.
     NotNamed,
 }
 
 /// Writes a batch of marks down, with the canary's step they belong to. What was published counts even where an operator
 /// has cancelled the replay meanwhile, unless another replay has taken the dead letter since: that one finds it on its way.
 ///
-/// Whoever moves a dead letter of a replay locks the dead letter first (see [`lock`]), and judges by what it finds then.
+/// Every statement that moves a dead letter of a replay locks it first (see [`lock`]), and decides by what it finds then.
 pub async fn mark(db: &Database, replay: i64, step: i32, marks: &[Mark]) -> Result<(), Error> {
     const MARK: &str = "-- replay::mark
         WITH changed AS (

@@ -2,14 +2,15 @@
 
 use std::time::Duration;
 
-use tokio_postgres::Row;
 use tokio_postgres::types::ToSql;
 
 use super::candidate::recipient;
 use crate::db::dead_letters::Filter;
 use crate::db::dead_letters::filter::matching;
+use crate::db::dead_letters::row::about;
 use crate::db::row::Read;
 use crate::db::{Database, Error, query};
+use crate::domain::dead_letter::About;
 use crate::domain::replay::Canary;
 
 /// Fifty thousand dead letters take a few seconds; whatever takes longer than this holds up everybody who writes dead letters.
@@ -31,17 +32,15 @@ pub struct Order {
     pub canary_wait: Duration,
     pub even_expired: bool,
     pub re_resolve: bool,
-    pub mended: Option<Mended>,
+    pub edited: Option<EditedBody>,
 }
 
-/// The body of the one dead letter that is replayed mended, and the event in it.
+/// A body that an operator has edited, to be replayed instead of the one dead letter's own.
 #[derive(Debug, Clone)]
-pub struct Mended {
+pub struct EditedBody {
     pub body: Vec<u8>,
-    pub company_no: String,
-    pub app_id: String,
-    pub template_id: String,
-    pub event_id: String,
+    /// The event in it.
+    pub about: About,
 }
 
 /// A replay whose set is fixed.
@@ -58,24 +57,14 @@ pub async fn cut_off(db: &Database) -> Result<i64, Error> {
     query::one(&db.durable().await?, SQL, &[]).await?.read(0)
 }
 
-/// What a dead letter is about, for whoever mends its body.
-#[derive(Debug)]
-pub struct Mendable {
-    /// One delivery, whose key must stay; else a whole event, which may become another.
-    pub is_delivery: bool,
-    pub company_no: Option<String>,
-    pub app_id: Option<String>,
-    pub template_id: Option<String>,
-    pub event_id: Option<String>,
-}
-
-/// The dead letters that match: two at most, since a mended body is for one.
-pub async fn mendable(db: &Database, filter: &Filter) -> Result<Vec<Mendable>, Error> {
+/// What the matching dead letters are about: two at most, since an edited body is for one. Those with a recipient are about one
+/// delivery, whose key must stay; a whole event may become another.
+pub async fn editable(db: &Database, filter: &Filter) -> Result<Vec<About>, Error> {
     const SQL: &str = concat!(
-        "-- replay::mendable
+        "-- replay::editable
         SELECT l.company_no, l.app_id, l.template_id, l.event_id, ",
         recipient!(),
-        " IS NOT NULL AS is_delivery
+        " AS recipient, l.openid, l.sys_user_id
           FROM t_wechat_dead_letter l
          WHERE ",
         matching!(),
@@ -83,20 +72,10 @@ pub async fn mendable(db: &Database, filter: &Filter) -> Result<Vec<Mendable>, E
          LIMIT 2"
     );
     let rows = query::rows(&db.durable().await?, SQL, &filter.values()).await?;
-    rows.iter().map(mendable_of).collect()
+    rows.iter().map(about).collect()
 }
 
-fn mendable_of(row: &Row) -> Result<Mendable, Error> {
-    Ok(Mendable {
-        is_delivery: row.read("is_delivery")?,
-        company_no: row.read("company_no")?,
-        app_id: row.read("app_id")?,
-        template_id: row.read("template_id")?,
-        event_id: row.read("event_id")?,
-    })
-}
-
-/// Takes every open dead letter that matches: each in one unfinished replay at most. Whoever comes second waits for a moment
+/// Takes every open dead letter that matches: each in one unfinished replay at most. The second of two commands waits for a moment
 /// and gets what is left; `None` where that is nothing, and then there is no replay.
 pub async fn fix_set(db: &Database, order: &Order) -> Result<Option<Fixed>, Error> {
     const BEGIN: &str = "-- replay::fix_begin";
@@ -179,12 +158,10 @@ async fn take(client: &deadpool_postgres::Transaction<'_>, id: i64, order: &Orde
             ON d.event_id = t.event_id AND d.recipient = t.recipient AND d.template_id = t.template_id
                AND d.app_id = t.app_id AND d.company_no = t.company_no"
     );
-    let mended = order.mended.as_ref();
-    let body = mended.map(|mended| &mended.body);
-    let company_no = mended.map(|mended| &mended.company_no);
-    let app_id = mended.map(|mended| &mended.app_id);
-    let template_id = mended.map(|mended| &mended.template_id);
-    let event_id = mended.map(|mended| &mended.event_id);
+    let edited = order.edited.as_ref();
+    let body = edited.map(|edited| &edited.body);
+    let About { company_no, app_id, template_id, event_id, .. } =
+        edited.map(|edited| edited.about.clone()).unwrap_or_default();
     let values =
         order.filter.values_and(&[&order.cut_off, &id, &body, &company_no, &app_id, &template_id, &event_id]);
     query::count(client, TAKE, &values).await

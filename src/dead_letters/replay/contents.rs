@@ -32,18 +32,18 @@ pub(super) struct To {
 }
 
 impl Contents {
-    /// Reads a dead letter; `None` where its body is no event as it stands, or too large, or would die of the same again.
-    pub(super) fn of(dead_letter: &Candidate, default_ttl: Duration) -> Option<Self> {
-        if dead_letter.mended.is_none() && dead_letter.reason == DeadReason::EventIdReused.as_str() {
+    /// Reads a dead letter; `None` where its body is not an event, or is too large, or would only die of the same cause.
+    pub(super) fn of(candidate: &Candidate, default_ttl: Duration) -> Option<Self> {
+        let is_edited = candidate.edited_body.is_some();
+        if !is_edited && candidate.archived.dead_letter.reason == DeadReason::EventIdReused.into() {
             return None;
         }
-        let body: Bytes = dead_letter.mended.as_ref().or(dead_letter.body.as_ref())?.clone().into();
-        let is_delivery_message =
-            dead_letter.mended.is_none() && dead_letter.headers.get(own::VERSION).is_some();
+        let body: Bytes = candidate.edited_body.as_ref().or(candidate.body.as_ref())?.clone().into();
+        let is_delivery_message = !is_edited && candidate.headers.get(own::VERSION).is_some();
         if is_delivery_message {
             Self::of_delivery_message(&body)
         } else {
-            Self::of_event(dead_letter, body, default_ttl)
+            Self::of_event(candidate, body, default_ttl)
         }
     }
 
@@ -55,19 +55,20 @@ impl Contents {
     }
 
     /// An event as it was published. Where the archive has readdressed it to one of its recipients, the columns say whom.
-    fn of_event(dead_letter: &Candidate, body: Bytes, default_ttl: Duration) -> Option<Self> {
+    fn of_event(candidate: &Candidate, body: Bytes, default_ttl: Duration) -> Option<Self> {
+        let about = &candidate.archived.dead_letter.about;
         let arrival = Arrival {
-            message_id: dead_letter.event_id.as_deref(),
+            message_id: about.event_id.as_deref(),
             timestamp: None,
-            // The dead letter does not tell when the event came; its time to live must not begin anew.
-            first_seen: dead_letter.died_at,
+            // The dead letter does not say when the event came; its time to live must not start again.
+            first_seen: candidate.archived.died_at(),
             default_ttl,
         };
         let event = Event::decode(&body, &arrival).ok()?;
-        let to = match &dead_letter.recipient {
+        let to = match &candidate.recipient {
             None => None,
             Some(_) => {
-                let recipient = recipient_of(dead_letter)?;
+                let recipient = about.to_recipient()?;
                 let delivery_message = delivery_message::encode(&body, &event, &recipient).into();
                 Some(To { recipient, delivery_message })
             }
@@ -80,20 +81,20 @@ impl Contents {
     }
 
     /// The message that brings the one delivery back, with the epoch that was fixed for it.
-    pub(super) fn delivery(&self, to: &To, dead_letter: &Candidate, trip: &Trip) -> Message {
-        let mut headers = trip.headers(dead_letter);
+    pub(super) fn delivery(&self, to: &To, candidate: &Candidate, replay: &Replay) -> Message {
+        let mut headers = replay.headers(candidate);
         headers.set(own::VERSION, delivery_message::VERSION);
-        headers.set(own::EPOCH, i64::from(dead_letter.epoch.unwrap_or_default()));
+        headers.set(own::EPOCH, i64::from(candidate.epoch.unwrap_or_default()));
         headers.set(own::STEP, 0);
         Message { headers, ..Message::json(to.delivery_message.clone()) }
     }
 
     /// The event, published again.
-    pub(super) fn whole(&self, dead_letter: &Candidate, trip: &Trip) -> Message {
+    pub(super) fn whole(&self, candidate: &Candidate, replay: &Replay) -> Message {
         Message {
-            headers: trip.headers(dead_letter),
+            headers: replay.headers(candidate),
             message_id: Some(self.event.event_id.to_string()),
-            timestamp: u64::try_from(dead_letter.died_at.as_second()).ok(),
+            timestamp: u64::try_from(candidate.archived.died_at().as_second()).ok(),
             ..Message::json(self.event_body.clone())
         }
     }
@@ -101,33 +102,24 @@ impl Contents {
 
 /// What all messages of a replay say.
 #[derive(Debug)]
-pub(super) struct Trip {
-    pub(super) replay: i64,
+pub(super) struct Replay {
+    pub(super) id: i64,
     pub(super) even_expired: bool,
 }
 
-impl Trip {
+impl Replay {
     /// The dead letter's headers without ours, which told of its first life; the broker's own are left out on the way.
-    fn headers(&self, dead_letter: &Candidate) -> Headers {
-        let received: Headers = serde_json::from_value(dead_letter.headers.clone()).unwrap_or_default();
+    fn headers(&self, candidate: &Candidate) -> Headers {
+        let received: Headers = serde_json::from_value(candidate.headers.clone()).unwrap_or_default();
         let mut headers = Headers::default();
         for (name, value) in received.iter().filter(|(name, _)| !name.starts_with(own::PREFIX)) {
             headers.set(name.as_str(), value.clone());
         }
-        headers.set(own::REPLAY, self.replay.to_string());
+        headers.set(own::REPLAY, self.id.to_string());
         if self.even_expired {
             headers.set(own::EVEN_EXPIRED, true);
         }
         headers
-    }
-}
-
-fn recipient_of(dead_letter: &Candidate) -> Option<Recipient> {
-    let sys_user_id = dead_letter.sys_user_id.as_deref().and_then(|id| id.parse().ok());
-    match (dead_letter.openid.as_deref(), sys_user_id) {
-        (Some(openid), sys_user_id) => Some(Recipient::Bound { openid: openid.parse().ok()?, sys_user_id }),
-        (None, Some(sys_user_id)) => Some(Recipient::Unbound { sys_user_id }),
-        (None, None) => None,
     }
 }
 
@@ -136,33 +128,36 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::domain::dead_letter;
+    use crate::db::dead_letters::Archived;
+    use crate::domain::dead_letter::{About, DeadLetter, State};
 
     const EVENT: &str = r#"{"company_no":"C001","app_id":"wx1","template_id":"T1","data":{"thing1":"x"}}"#;
     const TTL: Duration = Duration::from_secs(60);
-    const TRIP: Trip = Trip { replay: 7, even_expired: true };
+    const REPLAY: Replay = Replay { id: 7, even_expired: true };
 
     /// A dead letter about event `pay-1` as a whole.
-    fn dead_letter(body: &str) -> Candidate {
+    fn candidate(body: &str, reason: DeadReason) -> Candidate {
+        let text = |text: &str| Some(text.to_owned());
+        let about = About {
+            app_id: text("wx1"),
+            template_id: text("T1"),
+            event_id: text("pay-1"),
+            ..About::default()
+        };
         Candidate {
-            dead_letter: 1,
-            dead_letter_state: dead_letter::State::Open,
-            reason: "delivery_limit".to_owned(),
-            errcode: None,
-            field: None,
-            fingerprint: "f".to_owned(),
-            app_id: Some("wx1".to_owned()),
-            template_id: Some("T1".to_owned()),
-            event_id: Some("pay-1".to_owned()),
-            recipient: None,
-            openid: None,
-            sys_user_id: None,
-            epoch: None,
-            dead_letter_epoch: None,
-            died_at: Timestamp::UNIX_EPOCH,
+            archived: Archived {
+                id: 1,
+                dead_letter: DeadLetter::new("a".to_owned(), reason, about),
+                fingerprint: "f".to_owned(),
+                state: "open".to_owned(),
+                archived_at: Timestamp::UNIX_EPOCH,
+            },
+            state: State::Open,
             headers: json!({"x-wn-reason": "delivery_limit", "tenant": "a", "traceparent": "00-1-2-01"}),
             body: Some(body.as_bytes().to_vec()),
-            mended: None,
+            edited_body: None,
+            recipient: None,
+            epoch: None,
             row: None,
             had_rows: false,
             has_rows: false,
@@ -172,41 +167,46 @@ mod tests {
 
     fn to_one(body: &str) -> Candidate {
         let openid = Some("oA".to_owned());
-        Candidate { recipient: openid.clone(), openid, epoch: Some(3), ..dead_letter(body) }
+        let mut candidate = candidate(body, DeadReason::DeliveryLimit);
+        candidate.archived.dead_letter.about.openid = openid.clone();
+        Candidate { recipient: openid, epoch: Some(3), ..candidate }
     }
 
     #[test]
     fn an_event_goes_out_as_it_came_and_says_that_it_is_a_replay() {
-        let dead_letter = dead_letter(EVENT);
-        let contents = Contents::of(&dead_letter, TTL).unwrap();
-        let message = contents.whole(&dead_letter, &TRIP);
+        let candidate = candidate(EVENT, DeadReason::DeliveryLimit);
+        let contents = Contents::of(&candidate, TTL).unwrap();
+        let message = contents.whole(&candidate, &REPLAY);
         assert_eq!((&*message.body, message.message_id.as_deref()), (EVENT.as_bytes(), Some("pay-1")));
         let names: Vec<&str> = message.headers.iter().map(|(name, _)| name.as_str()).collect();
         assert_eq!(names, ["tenant", "traceparent", "x-wn-even-expired", "x-wn-replay"]);
-        assert!(contents.is_expired("1970-01-01T00:01:00Z".parse().unwrap()), "its life did not begin anew");
+        assert!(
+            contents.is_expired("1970-01-01T00:01:00Z".parse().unwrap()),
+            "its time to live did not start again"
+        );
     }
 
     #[test]
     fn an_event_readdressed_to_one_recipient_becomes_that_ones_delivery() {
-        let dead_letter = to_one(EVENT);
-        let contents = Contents::of(&dead_letter, TTL).unwrap();
-        let message = contents.delivery(contents.to.as_ref().unwrap(), &dead_letter, &TRIP);
+        let candidate = to_one(EVENT);
+        let contents = Contents::of(&candidate, TTL).unwrap();
+        let message = contents.delivery(contents.to.as_ref().unwrap(), &candidate, &REPLAY);
         let (event, recipient) = delivery_message::decode(&message.body).unwrap();
         assert_eq!((event.event_id.as_str(), recipient.ledger_key().as_str()), ("pay-1", "oA"));
         assert_eq!(message.headers.number(own::EPOCH), Some(3));
     }
 
     #[test]
-    fn a_mended_body_takes_the_place_of_the_dead_letters_own() {
-        let broken = Candidate { reason: "malformed".to_owned(), ..dead_letter("{") };
+    fn an_edited_body_takes_the_place_of_the_dead_letters_own() {
+        let broken = candidate("{", DeadReason::Malformed);
         assert!(Contents::of(&broken, TTL).is_none());
-        let mended = Candidate { mended: Some(EVENT.as_bytes().to_vec()), ..broken };
-        assert_eq!(Contents::of(&mended, TTL).unwrap().event_body, EVENT.as_bytes());
+        let edited = Candidate { edited_body: Some(EVENT.as_bytes().to_vec()), ..broken };
+        assert_eq!(Contents::of(&edited, TTL).unwrap().event_body, EVENT.as_bytes());
     }
 
     #[test]
-    fn a_reused_id_goes_out_only_mended() {
-        let reused = Candidate { reason: "event_id_reused".to_owned(), ..dead_letter(EVENT) };
+    fn a_reused_id_goes_out_only_edited() {
+        let reused = candidate(EVENT, DeadReason::EventIdReused);
         assert!(Contents::of(&reused, TTL).is_none());
     }
 }

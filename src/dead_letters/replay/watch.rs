@@ -22,12 +22,12 @@ pub struct Watch {
 }
 
 impl Watch {
-    /// Runs for ever.
+    /// Runs forever.
     pub async fn run(self, beat: Arc<Beat>) {
         loop {
             beat.beat();
             if let Err(error) = self.look(&beat).await {
-                // Readiness tells of a database that is away, or that lacks a migration.
+                // Readiness reports a database that is away, or that lacks a migration.
                 tracing::debug!(%error, "cannot read the outcomes of replays");
             }
             tokio::time::sleep(LOOK_EVERY).await;

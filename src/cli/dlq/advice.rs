@@ -2,7 +2,7 @@
 
 use serde::Serialize;
 
-use crate::domain::outcome::DeadReason;
+use crate::domain::dead_letter::Reason;
 use crate::domain::runbook;
 
 /// What to do about a dead letter, or a group of them.
@@ -17,14 +17,14 @@ pub struct Advice {
 }
 
 /// The runbook entry; `None` for a reason that is not known to this release.
-pub fn advice(reason: &str, class: Option<&str>) -> Option<Advice> {
-    let known = DeadReason::parse(reason)?;
-    let play = runbook::of(known, class);
+pub fn advice(reason: &Reason, class: Option<&str>) -> Option<Advice> {
+    let known = reason.known()?;
+    let entry = runbook::of(known, class);
     Some(Advice {
-        reason: reason.to_owned(),
-        cause: play.cause,
-        who: play.who,
-        action: play.action,
+        reason: reason.to_string(),
+        cause: entry.cause,
+        who: entry.who,
+        action: entry.action,
         see: runbook::section(known),
     })
 }

@@ -6,17 +6,14 @@ use tokio_postgres::Row;
 
 use crate::db::row::Read;
 use crate::db::{Database, Error, query};
+use crate::domain::delivery::DeliveryKey;
 
-/// A ledger row.
+/// A row of the ledger.
 #[derive(Debug, Clone, Serialize)]
-pub struct Delivery {
+pub struct LedgerRow {
     pub id: i64,
-    pub company_no: String,
-    pub app_id: String,
-    pub template_id: String,
-    pub event_id: String,
-    /// The openid, else `@` and the business user, else empty.
-    pub recipient: String,
+    #[serde(flatten)]
+    pub key: DeliveryKey,
     pub openid: Option<String>,
     pub sys_user_id: Option<String>,
     pub status: String,
@@ -40,6 +37,16 @@ pub struct Delivery {
     pub settled_at: Option<Timestamp>,
 }
 
+/// The columns of a row `d` that [`ledger_row`] reads, as text for `concat!`.
+macro_rules! columns {
+    () => {
+        "d.id, d.company_no, d.app_id, d.template_id, d.event_id, d.recipient, d.openid, d.sys_user_id, d.status, d.reason,
+               d.errcode, d.errmsg, d.rid, d.msgid::text AS msgid, d.attempts, d.unknowns, d.epoch, d.claimed_until, d.due_at,
+               d.receipt, d.trace_id, d.created_at, d.settled_at"
+    };
+}
+pub(in crate::db) use columns;
+
 /// Which deliveries; an empty filter means all.
 #[derive(Debug, Default)]
 pub struct Filter {
@@ -61,12 +68,13 @@ pub struct Filter {
 }
 
 /// The newest deliveries that match, newest first.
-pub async fn list(db: &Database, filter: &Filter) -> Result<Vec<Delivery>, Error> {
-    const SQL: &str = "-- story::list
-        SELECT id, company_no, app_id, template_id, event_id, recipient, openid, sys_user_id, status, reason, errcode,
-               errmsg, rid, msgid::text AS msgid, attempts, unknowns, epoch, claimed_until, due_at, receipt, trace_id,
-               created_at, settled_at
-          FROM t_wechat_delivery
+pub async fn list(db: &Database, filter: &Filter) -> Result<Vec<LedgerRow>, Error> {
+    const SQL: &str = concat!(
+        "-- ledger::list
+        SELECT ",
+        columns!(),
+        "
+          FROM t_wechat_delivery d
          WHERE ($1::text IS NULL OR company_no = $1)
            AND ($2::text IS NULL OR event_id = $2)
            AND ($3::text IS NULL OR app_id = $3)
@@ -79,7 +87,8 @@ pub async fn list(db: &Database, filter: &Filter) -> Result<Vec<Delivery>, Error
                 AND greatest(created_at, settled_at, claimed_until, due_at) < now() - $9 * interval '1 second'))
            AND ($10::text IS NULL OR recipient = $10)
          ORDER BY id DESC
-         LIMIT $11";
+         LIMIT $11"
+    );
     let rows = query::rows(
         &db.durable().await?,
         SQL,
@@ -98,17 +107,20 @@ pub async fn list(db: &Database, filter: &Filter) -> Result<Vec<Delivery>, Error
         ],
     )
     .await?;
-    rows.iter().map(delivery).collect()
+    rows.iter().map(ledger_row).collect()
 }
 
-fn delivery(row: &Row) -> Result<Delivery, Error> {
-    Ok(Delivery {
+/// Reads the [`columns!`].
+pub(in crate::db) fn ledger_row(row: &Row) -> Result<LedgerRow, Error> {
+    Ok(LedgerRow {
         id: row.read("id")?,
-        company_no: row.read("company_no")?,
-        app_id: row.read("app_id")?,
-        template_id: row.read("template_id")?,
-        event_id: row.read("event_id")?,
-        recipient: row.read("recipient")?,
+        key: DeliveryKey {
+            company_no: row.read("company_no")?,
+            app_id: row.read("app_id")?,
+            template_id: row.read("template_id")?,
+            event_id: row.read("event_id")?,
+            recipient: row.read("recipient")?,
+        },
         openid: row.read("openid")?,
         sys_user_id: row.read("sys_user_id")?,
         status: row.read("status")?,

@@ -1,17 +1,17 @@
 //! Why a user has no row at all: what would happen if the event came now. Pure.
 
-use super::telling::Chapter;
-use super::waiting::AtBroker;
+use super::at_broker::AtBroker;
+use super::explain::EventHistory;
 use crate::db::registry::rules::Rule;
 use crate::db::registry::users::User;
 use crate::domain::consent;
 use crate::domain::message_kind::MessageKind;
 
 /// Everything that keeps an event from a user, in sentences; `users` are their rows in the event's app.
-pub fn tell(who: &str, chapter: &Chapter, users: &[User]) -> Vec<String> {
-    let template = chapter.template_id.as_deref().unwrap_or_default();
-    let app = chapter.app_id.as_deref().unwrap_or("unknown");
-    let mut obstacles = of_rules(who, &chapter.rules, users);
+pub fn tell(who: &str, history: &EventHistory, users: &[User]) -> Vec<String> {
+    let template = history.template_id.as_deref().unwrap_or_default();
+    let app = history.app_id.as_deref().unwrap_or("unknown");
+    let mut obstacles = of_rules(who, &history.rules, users);
     if users.is_empty() {
         obstacles.push(format!("No WeChat user of app {app} is bound to {who}; `user bind` binds one."));
     }
@@ -119,13 +119,13 @@ mod tests {
     }
 
     fn story(rules: Vec<Rule>, users: &[User]) -> String {
-        let chapter = Chapter {
+        let history = EventHistory {
             app_id: Some("wx1".into()),
             template_id: Some("T1".into()),
             rules,
-            ..Chapter::default()
+            ..EventHistory::default()
         };
-        tell("zhangsan", &chapter, users).join("\n")
+        tell("zhangsan", &history, users).join("\n")
     }
 
     #[test]
@@ -147,9 +147,12 @@ mod tests {
 
     #[test]
     fn an_openid_is_known_under_its_business_user_too() {
-        let chapter =
-            Chapter { template_id: Some("T1".into()), rules: vec![rule(None, true)], ..Chapter::default() };
-        let told = tell("oA", &chapter, &[user(json!({ "T1": { "status": "accept" } }))]).join("\n");
+        let history = EventHistory {
+            template_id: Some("T1".into()),
+            rules: vec![rule(None, true)],
+            ..EventHistory::default()
+        };
+        let told = tell("oA", &history, &[user(json!({ "T1": { "status": "accept" } }))]).join("\n");
         assert!(told.contains("they would get it"), "{told}");
     }
 }

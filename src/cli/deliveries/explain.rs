@@ -5,27 +5,27 @@ use std::collections::BTreeMap;
 use super::reasons::{errcode, meaning};
 use crate::cli::output::{Masking, time};
 use crate::cli::pauses::{distinct, in_full};
-use crate::db::dead_letters;
-use crate::db::ledger::story::Delivery;
+use crate::db::dead_letters::Archived;
+use crate::db::ledger::browse::LedgerRow;
 use crate::db::registry::pauses;
 use crate::db::registry::rules::Rule;
 
 /// What is known of one event under one company, app and template.
 #[derive(Debug, Default)]
-pub struct Chapter {
+pub struct EventHistory {
     pub company_no: Option<String>,
     pub app_id: Option<String>,
     pub template_id: Option<String>,
     /// In the order they were written.
-    pub deliveries: Vec<Delivery>,
-    pub dead_letters: Vec<dead_letters::Found>,
+    pub deliveries: Vec<LedgerRow>,
+    pub dead_letters: Vec<Archived>,
     /// The current rules.
     pub rules: Vec<Rule>,
     /// Current pauses of its app and its template.
     pub pauses: Vec<pauses::Found>,
 }
 
-impl Chapter {
+impl EventHistory {
     /// A sentence for each recipient, then for the dead letters without a row. Empty for an event without planned recipients.
     pub fn tell(&self, masking: Masking) -> Vec<String> {
         let rows = self.deliveries.iter().map(|delivery| of_delivery(delivery, self, masking));
@@ -36,44 +36,44 @@ impl Chapter {
 }
 
 /// The event in one sentence; about all of its recipients, also where one is asked for.
-pub fn heading(event_id: &str, chapter: &Chapter) -> String {
+pub fn heading(event_id: &str, history: &EventHistory) -> String {
     let part = |text: &Option<String>| text.clone().unwrap_or_else(|| "unknown".to_owned());
     let (company, app, template) =
-        (part(&chapter.company_no), part(&chapter.app_id), part(&chapter.template_id));
-    let seen = chapter.deliveries.iter().map(|delivery| delivery.created_at);
-    let seen = seen.chain(chapter.dead_letters.iter().map(|dead_letter| dead_letter.archived_at)).min();
+        (part(&history.company_no), part(&history.app_id), part(&history.template_id));
+    let seen = history.deliveries.iter().map(|delivery| delivery.created_at);
+    let seen = seen.chain(history.dead_letters.iter().map(|dead_letter| dead_letter.archived_at)).min();
     let seen = seen.map(|at| format!(", first seen {}", time(at))).unwrap_or_default();
     format!(
         "Event {event_id} (company {company}, app {app}, template {template}){seen}: {}.",
-        counts(chapter)
+        counts(history)
     )
 }
 
 /// "2 sent, 1 skipped".
-fn counts(chapter: &Chapter) -> String {
-    if chapter.deliveries.is_empty() {
+fn counts(history: &EventHistory) -> String {
+    if history.deliveries.is_empty() {
         return "given up before recipients were planned".to_owned();
     }
     let mut counts = BTreeMap::<&str, usize>::new();
-    for delivery in &chapter.deliveries {
+    for delivery in &history.deliveries {
         *counts.entry(&delivery.status).or_default() += 1;
     }
     counts.iter().map(|(status, count)| format!("{count} {status}")).collect::<Vec<_>>().join(", ")
 }
 
-fn of_delivery(delivery: &Delivery, chapter: &Chapter, masking: Masking) -> String {
+fn of_delivery(delivery: &LedgerRow, history: &EventHistory, masking: Masking) -> String {
     let parts = [
         format!("{}: {}", who(delivery, masking), what_happened(delivery)),
-        paused(delivery, &chapter.pauses),
+        paused(delivery, &history.pauses),
         last_answer(delivery),
         unknowns(delivery),
-        named_by(delivery, &chapter.rules),
-        dead_letters_of(delivery, chapter),
+        named_by(delivery, &history.rules),
+        dead_letters_of(delivery, history),
     ];
     parts.into_iter().filter(|part| !part.is_empty()).collect::<Vec<_>>().join("; ") + "."
 }
 
-fn who(delivery: &Delivery, masking: Masking) -> String {
+fn who(delivery: &LedgerRow, masking: Masking) -> String {
     let openid = delivery.openid.as_deref().map(|openid| masking.openid(openid));
     match (&delivery.sys_user_id, openid) {
         (Some(user), Some(openid)) => format!("{user} ({openid})"),
@@ -83,7 +83,7 @@ fn who(delivery: &Delivery, masking: Masking) -> String {
     }
 }
 
-fn what_happened(delivery: &Delivery) -> String {
+fn what_happened(delivery: &LedgerRow) -> String {
     let at = delivery.settled_at.map(|at| format!(" at {}", time(at))).unwrap_or_default();
     let attempts = attempts(delivery);
     let reason =
@@ -111,7 +111,7 @@ fn what_happened(delivery: &Delivery) -> String {
     }
 }
 
-fn attempts(delivery: &Delivery) -> String {
+fn attempts(delivery: &LedgerRow) -> String {
     match delivery.attempts {
         0 => "no counted attempt".to_owned(),
         1 => "1 attempt".to_owned(),
@@ -119,13 +119,13 @@ fn attempts(delivery: &Delivery) -> String {
     }
 }
 
-fn last_answer(delivery: &Delivery) -> String {
+fn last_answer(delivery: &LedgerRow) -> String {
     let Some(code) = delivery.errcode.filter(|code| *code != 0) else { return String::new() };
     let rid = delivery.rid.as_deref().map(|rid| format!(", rid {rid}")).unwrap_or_default();
     format!("{}{rid}", errcode(code))
 }
 
-fn unknowns(delivery: &Delivery) -> String {
+fn unknowns(delivery: &LedgerRow) -> String {
     match delivery.unknowns {
         0 => String::new(),
         1 => "the outcome of 1 attempt is unknown; it may have reached the user".to_owned(),
@@ -134,15 +134,15 @@ fn unknowns(delivery: &Delivery) -> String {
 }
 
 /// What a waiting delivery waits for.
-fn paused(delivery: &Delivery, pauses: &[pauses::Found]) -> String {
+fn paused(delivery: &LedgerRow, pauses: &[pauses::Found]) -> String {
     if !matches!(delivery.status.as_str(), "planned" | "retrying") {
         return String::new();
     }
     distinct(pauses).into_iter().map(in_full).collect::<Vec<_>>().join("; ")
 }
 
-fn named_by(delivery: &Delivery, rules: &[Rule]) -> String {
-    if delivery.recipient.is_empty() {
+fn named_by(delivery: &LedgerRow, rules: &[Rule]) -> String {
+    if delivery.key.recipient.is_empty() {
         return String::new();
     }
     let names = |list: &[String], one: &Option<String>| one.as_ref().is_some_and(|one| list.contains(one));
@@ -159,7 +159,7 @@ fn named_by(delivery: &Delivery, rules: &[Rule]) -> String {
 }
 
 /// A rule, with what speaks against its having matched when the delivery was planned.
-fn as_it_is_now(rule: &Rule, delivery: &Delivery) -> String {
+fn as_it_is_now(rule: &Rule, delivery: &LedgerRow) -> String {
     let mut doubts = Vec::new();
     if !rule.active {
         doubts.push("disabled".to_owned());
@@ -177,32 +177,34 @@ fn as_it_is_now(rule: &Rule, delivery: &Delivery) -> String {
     }
 }
 
-fn dead_letters_of(delivery: &Delivery, chapter: &Chapter) -> String {
-    let dead_letters = chapter.dead_letters.iter().filter(|dead_letter| is_about(dead_letter, delivery));
+fn dead_letters_of(delivery: &LedgerRow, history: &EventHistory) -> String {
+    let dead_letters = history.dead_letters.iter().filter(|dead_letter| is_about(dead_letter, delivery));
     dead_letters
         .map(|dead_letter| format!("dead letter {} ({})", dead_letter.id, dead_letter.state))
         .collect::<Vec<_>>()
         .join(", ")
 }
 
-fn is_about(dead_letter: &dead_letters::Found, delivery: &Delivery) -> bool {
-    dead_letter.recipient.as_deref() == Some(&delivery.recipient)
+fn is_about(dead_letter: &Archived, delivery: &LedgerRow) -> bool {
+    dead_letter.dead_letter.about.recipient.as_deref() == Some(&delivery.key.recipient)
 }
 
-fn has_row(dead_letter: &dead_letters::Found, chapter: &Chapter) -> bool {
-    chapter.deliveries.iter().any(|delivery| is_about(dead_letter, delivery))
+fn has_row(dead_letter: &Archived, history: &EventHistory) -> bool {
+    history.deliveries.iter().any(|delivery| is_about(dead_letter, delivery))
 }
 
 /// A dead letter in one sentence.
-pub fn of_dead_letter(dead_letter: &dead_letters::Found) -> String {
+pub fn of_dead_letter(archived: &Archived) -> String {
+    let Archived { id, state, dead_letter, .. } = archived;
+    let reason = dead_letter.reason.as_str();
     let field = dead_letter.field.as_deref().map(|field| format!(", field {field}")).unwrap_or_default();
     let text = dead_letter.errmsg.as_deref().map(|text| format!(" ({text})")).unwrap_or_default();
     format!(
         "Dead letter {} ({}): {}{field}: {}{text}; `dlq show {}` shows it.",
-        dead_letter.id,
-        dead_letter.state,
-        dead_letter.reason,
-        meaning(&dead_letter.reason),
-        dead_letter.id
+        id,
+        state,
+        reason,
+        meaning(reason),
+        id
     )
 }

@@ -7,15 +7,15 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail};
 use clap::Args;
 
-use super::telling;
+use super::report;
 use crate::cli::confirm::Confirming;
 use crate::cli::operator::operator;
 use crate::cli::output::{aside, note};
 use crate::cli::{Exit, span};
 use crate::db::Database;
 use crate::db::dead_letters::Filter;
-use crate::db::replay::{self, Mended, Order};
-use crate::dead_letters::replay::{Survey, Terms, mended};
+use crate::db::replay::{self, EditedBody, Order};
+use crate::dead_letters::replay::{Preview, Terms, read_edited};
 use crate::domain::replay::{Canary, DEFAULT_RATE_PER_SECOND};
 
 /// Higher: the broker is the limit.
@@ -23,7 +23,7 @@ const MAX_RATE_PER_SECOND: i64 = 10_000;
 
 /// How dead letters are to be replayed.
 #[derive(Debug, Args)]
-pub struct Asked {
+pub struct Options {
     /// Dead letters per second
     #[arg(long, value_name = "N", conflicts_with = "control", default_value_t = DEFAULT_RATE_PER_SECOND,
           value_parser = clap::value_parser!(i32).range(1..=MAX_RATE_PER_SECOND))]
@@ -51,8 +51,8 @@ pub struct Asked {
     why: Option<String>,
 }
 
-impl Asked {
-    /// The order, with the corrected body checked as the daemon would check it.
+impl Options {
+    /// The order, with the edited body checked as the daemon would check it.
     pub fn order(&self, filter: Filter, cut_off: i64, terms: &Terms) -> Result<Order> {
         Ok(Order {
             operator: operator(),
@@ -65,12 +65,12 @@ impl Asked {
             canary_wait: self.canary_wait,
             even_expired: self.even_expired,
             re_resolve: self.re_resolve,
-            mended: self.body.as_deref().map(|path| read_mended(path, terms)).transpose()?,
+            edited: self.body.as_deref().map(|path| read_edited_file(path, terms)).transpose()?,
         })
     }
 }
 
-fn read_mended(path: &Path, terms: &Terms) -> Result<Mended> {
+fn read_edited_file(path: &Path, terms: &Terms) -> Result<EditedBody> {
     let shown = || format!("cannot read {}", path.display());
     let file = std::fs::File::open(path).with_context(shown)?;
     let mut body = Vec::new();
@@ -79,30 +79,30 @@ fn read_mended(path: &Path, terms: &Terms) -> Result<Mended> {
     if body.len() > terms.max_body_bytes {
         bail!("{} is larger than amqp.max_body", path.display());
     }
-    mended(body, terms).with_context(|| format!("{} is not an event", path.display()))
+    read_edited(body, terms).with_context(|| format!("{} is not an event", path.display()))
 }
 
-/// A corrected body is for one dead letter; if that is about one delivery, it must stay that delivery's event.
-pub async fn check_mended(db: &Database, order: &Order) -> Result<()> {
-    let Some(mended) = &order.mended else { return Ok(()) };
-    let whose = replay::mendable(db, &order.filter).await?;
-    let [key] = whose.as_slice() else {
+/// An edited body is for one dead letter; and where that is about one delivery, it must stay that delivery's event.
+pub async fn check_edited(db: &Database, order: &Order) -> Result<()> {
+    let Some(edited) = &order.edited else { return Ok(()) };
+    let matching = replay::editable(db, &order.filter).await?;
+    let [about] = matching.as_slice() else {
         bail!(
             "--body is for one dead letter, and the filter matches {}: use --id",
-            if whose.is_empty() { "none" } else { "more" }
+            if matching.is_empty() { "none" } else { "more" }
         );
     };
-    if !key.is_delivery {
+    if about.recipient.is_none() {
         return Ok(());
     }
     let fields = [
-        ("company_no", &key.company_no, &mended.company_no),
-        ("app_id", &key.app_id, &mended.app_id),
-        ("template_id", &key.template_id, &mended.template_id),
-        ("event_id", &key.event_id, &mended.event_id),
+        ("company_no", &about.company_no, &edited.about.company_no),
+        ("app_id", &about.app_id, &edited.about.app_id),
+        ("template_id", &about.template_id, &edited.about.template_id),
+        ("event_id", &about.event_id, &edited.about.event_id),
     ];
     for (field, must_be, is) in fields {
-        if must_be.as_ref() != Some(is) {
+        if must_be != is {
             let must_be = must_be.as_deref().unwrap_or_default();
             bail!("field `{field}`: must stay {must_be}; otherwise it is another delivery");
         }
@@ -111,19 +111,19 @@ pub async fn check_mended(db: &Database, order: &Order) -> Result<()> {
 }
 
 /// `None`: continue. More than one dead letter needs a reason and a confirmation.
-pub fn confirmed(survey: &Survey, order: &Order, confirming: Confirming) -> Result<Option<Exit>> {
-    if survey.going == 1 {
+pub fn confirmed(preview: &Preview, order: &Order, confirming: Confirming) -> Result<Option<Exit>> {
+    if preview.going == 1 {
         return Ok(None);
     }
     if order.why.is_none() {
         note!(
             "{} dead letters would be sent: give a reason with --why (recorded in `dlq history`)",
-            survey.going
+            preview.going
         );
         return Ok(Some(Exit::Usage));
     }
-    aside(telling::survey(survey));
-    if confirming.confirm(&format!("Replay {} dead letters?", survey.going))? {
+    aside(report::preview(preview));
+    if confirming.confirm(&format!("Replay {} dead letters?", preview.going))? {
         return Ok(None);
     }
     note!("nothing was changed");

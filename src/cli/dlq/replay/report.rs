@@ -4,16 +4,16 @@ use std::collections::BTreeMap;
 
 use crate::cli::output::{or_dash, time};
 use crate::db::replay::Account;
-use crate::dead_letters::replay::Survey;
+use crate::dead_letters::replay::Preview;
 use crate::domain::replay::Refusal;
 
 /// What would be sent and what not, by group, and what to do about the latter; in lines.
-pub fn survey(survey: &Survey) -> Vec<String> {
-    if survey.groups.is_empty() {
+pub fn preview(preview: &Preview) -> Vec<String> {
+    if preview.groups.is_empty() {
         return vec!["no dead letter matches".to_owned()];
     }
-    let mut lines = vec![format!("{} would be sent", survey.going)];
-    for group in &survey.groups {
+    let mut lines = vec![format!("{} would be sent", preview.going)];
+    for group in &preview.groups {
         lines.push(format!(
             "  group {}: {} (code {}, field {}), app {}: {} would be sent{}",
             group.group,
@@ -26,7 +26,7 @@ pub fn survey(survey: &Survey) -> Vec<String> {
         ));
     }
     for refusal in Refusal::ALL {
-        if let Some(count) = survey.refused.get(refusal.as_str()) {
+        if let Some(count) = preview.refused.get(refusal.as_str()) {
             lines.push(format!("{count} {refusal}: {}", refusal.advice()));
         }
     }

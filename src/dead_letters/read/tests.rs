@@ -1,6 +1,8 @@
+use bytes::Bytes;
 use serde_json::json;
 
 use super::*;
+use crate::domain::delivery::DeliveryKey;
 
 const EVENT: &str =
     r#"{"event_id":"pay-1","company_no":"C001","app_id":"wx1","template_id":"T1","data":{"thing1":"x"}}"#;
@@ -11,9 +13,13 @@ fn delivery_message() -> String {
     )
 }
 
-fn arrived(body: impl AsRef<[u8]>, headers: Value) -> Arrived {
-    let Value::Object(headers) = headers else { panic!("headers are an object") };
-    Arrived { body: Bytes::copy_from_slice(body.as_ref()), headers, message_id: None }
+fn message(body: impl AsRef<[u8]>, headers: Value) -> Message {
+    let headers = serde_json::from_value(headers).unwrap();
+    Message { headers, ..Message::json(Bytes::copy_from_slice(body.as_ref())) }
+}
+
+fn dead_letter(body: impl AsRef<[u8]>, headers: Value) -> DeadLetter {
+    read(message(body, headers)).dead_letter
 }
 
 fn x_death(reason: &str) -> Value {
@@ -22,23 +28,23 @@ fn x_death(reason: &str) -> Value {
 }
 
 #[test]
-fn our_dead_letter_tells_everything_by_its_headers_and_body() {
-    let dead_letter = read(arrived(
+fn our_dead_letter_says_everything_by_its_headers_and_body() {
+    let dead_letter = dead_letter(
         delivery_message(),
         json!({ "x-wn-dead-letter": "abc", "x-wn-reason": "content", "x-wn-errcode": 47003, "x-wn-epoch": 2,
                 "x-wn-errmsg": "argument invalid! data.thing1.value", "x-wn-field": "thing1", "x-wn-attempts": "3",
                 "x-wn-died-at": 1_795_000_000_123_i64, "x-wn-first-failed": 1_794_000_000_000_i64,
                 "x-wn-class": "content", "x-wn-token-generation": 7, "x-wn-rid": "r-1",
                 "traceparent": "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01" }),
-    ));
-    assert_eq!((dead_letter.identity.as_str(), dead_letter.reason), ("abc", DeadReason::Content));
+    );
+    assert_eq!((dead_letter.identity.as_str(), dead_letter.reason), ("abc", DeadReason::Content.into()));
     assert_eq!(
         (dead_letter.errcode, dead_letter.field.as_deref(), dead_letter.epoch, dead_letter.attempts),
         (Some(47003), Some("thing1"), Some(2), 3)
     );
-    assert_eq!(dead_letter.event_id.as_deref(), Some("pay-1"));
+    assert_eq!(dead_letter.about.event_id.as_deref(), Some("pay-1"));
     assert_eq!(
-        (dead_letter.recipient.as_deref(), dead_letter.sys_user_id.as_deref()),
+        (dead_letter.about.recipient.as_deref(), dead_letter.about.sys_user_id.as_deref()),
         (Some("oA"), Some("zhangsan"))
     );
     assert_eq!(dead_letter.trace_id.as_deref(), Some("0af7651916cd43dd8448eb211c80319c"));
@@ -50,16 +56,16 @@ fn our_dead_letter_tells_everything_by_its_headers_and_body() {
 
 #[test]
 fn what_the_broker_gave_up_on_gets_the_dead_letter_we_would_have_written() {
-    let dead_letter = read(arrived(delivery_message(), x_death("delivery_limit")));
+    let dead_letter = dead_letter(delivery_message(), x_death("delivery_limit"));
     let key = DeliveryKey {
-        company_no: "C001",
-        app_id: "wx1",
-        template_id: "T1",
-        event_id: "pay-1",
-        recipient: "oA",
+        company_no: "C001".to_owned(),
+        app_id: "wx1".to_owned(),
+        template_id: "T1".to_owned(),
+        event_id: "pay-1".to_owned(),
+        recipient: "oA".to_owned(),
     };
     assert_eq!(dead_letter.identity, dead_letter::identity(&key, 3));
-    assert_eq!(dead_letter.reason, DeadReason::DeliveryLimit);
+    assert_eq!(dead_letter.reason, DeadReason::DeliveryLimit.into());
     assert_eq!(
         dead_letter.errmsg.as_deref(),
         Some("the broker gave up: delivery_limit in queue wechat.deliveries")
@@ -68,8 +74,8 @@ fn what_the_broker_gave_up_on_gets_the_dead_letter_we_would_have_written() {
 
 #[test]
 fn an_event_as_a_whole_has_no_recipient() {
-    let dead_letter = read(arrived(EVENT, x_death("expired")));
-    assert_eq!((dead_letter.event_id.as_deref(), dead_letter.recipient), (Some("pay-1"), None));
+    let dead_letter = dead_letter(EVENT, x_death("expired"));
+    assert_eq!((dead_letter.about.event_id.as_deref(), dead_letter.about.recipient), (Some("pay-1"), None));
     assert!(dead_letter.errmsg.unwrap().contains("expired"));
 }
 
@@ -77,27 +83,28 @@ fn an_event_as_a_whole_has_no_recipient() {
 fn a_business_header_cannot_pass_for_our_dead_letter() {
     let mut headers = x_death("delivery_limit");
     headers["x-wn-dead-letter"] = json!("forged");
-    assert_ne!(read(arrived(EVENT, headers)).identity, "forged");
+    assert_ne!(dead_letter(EVENT, headers).identity, "forged");
 }
 
 #[test]
 fn a_foreign_message_is_malformed_and_known_by_its_bytes() {
-    let one = read(arrived(b"\xff\0not json", json!({ "tenant": "a\0b" })));
-    assert_eq!(one.reason, DeadReason::Malformed);
-    assert_eq!(one.headers, json!({ "tenant": "ab" }));
-    let again = read(arrived(b"\xff\0not json", json!({ "tenant": "a\0b", "x-delivery-count": 2 })));
+    let one = dead_letter(b"\xff\0not json", json!({ "tenant": "a\0b" }));
+    assert_eq!(one.reason, DeadReason::Malformed.into());
+    let received = read(message(b"\xff\0not json", json!({ "tenant": "a\0b" })));
+    assert_eq!(received.headers, json!({ "tenant": "ab" }));
+    let again = dead_letter(b"\xff\0not json", json!({ "tenant": "a\0b", "x-delivery-count": 2 }));
     assert_eq!(one.identity, again.identity, "a redelivery is the same dead letter");
-    assert_ne!(one.identity, read(arrived(b"other", json!({}))).identity);
+    assert_ne!(one.identity, dead_letter(b"other", json!({})).identity);
 }
 
 #[test]
 fn one_damaged_field_does_not_hide_the_others() {
-    let dead_letter = read(arrived(
+    let dead_letter = dead_letter(
         r#"{"event_id":17,"company_no":"C\u0000001","app_id":null,"template_id":["T1"]}"#,
         json!({ "x-wn-dead-letter": "l", "x-wn-reason": "malformed", "x-wn-field": "event_id" }),
-    ));
+    );
     assert_eq!(
-        (dead_letter.event_id, dead_letter.company_no.as_deref(), dead_letter.app_id),
+        (dead_letter.about.event_id, dead_letter.about.company_no.as_deref(), dead_letter.about.app_id),
         (None, Some("C001"), None)
     );
 }
@@ -105,14 +112,14 @@ fn one_damaged_field_does_not_hide_the_others() {
 #[test]
 fn nesting_does_not_overflow_the_stack() {
     let deep = "[".repeat(20_000);
-    read(arrived(format!(r#"{{"event_id":"e","x":{deep}"#), json!({})));
+    dead_letter(format!(r#"{{"event_id":"e","x":{deep}"#), json!({}));
     let closed = format!(r#"{{"event_id":"e","x":{}{}}}"#, deep, "]".repeat(20_000));
-    assert_eq!(read(arrived(closed, json!({}))).event_id.as_deref(), Some("e"));
+    assert_eq!(dead_letter(closed, json!({})).about.event_id.as_deref(), Some("e"));
 }
 
 #[test]
 fn the_message_id_stands_in_for_a_missing_event_id() {
-    let mut message = arrived(r#"{"company_no":"C001"}"#, json!({}));
+    let mut message = message(r#"{"company_no":"C001"}"#, json!({}));
     message.message_id = Some("m-1".to_owned());
-    assert_eq!(read(message).event_id.as_deref(), Some("m-1"));
+    assert_eq!(read(message).dead_letter.about.event_id.as_deref(), Some("m-1"));
 }

@@ -1,4 +1,4 @@
-//! A dead letter, read and judged.
+//! Decides what a replay does with a dead letter.
 
 use std::time::Duration;
 
@@ -6,7 +6,7 @@ use jiff::Timestamp;
 
 use super::contents::Contents;
 use crate::db::replay::{Candidate, Pauses};
-use crate::domain::replay::{Refusal, Standing, Subject, Verdict, judge};
+use crate::domain::replay::{self, Refusal, Standing, Subject, Verdict};
 
 /// The daemon's limits, which a dead letter would meet again.
 #[derive(Debug, Clone, Copy)]
@@ -27,35 +27,35 @@ pub(super) struct View<'a> {
 }
 
 /// What to do with a dead letter.
-pub(super) enum Judged {
+pub(super) enum Judgement {
     Publish(Contents),
     IsOut,
     Refuse(Refusal),
 }
 
 /// Judges a dead letter by what it holds and by what ledger and registry say of it.
-pub(super) fn judged(dead_letter: &Candidate, view: &View<'_>, now: Timestamp) -> Judged {
-    let Some(contents) = Contents::of(dead_letter, view.terms.default_ttl) else {
-        return Judged::Refuse(Refusal::NeedsBody);
+pub(super) fn judge(candidate: &Candidate, view: &View<'_>, now: Timestamp) -> Judgement {
+    let Some(contents) = Contents::of(candidate, view.terms.default_ttl) else {
+        return Judgement::Refuse(Refusal::NeedsBody);
     };
-    let subject = match dead_letter.epoch {
+    let subject = match candidate.epoch {
         Some(epoch) => Subject::Delivery {
             epoch,
-            row: dead_letter.row,
-            dead_letter_epoch: dead_letter.dead_letter_epoch,
+            row: candidate.row,
+            dead_letter_epoch: candidate.archived.dead_letter.epoch,
         },
         None => Subject::Event {
-            had_rows: dead_letter.had_rows,
-            has_rows: dead_letter.has_rows,
+            had_rows: candidate.had_rows,
+            has_rows: candidate.has_rows,
             re_resolve: view.re_resolve,
         },
     };
     let expired = contents.is_expired(now) && !view.even_expired;
-    match judge(&Standing { subject, app_known: dead_letter.app_known, expired }) {
-        Verdict::Publish if view.is_paused(&contents) => Judged::Refuse(Refusal::Paused),
-        Verdict::Publish => Judged::Publish(contents),
-        Verdict::IsOut => Judged::IsOut,
-        Verdict::Refuse(refusal) => Judged::Refuse(refusal),
+    match replay::judge(&Standing { subject, app_known: candidate.app_known, expired }) {
+        Verdict::Publish if view.is_paused(&contents) => Judgement::Refuse(Refusal::Paused),
+        Verdict::Publish => Judgement::Publish(contents),
+        Verdict::IsOut => Judgement::IsOut,
+        Verdict::Refuse(refusal) => Judgement::Refuse(refusal),
     }
 }
 
