@@ -24,7 +24,7 @@ pub struct Situation<'a> {
     pub msgid: Option<u64>,
     /// WeChat's wish: not again before this long.
     pub retry_after: Option<Duration>,
-    /// Nobody of this app's users could be reached lately: the trouble is not this delivery's.
+    /// None of this app's users could be reached lately: the failure is not this delivery's.
     pub is_the_apps: bool,
 }
 
