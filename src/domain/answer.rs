@@ -124,7 +124,7 @@ fn class_of_status(status: u16) -> Class {
 /// What an error of a token endpoint means to the refresher.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum TokenFault {
-    /// The app's credentials, address or account are at fault: pause it until they are mended.
+    /// The app's credentials, address or account are at fault: pause it until they are fixed.
     App(PauseReason),
     /// No more tokens today.
     Quota,

@@ -83,7 +83,7 @@ pub enum OnUnknown {
     /// Rather twice than never, within bounds.
     #[default]
     Resend,
-    /// Rather never than twice: a dead letter, and a person decides.
+    /// At most once: a dead letter, and an operator decides.
     Park,
 }
 
@@ -115,7 +115,7 @@ impl OnUnknown {
 /// What a message does when it meets a row.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Meeting {
-    /// Claim: `attempting`, the message's epoch, our claim. A replay starts its counts of unknowns anew.
+    /// Claim: `attempting`, the message's epoch, our claim. A replay starts its counts of unknowns again.
     Claim,
     /// It is ours already; only the answer to our claim was lost.
     Ours,

@@ -5,7 +5,7 @@ use super::ids::{Openid, SysUserId};
 /// Somebody an event is meant for: a bound WeChat user, or a name that leads to none.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Recipient {
-    /// A WeChat user of the event's app, and the business user he was found through, if any.
+    /// A WeChat user of the event's app, and the business user they were found through, if any.
     Bound { openid: Openid, sys_user_id: Option<SysUserId> },
     /// A business user that no openid of the app is bound to.
     Unbound { sys_user_id: SysUserId },

@@ -11,7 +11,7 @@ use super::protocol::Status;
 /// Dead letters a second, unless the operator says otherwise: a person's mistake should cost minutes to make, not a second.
 pub const DEFAULT_RATE_PER_SECOND: i32 = 20;
 
-/// Where a replay stands.
+/// The state of a replay.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum State {
     /// Dead letters are going out, or would if its command had not been killed.
@@ -56,7 +56,7 @@ impl State {
 pub struct Standing {
     /// A delivery, or a whole event?
     pub subject: Subject,
-    /// Is its app registered? A lane that no process attends would keep the message for ever.
+    /// Is its app registered? A lane that no process attends would keep the message forever.
     pub app_known: bool,
     /// Past its time, and the operator did not say that this does not matter.
     pub expired: bool,
@@ -131,7 +131,7 @@ mod tests {
     #[test]
     fn a_dead_delivery_goes_out_and_nothing_else_does() {
         assert_eq!(judged(Some((Status::Dead, 0))), Verdict::Publish);
-        assert_eq!(judged(None), Verdict::Publish, "a row that retention took is written anew");
+        assert_eq!(judged(None), Verdict::Publish, "a row that retention took is written again");
         assert_eq!(judged(Some((Status::Sent, 0))), Verdict::Refuse(Refusal::AlreadySent));
         assert_eq!(judged(Some((Status::Skipped, 0))), Verdict::Refuse(Refusal::Skipped));
         assert_eq!(judged(Some((Status::Retrying, 0))), Verdict::Refuse(Refusal::InProgress));

@@ -149,7 +149,7 @@ mod tests {
         assert!(words.iter().all(|word| DeadReason::parse(word).is_some()), "{words:?}");
     }
 
-    /// What stands under a heading, as one line and without marks of code.
+    /// The text under a heading, as one line and without marks of code.
     fn under_heading(heading: &str) -> String {
         let (_, after) =
             MANUAL.split_once(heading).unwrap_or_else(|| panic!("docs/OPERATING.md lacks {heading}"));

@@ -29,7 +29,7 @@ impl Canary {
         &self.0
     }
 
-    /// Where a replay stands that has published so many, and passed so many steps.
+    /// The state of a replay that has published so many, and passed so many steps.
     pub fn place(&self, published: i64, steps_passed: i32) -> Place {
         let mut boundary = 0;
         for (step, size) in (0..).zip(&self.0) {

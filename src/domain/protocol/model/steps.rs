@@ -170,7 +170,7 @@ impl World {
         let settling = (rules.table.settle)(self.row.seen().as_ref(), claim, settlement);
         let (what, at) = match settling {
             Settling::Record => ("settles", At::Ack),
-            Settling::Insert => ("settles by writing the row anew", At::Ack),
+            Settling::Insert => ("settles by writing the row again", At::Ack),
             Settling::AlreadySent => ("finds it settled as sent", At::Ack),
             Settling::Drop => ("finds its claim lost", At::Ack),
             Settling::DropAndDefer => ("finds its claim lost, and must defer", At::Defer),
@@ -188,7 +188,7 @@ impl World {
         let Process { epoch, unknown, .. } = self.processes[index];
         let mut next = *self;
         next.row = match settlement {
-            // Whoever was told yes may hold an older epoch than the row's.
+            // The one that was told yes may hold an older epoch than the row's.
             Settlement::Sent => row_after(self.row, Status::Sent, epoch.max(self.row.epoch)),
             Settlement::Skipped => row_after(self.row, Status::Skipped, epoch),
             Settlement::Dead => row_after(self.row, Status::Dead, epoch),
