@@ -132,7 +132,7 @@ impl Add {
         new.app_secret.as_ref().with_context(|| {
             format!("the app secret is missing: use --secret-file, --secret-stdin or {}", secret::VARIABLE)
         })?;
-        let db = database(config)?;
+        let db = database::open(config)?;
         if !apps::add(&db, &app_id, &new).await? {
             bail!("app {app_id} is already registered; `app set` changes it");
         }
@@ -147,7 +147,7 @@ impl Set {
         let active = (self.enable || self.disable).then_some(self.enable);
         let app_id = self.settings.app_id.clone();
         let changes = self.settings.into_changes(active)?;
-        let db = database(config)?;
+        let db = database::open(config)?;
         if !apps::set(&db, &app_id, &changes).await? {
             note!("app {app_id} is not registered; `app add` registers it");
             return Ok(Exit::FoundNothing);

@@ -11,6 +11,7 @@ use super::output::Format;
 use super::pauses::{distinct, in_full};
 use super::{Exit, credentials};
 use crate::amqp::{Broker, Topology};
+use crate::cli::database;
 use crate::config::Config;
 use crate::db::migrate::{self, MigrateError};
 use crate::db::registry::app_rows::{self, AppRow};
@@ -71,7 +72,7 @@ impl Check {
         let mut findings = vec![Finding::new("configuration", State::Ok, config.read_from())];
         let warnings = config.warnings().into_iter();
         findings.extend(warnings.map(|text| Finding::new("configuration", State::Warning, text)));
-        let db = super::database(config)?;
+        let db = database::open(config)?;
         let (broker, mut rest) = tokio::join!(broker(config), database_and_apps(&db, config));
         findings.push(broker);
         findings.append(&mut rest);

@@ -86,7 +86,7 @@ fn reason_words() -> Vec<&'static str> {
 impl List {
     async fn execute(self, config: &Config) -> Result<Exit> {
         let (masking, format) = (self.masking, self.format);
-        let mut deliveries = browse::list(&database(config)?, &self.into_filter()).await?;
+        let mut deliveries = browse::list(&database::open(config)?, &self.into_filter()).await?;
         deliveries.iter_mut().for_each(|delivery| mask::ledger_row(masking, delivery));
         let header = [
             "id",

@@ -24,7 +24,7 @@ pub struct Migrate {
 
 impl Migrate {
     pub async fn execute(self, config: &Config) -> Result<Exit> {
-        let db = database(config)?;
+        let db = database::open(config)?;
         if self.status { status(&db).await } else { apply(&db).await }
     }
 }

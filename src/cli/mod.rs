@@ -4,6 +4,7 @@ mod app;
 mod check;
 mod confirm;
 mod credentials;
+mod database;
 mod deliveries;
 mod dlq;
 mod exit;
@@ -23,15 +24,13 @@ mod user;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 use clap::{Parser, Subcommand};
 
 pub use exit::Exit;
 pub use fault::tell;
 
 use crate::config::{self, Config};
-use crate::db::{Database, Planning};
-use crate::sealing::Sealer;
 
 /// Turns business events from RabbitMQ into WeChat subscribe messages.
 #[derive(Debug, Parser)]
@@ -104,16 +103,4 @@ pub async fn execute(cli: Cli) -> Result<ExitCode> {
         Command::Token(command) => command.execute(&config).await,
     }?;
     Ok(exit.into())
-}
-
-/// The configured database, with the master key, as commands use it. Connects on first use.
-fn database(config: &Config) -> Result<Database> {
-    database_with(config, Planning::ByValues)
-}
-
-/// The same with the given planning of statements.
-fn database_with(config: &Config, planning: Planning) -> Result<Database> {
-    let sealer = Sealer::from_file(config.security.master_key_file.as_deref())?;
-    let database = Database::new(&config.database, planning).context("cannot use the configured database")?;
-    Ok(database.sealed_by(sealer))
 }

@@ -63,7 +63,7 @@ impl Add {
             sys_user_ids: self.sys_users,
             openids: self.openids,
         };
-        let id = rules::add(&database(config)?, &rule).await?;
+        let id = rules::add(&database::open(config)?, &rule).await?;
         line(&format!("added rule {id}"))?;
         Ok(Exit::Done)
     }
@@ -107,7 +107,7 @@ impl List {
             limit: self.limit,
             people: PEOPLE_A_PAGE,
         };
-        let Page { mut rules, is_full } = rules::list(&database(config)?, &filter).await?;
+        let Page { mut rules, is_full } = rules::list(&database::open(config)?, &filter).await?;
         for openid in rules.iter_mut().flat_map(|rule| &mut rule.openids) {
             *openid = self.masking.openid(openid);
         }
@@ -142,7 +142,7 @@ pub struct Remove {
 
 impl Remove {
     async fn execute(self, config: &Config) -> Result<Exit> {
-        if !rules::remove(&database(config)?, self.id).await? {
+        if !rules::remove(&database::open(config)?, self.id).await? {
             note!("rule {} does not exist", self.id);
             return Ok(Exit::FoundNothing);
         }

@@ -10,6 +10,7 @@ use anyhow::{Context, Result};
 use tokio::sync::Notify;
 
 use crate::amqp::{Broker, Topology};
+use crate::cli::database;
 use crate::config::{Config, Retention};
 use crate::db::ledger::claim::Lease;
 use crate::db::listen::Listener as TokenListener;
@@ -75,7 +76,7 @@ impl Daemon {
         serve(config, lifecycle, sources).await?;
         tell_of_panics(lifecycle, readiness.clone(), Arc::clone(&metrics));
 
-        let db = super::database_with(config, Planning::Once)?.watched_by(database_health(&metrics));
+        let db = database::open_with(config, Planning::Once)?.watched_by(database_health(&metrics));
         let migrates = config.database.migrate_on_start;
         watch::tables_when_there(&db, migrates, &readiness, &lifecycle.soft()).await?;
         let broker = Arc::new(Broker::start(

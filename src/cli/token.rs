@@ -51,7 +51,7 @@ struct Shown {
 
 impl Show {
     async fn execute(self, config: &Config) -> Result<Exit> {
-        let db = database(config)?;
+        let db = database::open(config)?;
         let rows = match &self.app_id {
             Some(app_id) => app_rows::one(&db, app_id).await?.into_iter().collect(),
             None => app_rows::all(&db).await?,
@@ -101,7 +101,7 @@ pub struct Refresh {
 
 impl Refresh {
     async fn execute(self, config: &Config) -> Result<Exit> {
-        let db = database(config)?;
+        let db = database::open(config)?;
         let Some(row) = app_rows::one(&db, &self.app_id).await? else {
             note!("app {} is not registered; `app add` registers it", self.app_id);
             return Ok(Exit::FoundNothing);

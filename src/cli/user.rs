@@ -78,7 +78,7 @@ impl FromStr for Accepted {
 impl Bind {
     async fn execute(self, config: &Config) -> Result<Exit> {
         let binding = self.into_binding();
-        let is_new = users::bind(&database(config)?, &binding).await?;
+        let is_new = users::bind(&database::open(config)?, &binding).await?;
         let verb = if is_new { "bound" } else { "changed the binding of" };
         line(&format!("{verb} {} in app {}", binding.openid, binding.app_id))?;
         Ok(Exit::Done)
@@ -130,7 +130,7 @@ pub struct Show {
 impl Show {
     async fn execute(self, config: &Config) -> Result<Exit> {
         let who = self.user.or(self.openid).or(self.sys_user).unwrap_or_default();
-        let mut users = users::find(&database(config)?, self.app_id.as_deref(), &who).await?;
+        let mut users = users::find(&database::open(config)?, self.app_id.as_deref(), &who).await?;
         for user in &mut users {
             user.openid = self.masking.openid(&user.openid);
         }

@@ -41,10 +41,9 @@ pub fn read(message: Message) -> Received {
 /// Makes texts from headers fit for the database.
 fn fit(mut dead_letter: DeadLetter) -> DeadLetter {
     let DeadLetter { identity, errmsg, field, trace_id, rid, .. } = &mut dead_letter;
-    for text in [Some(identity), errmsg.as_mut(), field.as_mut(), trace_id.as_mut(), rid.as_mut()] {
-        if let Some(text) = text {
-            *text = sanitized(text);
-        }
+    let optional = [errmsg, field, trace_id, rid].into_iter().filter_map(Option::as_mut);
+    for text in optional.chain([identity]) {
+        *text = sanitized(text);
     }
     dead_letter
 }

@@ -21,7 +21,7 @@ const LOOK_EVERY: Duration = Duration::from_secs(15);
 const BETWEEN_PAGES: Duration = Duration::from_millis(20);
 /// After this long a process looks through the whole ledger again: for rows that a replay has opened, and for those of a
 /// fan-out that took more than a minute to write.
-const ANEW_EVERY: Duration = Duration::from_secs(3600);
+const FROM_START_EVERY: Duration = Duration::from_secs(3600);
 /// Rows kept in mind, 16 bytes each. What is more is not counted; by then the number says enough.
 const MOST_KEPT: usize = 1_000_000;
 /// Rows asked for by one statement.
@@ -52,7 +52,7 @@ struct UnfinishedCount {
 impl UnfinishedCount {
     /// Answers how many are stranded.
     async fn look(&mut self, db: &Database, unmoved_for: Duration, beat: &Beat) -> Result<usize, Error> {
-        if self.begun.elapsed() >= ANEW_EVERY {
+        if self.begun.elapsed() >= FROM_START_EVERY {
             (self.complete_to, self.begun) = (0, Instant::now());
         }
         let mut unfinished = self.still_unfinished(db, beat).await?;

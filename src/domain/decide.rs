@@ -24,7 +24,7 @@ pub struct Situation<'a> {
     pub msgid: Option<u64>,
     /// WeChat's wish: not again before this long.
     pub retry_after: Option<Duration>,
-    /// None of this app's users could be reached lately: the failure is not this delivery's.
+    /// Nobody of this app's users could be reached lately: the failure is not this delivery's.
     pub is_the_apps: bool,
 }
 
@@ -104,7 +104,7 @@ mod tests {
     }
 
     #[test]
-    fn the_apps_troubles_never_charge_the_delivery() {
+    fn the_apps_failures_never_charge_the_delivery() {
         for class in [Class::Token, Class::Quota, Class::Throttled, Class::Conflict] {
             assert_eq!(decided(class, |s| s.step = 9), Outcome::Uncharged);
         }

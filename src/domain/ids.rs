@@ -88,7 +88,7 @@ id!(/// Narrows the rules of an event to one customer.
     CustomerId);
 id!(/// A user of the business system; may own several openids.
     SysUserId);
-id!(/// A WeChat user as one Mini Program sees them. Personal: shown masked everywhere but in the ledger and on the wire.
+id!(/// A WeChat user as one mini program sees them. Personal: shown masked everywhere but in the ledger and on the wire.
     Openid);
 
 shown_whole!(AppId, CompanyNo, TemplateId, EventId, CustomerId, SysUserId);

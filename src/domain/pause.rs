@@ -1,6 +1,6 @@
 //! Why an app, or one of its templates, is not sent to for a while; what it means, and what to do about it.
 //!
-//! The only table of reasons: the log, the command line and `docs/OPERATING.md` use its texts; a test compares them.
+//! The one table of it: the log, the command line and `docs/OPERATING.md` all say what this table says; a test compares.
 
 macro_rules! pause_reasons {
     ($($(#[$doc:meta])* $variant:ident => $word:literal, $meaning:literal, $advice:literal;)*) => {
@@ -82,7 +82,7 @@ pause_reasons! {
     Throttled => "throttled",
         "this minute's API calls are used up",
         "nothing; sending resumes with the next minute";
-    /// No good answer for a while, for any user.
+    /// No good answer for a while, for any recipient.
     Away => "away",
         "for ten seconds no message to five or more users got through: WeChat, or the network to it, is down",
         "nothing, if WeChat is down; otherwise fix the network. One delivery tries every 5 s";

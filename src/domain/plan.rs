@@ -63,7 +63,7 @@ pub struct Reused;
 /// known, one past a page is enough to read.
 ///
 /// A set of rows larger than a page comes from one transaction, so it is whole, and fixed. A smaller one may be what a
-/// crash left of a plan: each user who is named and has no row yet is added to it.
+/// crash left of a plan: who is named and has no row yet is added to it.
 pub fn spread(named: Vec<Named>, many: bool, known: &[Known]) -> Result<Spread, Reused> {
     if known.iter().any(|row| !row.same_content) {
         return Err(Reused);

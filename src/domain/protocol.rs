@@ -83,7 +83,7 @@ pub enum OnUnknown {
     /// Rather twice than never, within bounds.
     #[default]
     Resend,
-    /// Rather never than twice: a dead letter, and a person decides.
+    /// At most once: a dead letter, and an operator decides.
     Park,
 }
 

@@ -1,7 +1,7 @@
 //! Text from outside, made safe to look at: what would act on a terminal, or hide in a line, is spelled out.
 //!
 //! Event ids, names and WeChat's words come from other systems. An escape sequence among them could clear an operator's
-//! screen, rewrite earlier lines, or answer into the shell; a line break could forge a line of its own.
+//! screen, rewrite the lines above, or answer into the shell; a line break could forge a line of its own.
 
 use std::borrow::Cow;
 use std::fmt::Write;

@@ -28,7 +28,7 @@ struct Listed {
 
 impl List {
     pub async fn execute(self, config: &Config) -> Result<Exit> {
-        let db = database(config)?;
+        let db = database::open(config)?;
         let mut pauses = pauses::by_app(&db).await?;
         let listed = |app: apps::App| Listed { pauses: pauses.remove(&app.app_id).unwrap_or_default(), app };
         let apps: Vec<Listed> = apps::list(&db).await?.into_iter().map(listed).collect();

@@ -60,7 +60,7 @@ impl What {
 impl Pause {
     pub async fn execute(self, config: &Config) -> Result<Exit> {
         let What { app_id, template } = &self.what;
-        let db = database(config)?;
+        let db = database::open(config)?;
         if !pauses::pause(&db, app_id, template.as_ref(), &self.why, &operator()).await? {
             return Ok(self.what.unknown_app());
         }
@@ -72,7 +72,7 @@ impl Pause {
 impl Resume {
     pub async fn execute(self, config: &Config) -> Result<Exit> {
         let What { app_id, template } = &self.what;
-        let db = database(config)?;
+        let db = database::open(config)?;
         let Resumed { by_hand, daemons } = pauses::resume(&db, app_id, template.as_ref()).await?;
         // An app without a token is not probed: it needs one first.
         tokens::announce(&db, app_id).await?;

@@ -30,7 +30,7 @@ struct Whose {
 
 impl Seal {
     pub async fn execute(self, config: &Config) -> Result<Exit> {
-        let db = database(config)?;
+        let db = database::open(config)?;
         ensure!(
             db.sealer().has_key(),
             "security.master_key_file is not set: `openssl rand -hex 32 > master.key` makes a key"

@@ -58,7 +58,7 @@ pub struct Close {
 
 impl Close {
     pub async fn execute(self, config: &Config) -> Result<Exit> {
-        let db = database(config)?;
+        let db = database::open(config)?;
         let unmoved_for = self.unmoved_for(config);
         let choice = Choice {
             ids: (!self.stranded).then(|| self.id.clone()),

@@ -41,7 +41,7 @@ pub struct Why {
 
 impl Why {
     pub async fn execute(self, config: &Config) -> Result<Exit> {
-        let db = database(config)?;
+        let db = database::open(config)?;
         let mut histories = self.histories(&db).await?;
         if histories.is_empty() {
             return self.nothing_known(config, &db).await;

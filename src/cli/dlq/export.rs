@@ -37,7 +37,7 @@ pub struct Export {
 
 impl Export {
     pub async fn execute(self, config: &Config) -> Result<Exit> {
-        let db = database(config)?;
+        let db = database::open(config)?;
         let filter = self.which.filter();
         let mut to = open(self.output.as_deref())?;
         let cut_off = dead_letters::newest(&db).await?;

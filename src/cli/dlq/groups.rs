@@ -38,7 +38,7 @@ struct GroupWithAdvice {
 
 impl Groups {
     pub async fn execute(self, config: &Config) -> Result<Exit> {
-        let groups = dead_letters::groups(&database(config)?, &self.which.filter(), self.limit).await?;
+        let groups = dead_letters::groups(&database::open(config)?, &self.which.filter(), self.limit).await?;
         let groups: Vec<GroupWithAdvice> = groups.into_iter().map(with_advice).collect();
         let header = [
             "group",

@@ -44,7 +44,7 @@ enum Entry {
 
 impl History {
     pub async fn execute(self, config: &Config) -> Result<Exit> {
-        let db = database(config)?;
+        let db = database::open(config)?;
         let Some(id) = self.id else {
             let replays = replay::history(&db, self.limit).await?.into_iter().map(Entry::Replay);
             let closings = dead_letters::acts(&db, self.limit).await?.into_iter().map(Entry::Closed);

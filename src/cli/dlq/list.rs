@@ -30,7 +30,7 @@ pub struct List {
 impl List {
     pub async fn execute(self, config: &Config) -> Result<Exit> {
         let filter = self.which.filter();
-        let mut found = dead_letters::list(&database(config)?, &filter, self.after, self.limit).await?;
+        let mut found = dead_letters::list(&database::open(config)?, &filter, self.after, self.limit).await?;
         found.iter_mut().for_each(|archived| mask::dead_letter(self.masking, archived));
         let header =
             ["id", "reason", "errcode", "field", "app", "event", "recipient", "group", "state", "archived"];

@@ -43,7 +43,7 @@ impl Purge {
         }
         let until = asked.until.map_or(self.older_than, |until| until.min(self.older_than));
         let filter = Filter { until: Some(until), ..asked };
-        let db = database(config)?;
+        let db = database::open(config)?;
         let (count, cut_off) = dead_letters::count(&db, Closing::Purge, &filter).await?;
         if count == 0 {
             note!("no dead letter matches; open ones need --state open");

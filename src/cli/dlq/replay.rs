@@ -68,7 +68,7 @@ pub struct Replay {
 
 impl Replay {
     pub async fn execute(self, config: &Config) -> Result<Exit> {
-        let db = database(config)?;
+        let db = database::open(config)?;
         match (self.resume, self.pause, self.cancel, self.status) {
             (Some(id), ..) => self.resume(config, &db, id).await,
             (_, Some(id), ..) => self.move_on(&db, id, State::Paused).await,

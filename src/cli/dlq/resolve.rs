@@ -41,7 +41,7 @@ impl Resolve {
             note!("only open dead letters can be resolved");
             return Ok(Exit::Usage);
         }
-        let db = database(config)?;
+        let db = database::open(config)?;
         let (count, cut_off) = dead_letters::count(&db, Closing::Resolve, &filter).await?;
         if count == 0 {
             note!("no open dead letter matches");

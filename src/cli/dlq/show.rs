@@ -30,7 +30,7 @@ pub struct Show {
 
 impl Show {
     pub async fn execute(self, config: &Config) -> Result<Exit> {
-        let db = database(config)?;
+        let db = database::open(config)?;
         let Some(dead_letter) = dead_letters::show(&db, self.id).await? else {
             note!("dead letter {} does not exist", self.id);
             return Ok(Exit::FoundNothing);

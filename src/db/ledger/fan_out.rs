@@ -144,7 +144,7 @@ async fn lock(transaction: &Transaction<'_>, event: &Event, limits: Limits) -> R
 }
 
 /// The next page of deliveries that the event itself still carries: unfinished, of epoch 0. In the order of the ledger's
-/// key, from behind `after` on; the empty text is before all of them.
+/// key, from behind `after` on; the empty text comes before all recipients.
 pub async fn unfinished(db: &Database, event: &Event, after: &str) -> Result<Vec<Recipient>, Error> {
     const UNFINISHED: &str = "-- fan_out: the next page
         SELECT openid, sys_user_id

@@ -45,7 +45,7 @@ impl Watch {
             for ended in &page.ended {
                 self.metrics.dead_letter_replayed(&ended.outcome);
             }
-            // The command fills lanes without telling the daemon; it could take a while until the next look.
+            // The command fills lanes behind our back; unless told, the lane watch could take a while to look.
             for app_id in page.apps.iter().filter_map(|app_id| AppId::parse(app_id).ok()) {
                 self.lane_watch.lane_is_filled(&app_id);
             }

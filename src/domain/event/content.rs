@@ -112,7 +112,7 @@ fn scalar(raw: &RawValue) -> Result<Cow<'_, str>, Malformed> {
     Ok(text)
 }
 
-/// A value in WeChat's own form. Other keys beside it (`color`, for example) are ignored there, and here.
+/// A value in WeChat's own form. What else is beside it (`color`, say) is ignored there, and here.
 #[derive(Deserialize)]
 struct Wrapped<'a> {
     #[serde(borrow)]

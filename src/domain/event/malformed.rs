@@ -16,7 +16,7 @@ pub struct Malformed {
 }
 
 impl Malformed {
-    /// The value at hand is wrong; the reader knows its name ([`Self::under`]).
+    /// The value is wrong; its reader knows its name ([`Self::under`]).
     pub(in crate::domain) fn new(problem: impl Into<String>) -> Self {
         Self { field: None, problem: problem.into() }
     }

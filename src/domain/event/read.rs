@@ -153,7 +153,7 @@ pub(super) enum Kind {
     Object,
 }
 
-/// Tells what a raw value is.
+/// What a raw value is.
 pub(super) fn kind(raw: &RawValue) -> Kind {
     match raw.get().as_bytes().first() {
         Some(b'"') => Kind::Text,

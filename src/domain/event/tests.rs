@@ -260,7 +260,7 @@ fn what_is_not_an_object_is_told_so() {
 }
 
 #[test]
-fn deep_nesting_is_refused_wherever_it_stands() {
+fn deep_nesting_is_refused_everywhere() {
     let deep = |levels: usize| format!("{}{}", "[".repeat(levels), "]".repeat(levels));
     let with_extra = |extra: &str| decode(&SAMPLE.replacen('{', &format!(r#"{{"extra":{extra},"#), 1));
     let named = "field `extra`: is nested deeper than 64 levels";

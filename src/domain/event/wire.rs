@@ -1,4 +1,4 @@
-//! The event in JSON, split into fields but not yet read.
+//! The event as it is in JSON, split into fields but not yet read.
 //!
 //! Every field stays raw until a reader that knows its name takes it up. So an error can name the field, numbers keep
 //! their text, and serde never gets to quote a value in an error of its own.

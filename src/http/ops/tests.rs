@@ -174,7 +174,7 @@ async fn a_connection_is_kept_between_two_scrapes_but_not_forever() {
 
 /// More than there are places: some drip, some are silent, some have had an answer and stay.
 #[tokio::test(flavor = "multi_thread")]
-async fn probes_are_answered_at_once_whoever_holds_the_places() {
+async fn probes_are_answered_at_once_when_all_places_are_taken() {
     let world = world().await;
     Part::ALL.iter().for_each(|part| world.sources.readiness.set(*part, Ok(())));
     let mut holders = Vec::new();

@@ -57,7 +57,7 @@ impl Explorer<'_> {
         }
     }
 
-    /// Left alone, every world comes to its end: no message goes round forever.
+    /// Left alone, every world comes to its end: no message goes around forever.
     fn check_that_all_end(&self) -> Result<(), String> {
         let mut walks = Walks::default();
         for (walk, (world, _)) in self.found.iter().enumerate() {

@@ -188,7 +188,7 @@ impl World {
         let Process { epoch, unknown, .. } = self.processes[index];
         let mut next = *self;
         next.row = match settlement {
-            // A process that was told yes may hold an older epoch than the row's.
+            // The one that was told yes may hold an older epoch than the row's.
             Settlement::Sent => row_after(self.row, Status::Sent, epoch.max(self.row.epoch)),
             Settlement::Skipped => row_after(self.row, Status::Skipped, epoch),
             Settlement::Dead => row_after(self.row, Status::Dead, epoch),

@@ -65,7 +65,7 @@ pub(super) struct World {
     pub processes: [Process; 2],
     /// Epochs of which a dead letter exists, as bits.
     pub dead_letters: u8,
-    /// Which dead letter the operator replays, and how often they published it.
+    /// Which dead letter the operator replays, and how often it was published.
     pub replayed: u8,
     pub replays: u8,
     /// Messages the user got.
@@ -126,7 +126,7 @@ impl Queue {
 pub(super) struct LedgerRow {
     pub status: Option<Status>,
     pub epoch: u8,
-    /// The process whose claim it is: 1 or 2; 0 where its claimer no longer knows.
+    /// The process whose claim it is: 1 or 2; 0 where its claimant no longer knows.
     pub holder: u8,
     pub leased: bool,
     pub timeouts: u8,
@@ -152,7 +152,7 @@ impl LedgerRow {
     }
 }
 
-/// Claims are told apart by who made them: a process that begins another attempt has forgotten the claim before.
+/// Claims are told apart by who made them: who begins another attempt has forgotten the claim before.
 pub(super) fn claim_of(holder: u8) -> Uuid {
     Uuid::from_u128(u128::from(holder))
 }
