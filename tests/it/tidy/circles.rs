@@ -4,10 +4,6 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::source::{BENCHES, SIMULATOR, Source, words};
 
-/// What there is of it today, by file below `src/`: files that need each other, and, alone, a file that needs those below it
-/// and is needed by them. To be taken apart, never to grow.
-pub const KNOWN: &[&[&str]] = &[];
-
 /// The programs whose files are looked at, by the folder of their root. A file belongs to the innermost.
 const PROGRAMS: &[&str] = &["src/", SIMULATOR, BENCHES];
 

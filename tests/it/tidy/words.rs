@@ -3,10 +3,8 @@
 //! Searched is what people read: code, comments, SQL, documents, and what is shipped. Not the migrations, which have been
 //! applied as they are, nor what the changelog says of releases that are out.
 
-use std::collections::BTreeMap;
 use std::ops::Range;
 
-use super::known_words::KNOWN;
 use super::source::TextFile;
 
 const SEARCHED: &[&str] = &["src/", "docs/", "README.md", "deploy/"];
@@ -145,24 +143,6 @@ pub fn retired_words(files: &[TextFile]) -> Vec<Finding> {
     }
     findings.sort_by(|a, b| (&a.path, a.line).cmp(&(&b.path, b.line)));
     findings
-}
-
-/// What is not on the list, or no longer, and how the list must read: it names how many uses each file still has.
-pub fn beyond_known(findings: &[Finding]) -> Vec<String> {
-    let mut counts: BTreeMap<&str, usize> = BTreeMap::new();
-    for finding in findings {
-        *counts.entry(&finding.path).or_default() += 1;
-    }
-    let known: BTreeMap<&str, usize> = KNOWN.iter().copied().collect();
-    if counts == known {
-        return Vec::new();
-    }
-    let more = |path: &str| counts[path] > known.get(path).copied().unwrap_or_default();
-    let mut lines: Vec<String> =
-        findings.iter().filter(|it| more(&it.path)).map(Finding::to_string).collect();
-    lines.push("the list, as it would be:".to_owned());
-    lines.extend(counts.iter().map(|(path, count)| format!("    (\"{path}\", {count}),")));
-    lines
 }
 
 fn is_searched(path: &str) -> bool {
