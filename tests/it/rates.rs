@@ -160,7 +160,7 @@ async fn two_processes_never_exceed_the_days_quota_and_the_rest_waits_uncharged(
     assert_eq!((&app["daily_quota"], &app["quota_used"]), (&json!(50), &json!(50)));
     assert!(world.cli(&["app", "list"]).await.contains("50/50"));
     let paused = format!("wechat_notifier_app_paused{{app_id=\"{APP}\",reason=\"quota\"}}");
-    assert_eq!(first.metric(&paused).await, 1.0);
+    eventually("the pause in the metrics", async || (first.metric(&paused).await == 1.0).then_some(())).await;
 
     world.limit("--daily-quota", "70").await;
     world.ends_when("sent", 70).await;
