@@ -1,5 +1,6 @@
 //! Migrations: applied once, by whoever comes first, also over tables that hold rows; never over a foreign history.
 
+use sha2::{Digest, Sha256};
 use wechat_notifier::db::migrate::{self, MigrateError};
 
 use crate::scratch::Scratch;
@@ -147,4 +148,68 @@ async fn the_card_s_plain_columns_are_enough_for_an_insert() {
         .unwrap();
     let app = client.query_one("SELECT status, token_api FROM t_wechat_app", &[]).await.unwrap();
     assert_eq!((app.get::<_, i16>(0), app.get::<_, &str>(1)), (1, "stable"));
+}
+
+/// The migrations of release 0.1, with the names that they are recorded by.
+const RELEASE_0_1: [(&str, &str); 6] = [
+    ("tables", include_str!("../../migrations/0001_tables.sql")),
+    ("pauses", include_str!("../../migrations/0002_pauses.sql")),
+    ("rates", include_str!("../../migrations/0003_rates.sql")),
+    ("letters", include_str!("../../migrations/0004_letters.sql")),
+    ("replay", include_str!("../../migrations/0005_replay.sql")),
+    ("lookups", include_str!("../../migrations/0006_lookups.sql")),
+];
+
+/// What that release has left: a dead delivery with its dead letter, in a replay that runs, and one that was resolved.
+const LEFT_BY_RELEASE_0_1: &str = "
+    INSERT INTO t_wechat_delivery (company_no, app_id, template_id, event_id, recipient, openid, status, turn, content_hash)
+         VALUES ('C1', 'wx1', 'T1', 'pay-1', 'oA', 'oA', 'dead', 3, 'h'), ('C1', 'wx1', 'T1', 'pay-2', 'oA', 'oA', 'dead', 0, 'h');
+    INSERT INTO t_wechat_dead_letter (letter, reason, company_no, app_id, template_id, event_id, recipient, turn, fingerprint, body)
+         VALUES ('l-1', 'exhausted', 'C1', 'wx1', 'T1', 'pay-1', 'oA', 3, 'f', 'x');
+    INSERT INTO t_wechat_letter_action (act, action, operator, filter, letters)
+         VALUES (gen_random_uuid(), 'resolved', 'ann', '{}', '{1}');
+    INSERT INTO t_wechat_replay (operator, filter, cut_off, state, letters) VALUES ('ann', '{}', 1, 'running', 1);
+    INSERT INTO t_wechat_replay_letter (replay, letter, state, company_no, app_id, template_id, event_id, recipient, turn, had_rows)
+         VALUES (1, 1, 'published', 'C1', 'wx1', 'T1', 'pay-1', 'oA', 4, true);";
+
+#[tokio::test]
+async fn what_release_0_1_left_keeps_its_values_under_the_new_names() {
+    let scratch = Scratch::new().await;
+    let client = scratch.client().await;
+    client
+        .batch_execute("CREATE TABLE t_wechat_migration (version integer PRIMARY KEY, name text NOT NULL, checksum text NOT NULL, applied_at timestamptz NOT NULL DEFAULT now(), compatible_with integer)")
+        .await
+        .unwrap();
+    for (version, (name, sql)) in (1_i32..).zip(RELEASE_0_1) {
+        client.batch_execute(sql).await.unwrap();
+        let checksum: String = Sha256::digest(sql).iter().map(|byte| format!("{byte:02x}")).collect();
+        let insert = "INSERT INTO t_wechat_migration VALUES ($1, $2, $3, now(), 1)";
+        client.execute(insert, &[&version, &name, &checksum]).await.unwrap();
+    }
+    client.batch_execute(LEFT_BY_RELEASE_0_1).await.unwrap();
+
+    let applied = migrate::apply(&scratch.database()).await.unwrap();
+    assert_eq!(applied.iter().map(|state| state.version).min(), Some(7), "only what is new");
+
+    let one = async |sql: &str| client.query_one(sql, &[]).await.unwrap().get::<_, String>(0);
+    let delivery = "SELECT concat_ws(' ', status, epoch) FROM t_wechat_delivery WHERE event_id = 'pay-1'";
+    assert_eq!(one(delivery).await, "dead 3");
+    assert_eq!(one("SELECT concat_ws(' ', identity, epoch) FROM t_wechat_dead_letter").await, "l-1 3");
+    assert_eq!(one("SELECT dead_letters::text FROM t_wechat_dead_letter_action").await, "{1}");
+    let replay = "SELECT concat_ws(' ', p.dead_letters, r.dead_letter, r.epoch, r.outcome)
+                    FROM t_wechat_replay p, v_wechat_replay_dead_letter r";
+    assert_eq!(one(replay).await, "1 1 4 in_progress");
+    assert_eq!(
+        one("SELECT string_agg(concat_ws(' ', gap, event_id, epoch), ';') FROM v_wechat_conservation").await,
+        "dead without a dead letter pay-2 0"
+    );
+    let refusal = client.execute("DELETE FROM t_wechat_dead_letter_action", &[]).await.unwrap_err();
+    assert!(refusal.as_db_error().unwrap().message().contains("append-only"), "{refusal}");
+    assert_eq!(
+        one("SELECT coalesce(string_agg(relname, ' '), 'none') FROM pg_class
+              WHERE relnamespace = current_schema()::regnamespace AND relname ~ '(?<!dead)_letter'")
+        .await,
+        "none",
+        "tables and indexes that kept a former name"
+    );
 }

@@ -74,6 +74,22 @@ async fn an_echo_is_acked_and_the_later_message_does_the_work() {
 }
 
 #[tokio::test]
+async fn what_release_0_1_left_in_the_queues_is_brought_and_its_echo_is_not() {
+    let (world, daemon) = world_and_daemon().await;
+    for (event_id, epoch) in [("echoed", 1), ("waited", 2)] {
+        let event = event(event_id);
+        world.row(&event, "o-zhang", "retrying", 2, "-1 h").await;
+        world.carry(delivery_message(event, "o-zhang").epoch(epoch).by_release_0_1()).await;
+    }
+
+    assert_eq!(world.ended("waited").await.end(), "sent");
+    world.all_acked(daemon).await;
+    let echoed = world.row_when("echoed", "there", |_| true).await;
+    assert_eq!((echoed.status.as_str(), echoed.epoch), ("retrying", 2));
+    assert_eq!(world.wechat.send_requests().await, 1);
+}
+
+#[tokio::test]
 async fn what_waits_is_claimed_by_its_message_or_a_later_one() {
     let (world, daemon) = world_and_daemon().await;
     for (event_id, status, row_epoch, epoch) in

@@ -18,17 +18,23 @@ pub struct DeliveryMessage {
     openid: String,
     epoch: i64,
     replay: bool,
+    epoch_header: &'static str,
 }
 
 /// The message that carries this event to one user.
 pub fn delivery_message(event: EventBody, openid: &str) -> DeliveryMessage {
-    DeliveryMessage { event, openid: openid.to_owned(), epoch: 0, replay: false }
+    DeliveryMessage { event, openid: openid.to_owned(), epoch: 0, replay: false, epoch_header: "x-wn-epoch" }
 }
 
 impl DeliveryMessage {
     /// As deferred for the `epoch`th time.
     pub fn epoch(self, epoch: i64) -> Self {
         Self { epoch, ..self }
+    }
+
+    /// As release 0.1 published it.
+    pub fn by_release_0_1(self) -> Self {
+        Self { epoch_header: "x-wn-turn", ..self }
     }
 
     /// As an operator brings it back.
@@ -50,7 +56,7 @@ impl DeliveryMessage {
     fn headers(&self) -> FieldTable {
         let mut headers = FieldTable::default();
         headers.insert("x-wn-version".into(), AMQPValue::LongLongInt(1));
-        headers.insert("x-wn-epoch".into(), AMQPValue::LongLongInt(self.epoch));
+        headers.insert(self.epoch_header.into(), AMQPValue::LongLongInt(self.epoch));
         headers.insert("x-wn-step".into(), AMQPValue::LongLongInt(0));
         if self.replay {
             headers.insert("x-wn-replay".into(), AMQPValue::Boolean(true));
