@@ -1,10 +1,8 @@
 //! The request, and what its answer means.
 
-use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures_util::FutureExt;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
@@ -62,15 +60,9 @@ impl Attempted {
         }
     }
 
-    /// What the work of an attempt comes to. A panic in it ends this delivery alone, and is settled like any other end.
-    pub(super) async fn even_if_it_panics(work: impl Future<Output = Self>) -> Self {
-        // The request may have been out; the panic hook has logged why we cannot say.
-        let panicked = |_panic| Self {
-            unknown: true,
-            charged: 1,
-            ..Self::without_request(Outcome::Dead(DeadReason::Panicked))
-        };
-        AssertUnwindSafe(work).catch_unwind().await.unwrap_or_else(panicked)
+    /// Our own code panicked in the middle. The request may have been out; the panic hook has logged why we cannot say.
+    pub(super) fn panicked() -> Self {
+        Self { unknown: true, charged: 1, ..Self::without_request(Outcome::Dead(DeadReason::Panicked)) }
     }
 }
 

@@ -1,9 +1,7 @@
 //! Giving up: what can never go on becomes a dead letter, in the dead queue and in the log.
 
-use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
-
-use futures_util::FutureExt;
+use std::thread;
 use uuid::Uuid;
 
 use super::dead_letter_log::DeadLetterLog;
@@ -101,13 +99,9 @@ impl DeadLetterer {
         Ok(())
     }
 
-    /// Works on one delivery. A panic makes a dead letter of this delivery and leaves the others of its event alone.
-    pub(super) async fn if_it_panics(
-        &self,
-        job: &Job,
-        work: impl Future<Output = Disposition>,
-    ) -> Disposition {
-        match AssertUnwindSafe(work).catch_unwind().await {
+    /// How the work on one delivery ended. A panic makes a dead letter of this delivery and leaves the others of its event alone.
+    pub(super) async fn if_it_panicked(&self, job: &Job, ended: thread::Result<Disposition>) -> Disposition {
+        match ended {
             Ok(disposition) => disposition,
             // Boxed, as it is rare: room for it would be copied with each delivery.
             Err(_panic) => Box::pin(self.panicked_delivery(job)).await,

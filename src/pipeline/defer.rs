@@ -31,13 +31,9 @@ pub(super) struct Deferrer {
 }
 
 impl Deferrer {
-    /// Works on a delivery that came in a message of its own, or may get one, and defers it if it must wait.
-    pub(super) async fn if_it_must_wait(
-        &self,
-        job: &Job,
-        work: impl Future<Output = Disposition>,
-    ) -> Disposition {
-        match work.await {
+    /// Defers a delivery that came in a message of its own, or may get one, if it turned out that it must wait.
+    pub(super) async fn if_it_must_wait(&self, job: &Job, disposition: Disposition) -> Disposition {
+        match disposition {
             Err(Unsettled::ToDefer(wait)) => self.delivery(job, wait).await,
             disposition => disposition,
         }

@@ -5,10 +5,11 @@
 //! stop, a paused app, PostgreSQL away, or simply enough time in our hands) no message per recipient is needed: the event comes
 //! again, and the work goes on with the rows that are left.
 
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures_util::{StreamExt, stream};
+use futures_util::{FutureExt, StreamExt, stream};
 use tokio::time::Instant;
 
 use super::apps::{Apps, ResolvedApp};
@@ -83,12 +84,13 @@ impl FanOut {
                     match skip {
                         Some(reason) => self.record_skip(&job, reason).await,
                         None => {
-                            let work = self.processor.process(&job, job.envelope.rank);
-                            self.deferrer.if_it_must_wait(&job, work).await
+                            let disposition = self.processor.process(&job, job.envelope.rank).await;
+                            self.deferrer.if_it_must_wait(&job, disposition).await
                         }
                     }
                 };
-                self.dead_letterer.if_it_panics(&job, work).await
+                let ended = AssertUnwindSafe(work).catch_unwind().await;
+                self.dead_letterer.if_it_panicked(&job, ended).await
             })
         };
         let mut steps = skips.chain(deliveries).map(step);
@@ -215,7 +217,8 @@ impl FanOut {
             let app = self.apps.resolve(spreading.event).await;
             // Whatever queue the event came from: a fresh event for one user goes before a crowd.
             let job = Job { app, ..spreading.job(recipient) };
-            self.dead_letterer.if_it_panics(&job, self.processor.process(&job, Rank::Lane)).await
+            let ended = AssertUnwindSafe(self.processor.process(&job, Rank::Lane)).catch_unwind().await;
+            self.dead_letterer.if_it_panicked(&job, ended).await
         });
         let at_once = spreading
             .app

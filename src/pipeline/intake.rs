@@ -184,8 +184,12 @@ impl Worker {
             return self.deferrer.message_to_lane(envelope, app).await;
         }
         let job = Job { delivery, envelope: Arc::clone(envelope), app };
-        let work = self.deferrer.if_it_must_wait(&job, self.processor.process(&job, envelope.rank));
-        self.dead_letterer.if_it_panics(&job, work).await
+        let work = async {
+            let disposition = self.processor.process(&job, envelope.rank).await;
+            self.deferrer.if_it_must_wait(&job, disposition).await
+        };
+        let ended = AssertUnwindSafe(work).catch_unwind().await;
+        self.dead_letterer.if_it_panicked(&job, ended).await
     }
 
     fn arrival<'a>(&self, envelope: &'a Envelope) -> Arrival<'a> {

@@ -1,5 +1,8 @@
 //! One delivery, step by step.
 
+use std::panic::AssertUnwindSafe;
+
+use futures_util::FutureExt;
 use tokio_util::sync::CancellationToken;
 
 use super::attempt::{Attempted, Attempter};
@@ -43,7 +46,9 @@ impl Processor {
         crash_point("ready");
         let Some(claim) = self.claim(job).await? else { return Ok(()) };
         crash_point("claimed");
-        let attempted = Attempted::even_if_it_panics(self.attempter.attempt(job, &claim, go)).await;
+        // A panic in it ends this delivery alone, and is settled like any other end.
+        let attempted = AssertUnwindSafe(self.attempter.attempt(job, &claim, go)).catch_unwind().await;
+        let attempted = attempted.unwrap_or_else(|_panic| Attempted::panicked());
         crash_point("answered");
         let disposition = self.settler.settle(job, &claim, attempted).await;
         drop(lock);
