@@ -45,12 +45,16 @@ const STRANDED_AFTER_S: f64 = 600.0;
 #[derive(Debug, Args)]
 #[command(after_help = "Example:\n  wechat-notifier deliveries list --status skipped --since 2h --json")]
 pub struct List {
+    /// Only of this event
     #[arg(long, value_name = "EVENT_ID")]
     event: Option<String>,
+    /// Only of this company
     #[arg(long, value_name = "COMPANY_NO")]
     company: Option<String>,
+    /// Only of this app
     #[arg(long, alias = "app-id", value_name = "APPID")]
     app: Option<String>,
+    /// Only of this template
     #[arg(long, alias = "template-id", value_name = "TEMPLATE")]
     template: Option<String>,
     /// planned, attempting, retrying, sent, skipped or dead

@@ -104,3 +104,34 @@ pub async fn execute(cli: Cli) -> Result<ExitCode> {
     }?;
     Ok(exit.into())
 }
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    /// What has no help, by its path on the command line.
+    fn unexplained(command: &clap::Command, path: &str) -> Vec<String> {
+        let mut found: Vec<String> = command
+            .get_arguments()
+            .filter(|argument| argument.get_help().is_none_or(|help| help.to_string().is_empty()))
+            .map(|argument| format!("{path} --{}", argument.get_id()))
+            .collect();
+        for subcommand in command.get_subcommands() {
+            let path = format!("{path} {}", subcommand.get_name());
+            if subcommand.get_about().is_none() {
+                found.push(path.clone());
+            }
+            found.extend(unexplained(subcommand, &path));
+        }
+        found
+    }
+
+    #[test]
+    fn every_command_and_option_has_a_help_text() {
+        let mut command = Cli::command();
+        command.build();
+        assert_eq!(unexplained(&command, "wechat-notifier"), [""; 0]);
+    }
+}

@@ -30,8 +30,9 @@ const MAX_FILE_BYTES: u64 = 16 * 1024 * 1024;
   wechat-notifier publish --event-id pay-17 --company C001 --app-id wx0123456789abcdef \\
       --template-id TEMPLATE --data amount1=¥100.00 --data thing2=广州至北京
 
-Exits with code 0 only after the broker has confirmed the event. Needs only the permission to write to the exchange of
-events, which the daemon declares when it starts.")]
+Exits with code 0 only after the broker has confirmed the event.
+Needs only the permission to write to the exchange of events, which the daemon
+declares when it starts.")]
 pub struct Publish {
     /// File with the event as JSON, or - for standard input
     #[arg(value_name = "FILE", conflicts_with = "event_id", required_unless_present = "event_id")]

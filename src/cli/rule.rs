@@ -38,8 +38,10 @@ pub struct Add {
     /// The company of the events
     #[arg(long, value_name = "COMPANY_NO")]
     company: CompanyNo,
+    /// The app that is sent from
     #[arg(long, value_name = "APPID")]
     app_id: AppId,
+    /// The template of the events
     #[arg(long, value_name = "TEMPLATE")]
     template_id: TemplateId,
     /// Only events of this customer [default: of all customers]
@@ -75,10 +77,13 @@ const PEOPLE_A_PAGE: i64 = 20_000;
 #[derive(Debug, Args)]
 #[command(after_help = "Example:\n  wechat-notifier rule list --company C001 --user zhangsan")]
 pub struct List {
+    /// Only of this company
     #[arg(long, value_name = "COMPANY_NO")]
     company: Option<String>,
+    /// Only of this app
     #[arg(long, value_name = "APPID")]
     app_id: Option<String>,
+    /// Only of this template
     #[arg(long, value_name = "TEMPLATE")]
     template_id: Option<String>,
     /// Only rules that name this business user or openid

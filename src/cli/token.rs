@@ -95,6 +95,7 @@ fn masked(token: &SecretString) -> String {
 #[derive(Debug, Args)]
 #[command(after_help = "Example:\n  wechat-notifier token refresh --app-id wx0123456789abcdef")]
 pub struct Refresh {
+    /// The Mini Program's appid
     #[arg(long, value_name = "APPID")]
     app_id: AppId,
 }

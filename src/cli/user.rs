@@ -34,6 +34,7 @@ impl User {
     after_help = "Example:\n  wechat-notifier user bind --app-id wx0123456789abcdef --openid oABC --sys-user zhangsan --accept TEMPLATE:2"
 )]
 pub struct Bind {
+    /// The Mini Program's appid
     #[arg(long, value_name = "APPID")]
     app_id: AppId,
     /// The WeChat user's openid in that app

@@ -21,10 +21,13 @@ pub struct Which {
     /// Only with this class of WeChat's last answer, e.g. transient
     #[arg(long, value_parser = CLASSES.to_vec())]
     class: Option<String>,
+    /// Only of this app
     #[arg(long, alias = "app-id", value_name = "APPID")]
     app: Option<String>,
+    /// Only of this company
     #[arg(long, value_name = "COMPANY_NO")]
     company: Option<String>,
+    /// Only of this template
     #[arg(long, alias = "template-id", value_name = "TEMPLATE")]
     template: Option<String>,
     /// Only with this code of WeChat's
@@ -33,6 +36,7 @@ pub struct Which {
     /// Only with a fault in this field, e.g. thing2
     #[arg(long)]
     field: Option<String>,
+    /// Only of this event
     #[arg(long, value_name = "EVENT_ID")]
     event: Option<String>,
     /// A business user or an openid

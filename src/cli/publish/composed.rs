@@ -9,10 +9,13 @@ pub struct Composed {
     /// The publisher's id of the event
     #[arg(long, value_name = "ID", requires_all = ["company", "app_id", "template_id", "data"])]
     event_id: Option<String>,
+    /// The event's company
     #[arg(long, value_name = "COMPANY_NO", requires = "event_id")]
     company: Option<String>,
+    /// The app to send from
     #[arg(long, value_name = "APPID", requires = "event_id")]
     app_id: Option<String>,
+    /// The template of the message
     #[arg(long, value_name = "TEMPLATE", requires = "event_id")]
     template_id: Option<String>,
     /// A parameter of the template
