@@ -102,13 +102,19 @@ impl<'a> Query<'a> {
 
     /// The statement's rows.
     pub(super) async fn rows(self, client: &impl GenericClient) -> Result<Vec<Row>, Error> {
-        rows(client, self.text, &self.values).await
+        let failed = |error| failed(self.text, &error);
+        let statement = client.prepare_cached(self.text).await.map_err(failed)?;
+        client.query(&statement, &self.values).await.map_err(failed)
     }
 
     /// The one row of a statement that always answers one: an aggregate, a function, an `INSERT … RETURNING`. (A trigger of
     /// the company's own can swallow what is inserted.)
     pub(super) async fn one(self, client: &impl GenericClient) -> Result<Row, Error> {
-        one(client, self.text, &self.values).await
+        let name = name_of(self.text);
+        self.optional(client).await?.ok_or_else(|| Error::Unreadable {
+            table: "PostgreSQL's answer",
+            what: format!("{name} returned no row"),
+        })
     }
 
     /// The row of a statement that answers one at most.
@@ -118,41 +124,10 @@ impl<'a> Query<'a> {
 
     /// How many rows the statement touched.
     pub(super) async fn count(self, client: &impl GenericClient) -> Result<u64, Error> {
-        count(client, self.text, &self.values).await
+        let failed = |error| failed(self.text, &error);
+        let statement = client.prepare_cached(self.text).await.map_err(failed)?;
+        client.execute(&statement, &self.values).await.map_err(failed)
     }
-}
-/// The statement's rows.
-pub(super) async fn rows(
-    client: &impl GenericClient,
-    sql: &'static str,
-    values: &[&(dyn ToSql + Sync)],
-) -> Result<Vec<Row>, Error> {
-    let statement = client.prepare_cached(sql).await.map_err(|error| failed(sql, &error))?;
-    client.query(&statement, values).await.map_err(|error| failed(sql, &error))
-}
-
-/// The one row of a statement that always answers one: an aggregate, a function, an `INSERT … RETURNING`. (A trigger of the
-/// company's own can swallow what is inserted.)
-pub(super) async fn one(
-    client: &impl GenericClient,
-    sql: &'static str,
-    values: &[&(dyn ToSql + Sync)],
-) -> Result<Row, Error> {
-    let row = rows(client, sql, values).await?.into_iter().next();
-    row.ok_or_else(|| Error::Unreadable {
-        table: "PostgreSQL's answer",
-        what: format!("{} returned no row", name_of(sql)),
-    })
-}
-
-/// How many rows the statement touched.
-pub(super) async fn count(
-    client: &impl GenericClient,
-    sql: &'static str,
-    values: &[&(dyn ToSql + Sync)],
-) -> Result<u64, Error> {
-    let statement = client.prepare_cached(sql).await.map_err(|error| failed(sql, &error))?;
-    client.execute(&statement, values).await.map_err(|error| failed(sql, &error))
 }
 
 /// The error, with the statement's name.

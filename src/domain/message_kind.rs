@@ -1,7 +1,8 @@
 //! The kinds of message that WeChat brings to a user for us, and all that they differ in.
 //!
-//! There is one so far. What is particular to a kind is data in a file of its own ([`subscribe`]); nothing outside branches on
-//! the kind. A second kind is a variant here, its file, and the event's word for it.
+//! There is one so far. What is particular to a kind is data in a file of its own ([`subscribe`]); outside, only the
+//! SQL of a big fan-out branches on the kind (`db::ledger::named`). A second kind is a variant here, its file, its SQL, and the event's
+//! word for it.
 
 mod message;
 mod subscribe;
@@ -52,7 +53,7 @@ impl MessageKind {
     }
 
     /// What decides whether a user gets a message, and the reason to skip them where they do not. The first line that fits
-    /// counts. The one table of it: read here for one user, and turned into SQL for a big fan-out.
+    /// counts. Read here for one user; a test compares the SQL of a big fan-out with it.
     pub const fn verdicts(self) -> &'static [(Finding, Result<(), SkipReason>)] {
         match self {
             Self::Subscribe => subscribe::VERDICTS,

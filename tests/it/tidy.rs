@@ -138,6 +138,14 @@ fn columns_are_read_with_errors() {
 }
 
 #[test]
+fn values_of_statements_have_names() {
+    expect_none(
+        numbered_placeholders(&SOURCES),
+        "Give the value a name, `:app_id`, and run the statement with `sql!` of src/db/query.rs, which numbers the names.",
+    );
+}
+
+#[test]
 fn retired_words_do_not_come_back() {
     expect_none(
         retired_words(&FILES).iter().map(ToString::to_string).collect(),
@@ -235,6 +243,19 @@ fn panicking_reads(sources: &[Source]) -> Vec<String> {
     for source in sources.iter().filter(|source| source.path.starts_with("src/db/")) {
         for at in READS.iter().flat_map(|read| source.code.match_indices(read)).map(|(at, _)| at) {
             findings.push(format!("{}:{}: a read that can panic", source.path, source.line(at)));
+        }
+    }
+    findings
+}
+
+/// `$1` in SQL: whoever reads it has to count, and `$17` may come before `$16`.
+fn numbered_placeholders(sources: &[Source]) -> Vec<String> {
+    let is_numbered =
+        |text: &str| text.split('$').skip(1).any(|rest| rest.starts_with(|c: char| c.is_ascii_digit()));
+    let mut findings = Vec::new();
+    for source in sources.iter().filter(|source| source.path.starts_with("src/db/")) {
+        for literal in source.strings.iter().filter(|literal| is_numbered(&literal.text)) {
+            findings.push(format!("{}:{}: a numbered placeholder", source.path, source.line(literal.at)));
         }
     }
     findings

@@ -2,10 +2,12 @@
 
 use bytes::Bytes;
 use deadpool_postgres::GenericClient;
+use jiff::Timestamp;
 use serde_json::Value;
 
-use crate::db::{Database, Error, query};
-use crate::domain::dead_letter::{About, DeadLetter};
+use crate::db::query::{columns, sql};
+use crate::db::{Database, Error};
+use crate::domain::dead_letter::DeadLetter;
 
 /// A dead letter as it goes into the archive. Its texts hold no NUL and are of bounded length.
 #[derive(Debug, Clone)]
@@ -15,6 +17,35 @@ pub struct Received {
     pub body: Bytes,
     /// As received, as a JSON object.
     pub headers: Value,
+}
+
+columns! {
+    /// What the archive keeps of a dead letter as it arrives.
+    struct Columns<'a>(received: &'a Received) {
+        identity: &'a str = received.dead_letter.identity.as_str(),
+        reason: &'a str = received.dead_letter.reason.as_str(),
+        class: Option<&'a str> = received.dead_letter.class.as_deref(),
+        errcode: Option<i64> = received.dead_letter.errcode,
+        errmsg: Option<&'a str> = received.dead_letter.errmsg.as_deref(),
+        field: Option<&'a str> = received.dead_letter.field.as_deref(),
+        app_id: Option<&'a str> = received.dead_letter.about.app_id.as_deref(),
+        template_id: Option<&'a str> = received.dead_letter.about.template_id.as_deref(),
+        company_no: Option<&'a str> = received.dead_letter.about.company_no.as_deref(),
+        event_id: Option<&'a str> = received.dead_letter.about.event_id.as_deref(),
+        recipient: Option<&'a str> = received.dead_letter.about.recipient.as_deref(),
+        openid: Option<&'a str> = received.dead_letter.about.openid.as_deref(),
+        sys_user_id: Option<&'a str> = received.dead_letter.about.sys_user_id.as_deref(),
+        epoch: Option<i32> = received.dead_letter.epoch,
+        attempts: i32 = received.dead_letter.attempts,
+        first_failed_at: Option<Timestamp> = received.dead_letter.first_failed_at,
+        last_failed_at: Option<Timestamp> = received.dead_letter.last_failed_at,
+        trace_id: Option<&'a str> = received.dead_letter.trace_id.as_deref(),
+        rid: Option<&'a str> = received.dead_letter.rid.as_deref(),
+        token_generation: Option<i64> = received.dead_letter.token_generation,
+        fingerprint: String = received.dead_letter.fingerprint(),
+        body: &'a [u8] = received.body.as_ref(),
+        headers: &'a Value = &received.headers,
+    }
 }
 
 /// Archives the dead letters in one statement. Those that are in the archive already stay as they are.
@@ -29,49 +60,11 @@ pub(super) async fn archive_on(client: &impl GenericClient, received: &[Received
                (identity, reason, class, errcode, errmsg, field, app_id, template_id, company_no, event_id, recipient,
                 openid, sys_user_id, epoch, attempts, first_failed_at, last_failed_at, trace_id, rid,
                 token_generation, fingerprint, body, headers)
-        SELECT * FROM unnest(
-                $1::text[], $2::text[], $3::text[], $4::bigint[], $5::text[], $6::text[], $7::text[], $8::text[],
-                $9::text[], $10::text[], $11::text[], $12::text[], $13::text[], $14::integer[], $15::integer[],
-                $16::timestamptz[], $17::timestamptz[], $18::text[], $19::text[], $20::bigint[], $21::text[],
-                $22::bytea[], $23::jsonb[])
+        SELECT identity, reason, class, errcode, errmsg, field, app_id, template_id, company_no, event_id, recipient,
+               openid, sys_user_id, epoch, attempts, first_failed_at, last_failed_at, trace_id, rid,
+               token_generation, fingerprint, body, headers
+          FROM :i
         ON CONFLICT (identity) DO NOTHING";
-    let about = |column: fn(&About) -> &Option<String>| -> Vec<&Option<String>> {
-        received.iter().map(|received| column(&received.dead_letter.about)).collect()
-    };
-    query::count(
-        client,
-        SQL,
-        &[
-            &column(received, |it| &it.identity),
-            &column(received, |it| it.reason.as_str()),
-            &column(received, |it| &it.class),
-            &column(received, |it| it.errcode),
-            &column(received, |it| &it.errmsg),
-            &column(received, |it| &it.field),
-            &about(|about| &about.app_id),
-            &about(|about| &about.template_id),
-            &about(|about| &about.company_no),
-            &about(|about| &about.event_id),
-            &about(|about| &about.recipient),
-            &about(|about| &about.openid),
-            &about(|about| &about.sys_user_id),
-            &column(received, |it| it.epoch),
-            &column(received, |it| it.attempts),
-            &column(received, |it| it.first_failed_at),
-            &column(received, |it| it.last_failed_at),
-            &column(received, |it| &it.trace_id),
-            &column(received, |it| &it.rid),
-            &column(received, |it| it.token_generation),
-            &column(received, DeadLetter::fingerprint),
-            &received.iter().map(|received| received.body.as_ref()).collect::<Vec<&[u8]>>(),
-            &received.iter().map(|received| &received.headers).collect::<Vec<_>>(),
-        ],
-    )
-    .await?;
+    sql!(SQL, Columns::of(received) as i).count(client).await?;
     Ok(())
-}
-
-/// One column of all dead letters, as `unnest` wants it.
-fn column<'a, T>(received: &'a [Received], value: impl Fn(&'a DeadLetter) -> T) -> Vec<T> {
-    received.iter().map(|received| value(&received.dead_letter)).collect()
 }

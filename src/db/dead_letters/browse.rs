@@ -3,10 +3,11 @@
 use serde_json::Value;
 use tokio_postgres::Row;
 
-use super::filter::{Filter, matching};
-use super::row::{Archived, archived, columns};
+use super::filter::{FILTER, Filter, filtered};
+use super::row::{Archived, COLUMNS, archived};
+use crate::db::query::{joined, sql};
 use crate::db::row::Read;
-use crate::db::{Database, Error, query};
+use crate::db::{Database, Error};
 use crate::domain::dead_letter::About;
 
 /// A dead letter with everything that was received.
@@ -24,18 +25,18 @@ pub async fn list(
     after: Option<i64>,
     limit: i64,
 ) -> Result<Vec<Archived>, Error> {
-    const SQL: &str = concat!(
+    const SQL: &str = joined!(
         "-- dead_letters::list
         SELECT ",
-        columns!(),
+        COLUMNS,
         " FROM t_wechat_dead_letter l
          WHERE ",
-        matching!(),
-        " AND ($15::bigint IS NULL OR l.id < $15)
+        FILTER,
+        " AND (:after::bigint IS NULL OR l.id < :after)
          ORDER BY l.id DESC
-         LIMIT $16"
+         LIMIT :limit"
     );
-    let rows = query::rows(&db.durable().await?, SQL, &filter.values_and(&[&after, &limit])).await?;
+    let rows = filtered!(SQL, filter, after, limit).rows(&db.durable().await?).await?;
     rows.iter().map(archived).collect()
 }
 
@@ -47,19 +48,18 @@ pub async fn page(
     cut_off: i64,
     limit: i64,
 ) -> Result<Vec<Whole>, Error> {
-    const SQL: &str = concat!(
+    const SQL: &str = joined!(
         "-- dead_letters::page
         SELECT ",
-        columns!(),
+        COLUMNS,
         ", l.headers, l.body FROM t_wechat_dead_letter l
-         WHERE l.id > $15 AND l.id <= $16 AND ",
-        matching!(),
+         WHERE l.id > :after AND l.id <= :cut_off AND ",
+        FILTER,
         "
          ORDER BY l.id
-         LIMIT $17"
+         LIMIT :limit"
     );
-    let further: [&(dyn tokio_postgres::types::ToSql + Sync); 3] = [&after, &cut_off, &limit];
-    let rows = query::rows(&db.durable().await?, SQL, &filter.values_and(&further)).await?;
+    let rows = filtered!(SQL, filter, after, cut_off, limit).rows(&db.durable().await?).await?;
     rows.iter().map(whole).collect()
 }
 
@@ -67,38 +67,37 @@ pub async fn page(
 pub async fn newest(db: &Database) -> Result<i64, Error> {
     const SQL: &str = "-- dead_letters::newest
         SELECT coalesce(max(id), 0) FROM t_wechat_dead_letter";
-    query::one(&db.durable().await?, SQL, &[]).await?.read(0)
+    sql!(SQL).one(&db.durable().await?).await?.read(0)
 }
 
 /// One dead letter, whole; `None` where there is none of that id.
 pub async fn show(db: &Database, id: i64) -> Result<Option<Whole>, Error> {
-    const SQL: &str = concat!(
+    const SQL: &str = joined!(
         "-- dead_letters::show
         SELECT ",
-        columns!(),
+        COLUMNS,
         ", l.headers, l.body FROM t_wechat_dead_letter l
-         WHERE l.id = $1"
+         WHERE l.id = :id"
     );
-    let rows = query::rows(&db.durable().await?, SQL, &[&id]).await?;
-    rows.first().map(whole).transpose()
+    let row = sql!(SQL, id).optional(&db.durable().await?).await?;
+    row.as_ref().map(whole).transpose()
 }
 
 /// All dead letters about this delivery, newest first; at most `limit`.
 pub async fn of_delivery(db: &Database, about: &About, limit: i64) -> Result<Vec<Archived>, Error> {
-    const SQL: &str = concat!(
+    const SQL: &str = joined!(
         "-- dead_letters::of_delivery
         SELECT ",
-        columns!(),
+        COLUMNS,
         " FROM t_wechat_dead_letter l
-         WHERE l.event_id = $1 AND l.recipient = $2 AND l.template_id IS NOT DISTINCT FROM $3
-           AND l.app_id IS NOT DISTINCT FROM $4 AND l.company_no IS NOT DISTINCT FROM $5
+         WHERE l.event_id = :event_id AND l.recipient = :recipient AND l.template_id IS NOT DISTINCT FROM :template_id
+           AND l.app_id IS NOT DISTINCT FROM :app_id AND l.company_no IS NOT DISTINCT FROM :company_no
          ORDER BY l.id DESC
-         LIMIT $6"
+         LIMIT :limit"
     );
     let About { event_id, recipient, template_id, app_id, company_no, .. } = about;
-    let client = db.durable().await?;
-    let rows =
-        query::rows(&client, SQL, &[event_id, recipient, template_id, app_id, company_no, &limit]).await?;
+    let query = sql!(SQL, event_id, recipient, template_id, app_id, company_no, limit);
+    let rows = query.rows(&db.durable().await?).await?;
     rows.iter().map(archived).collect()
 }
 

@@ -5,9 +5,10 @@ use serde::Serialize;
 use serde_json::{Value, json};
 use uuid::Uuid;
 
-use super::filter::{Filter, matching};
+use super::filter::{FILTER, Filter, filtered};
+use crate::db::query::{joined, sql};
 use crate::db::row::Read;
-use crate::db::{Database, Error, query};
+use crate::db::{Database, Error};
 
 /// Dead letters closed in one statement: its locks last milliseconds, and a command that is stopped has done whole batches.
 const BATCH: i64 = 1_000;
@@ -36,37 +37,57 @@ pub struct Act {
 
 /// How many dead letters an act would close now, and its cut-off.
 pub async fn count(db: &Database, closing: Closing, filter: &Filter) -> Result<(u64, i64), Error> {
-    const RESOLVE: &str = concat!(
+    const RESOLVE: &str = joined!(
         "-- dead_letters::count_open
         SELECT count(*), coalesce(max(l.id), 0) AS cut_off FROM t_wechat_dead_letter l
          WHERE l.state = 'open' AND ",
-        matching!()
+        FILTER
     );
-    const PURGE: &str = concat!(
+    const PURGE: &str = joined!(
         "-- dead_letters::count_purgeable
         SELECT count(*), coalesce(max(l.id), 0) AS cut_off FROM t_wechat_dead_letter l
-         WHERE l.state NOT IN ('replaying', 'purged') AND (l.state <> 'open' OR $14 = 'open') AND ",
-        matching!()
+         WHERE l.state NOT IN ('replaying', 'purged') AND (l.state <> 'open' OR :state = 'open') AND ",
+        FILTER
     );
-    let sql = match closing {
-        Closing::Resolve => RESOLVE,
-        Closing::Purge => PURGE,
+    let query = match closing {
+        Closing::Resolve => filtered!(RESOLVE, filter),
+        Closing::Purge => filtered!(PURGE, filter),
     };
-    let row = query::one(&db.durable().await?, sql, &filter.values()).await?;
+    let row = query.one(&db.durable().await?).await?;
     Ok((row.read::<i64>("count")?.unsigned_abs(), row.read("cut_off")?))
 }
 
 /// Closes what the act means. Answers how many dead letters that were; stopped midway, whole batches are done and accounted for.
 pub async fn close(db: &Database, act: &Act) -> Result<u64, Error> {
-    let sql = match act.closing {
-        Closing::Resolve => RESOLVE_BATCH,
-        Closing::Purge => PURGE_BATCH,
-    };
-    let (id, filter) = (Uuid::new_v4(), json!(act.filter));
+    let Act { closing, operator, why, filter, cut_off } = act;
+    let (id, wanted) = (Uuid::new_v4(), json!(filter));
     let (mut closed, mut after) = (0, 0_i64);
     loop {
-        let further = entry(act, &id, &filter, &after);
-        let rows = query::rows(&db.durable().await?, sql, &act.filter.values_and(&further)).await?;
+        let query = match closing {
+            Closing::Resolve => filtered!(
+                RESOLVE_BATCH,
+                filter,
+                after,
+                cut_off,
+                batch = BATCH,
+                act = id,
+                operator,
+                why,
+                filter = wanted
+            ),
+            Closing::Purge => filtered!(
+                PURGE_BATCH,
+                filter,
+                after,
+                cut_off,
+                batch = BATCH,
+                act = id,
+                operator,
+                why,
+                filter = wanted
+            ),
+        };
+        let rows = query.rows(&db.durable().await?).await?;
         closed += rows.len() as u64;
         let ids = rows.iter().map(|row| row.read("id")).collect::<Result<Vec<i64>, _>>()?;
         match ids.into_iter().max() {
@@ -76,49 +97,39 @@ pub async fn close(db: &Database, act: &Act) -> Result<u64, Error> {
     }
 }
 
-/// The values from `$15` on.
-fn entry<'a>(
-    act: &'a Act,
-    id: &'a Uuid,
-    filter: &'a Value,
-    after: &'a i64,
-) -> [&'a (dyn tokio_postgres::types::ToSql + Sync); 7] {
-    [after, &act.cut_off, &BATCH, id, &act.operator, &act.why, filter]
-}
-
 // `FOR UPDATE` looks at each dead letter again once it has it: two acts never close the same one.
-const RESOLVE_BATCH: &str = concat!(
+const RESOLVE_BATCH: &str = joined!(
     "-- dead_letters::resolve
     WITH batch AS (
         SELECT l.id FROM t_wechat_dead_letter l
-         WHERE l.state = 'open' AND l.id > $15 AND l.id <= $16 AND ",
-    matching!(),
+         WHERE l.state = 'open' AND l.id > :after AND l.id <= :cut_off AND ",
+    FILTER,
     "
-         ORDER BY l.id LIMIT $17 FOR UPDATE),
+         ORDER BY l.id LIMIT :batch FOR UPDATE),
     closed AS (
         UPDATE t_wechat_dead_letter l SET state = 'resolved' FROM batch WHERE l.id = batch.id RETURNING l.id),
     entry AS (
         INSERT INTO t_wechat_dead_letter_action (act, action, operator, why, filter, dead_letters)
-        SELECT $18, 'resolved', $19, $20, $21, array_agg(id ORDER BY id) FROM closed HAVING count(*) > 0)
+        SELECT :act, 'resolved', :operator, :why, :filter, array_agg(id ORDER BY id) FROM closed HAVING count(*) > 0)
     SELECT id FROM closed"
 );
 
-const PURGE_BATCH: &str = concat!(
+const PURGE_BATCH: &str = joined!(
     "-- dead_letters::purge
     WITH batch AS (
         SELECT l.id FROM t_wechat_dead_letter l
-         WHERE l.state NOT IN ('replaying', 'purged') AND (l.state <> 'open' OR $14 = 'open')
-           AND l.id > $15 AND l.id <= $16 AND ",
-    matching!(),
+         WHERE l.state NOT IN ('replaying', 'purged') AND (l.state <> 'open' OR :state = 'open')
+           AND l.id > :after AND l.id <= :cut_off AND ",
+    FILTER,
     "
-         ORDER BY l.id LIMIT $17 FOR UPDATE),
+         ORDER BY l.id LIMIT :batch FOR UPDATE),
     closed AS (
         UPDATE t_wechat_dead_letter l
            SET state = 'purged', body = '', headers = '{}', errmsg = NULL, openid = NULL, sys_user_id = NULL
           FROM batch WHERE l.id = batch.id RETURNING l.id),
     entry AS (
         INSERT INTO t_wechat_dead_letter_action (act, action, operator, why, filter, dead_letters)
-        SELECT $18, 'purged', $19, $20, $21, array_agg(id ORDER BY id) FROM closed HAVING count(*) > 0)
+        SELECT :act, 'purged', :operator, :why, :filter, array_agg(id ORDER BY id) FROM closed HAVING count(*) > 0)
     SELECT id FROM closed"
 );
 
@@ -134,8 +145,9 @@ pub struct Done {
 /// All that operators did to a dead letter, oldest first.
 pub async fn done_to(db: &Database, dead_letter: i64) -> Result<Vec<Done>, Error> {
     const SQL: &str = "-- dead_letters::done_to
-        SELECT at, action, operator, why FROM t_wechat_dead_letter_action WHERE dead_letters @> ARRAY[$1::bigint] ORDER BY id";
-    let rows = query::rows(&db.durable().await?, SQL, &[&dead_letter]).await?;
+        SELECT at, action, operator, why FROM t_wechat_dead_letter_action
+         WHERE dead_letters @> ARRAY[:dead_letter::bigint] ORDER BY id";
+    let rows = sql!(SQL, dead_letter).rows(&db.durable().await?).await?;
     let done = |row: &tokio_postgres::Row| {
         Ok(Done {
             at: row.read("at")?,
@@ -165,8 +177,8 @@ pub async fn acts(db: &Database, limit: i64) -> Result<Vec<Closed>, Error> {
           FROM t_wechat_dead_letter_action
          GROUP BY act, action, operator, why, filter
          ORDER BY min(id) DESC
-         LIMIT $1";
-    let rows = query::rows(&db.durable().await?, SQL, &[&limit]).await?;
+         LIMIT :limit";
+    let rows = sql!(SQL, limit).rows(&db.durable().await?).await?;
     let closed = |row: &tokio_postgres::Row| {
         Ok(Closed {
             at: row.read("at")?,

@@ -1,8 +1,7 @@
-//! Which dead_letters: one filter, one `WHERE`, for everything that is done with dead letters.
+//! Which dead letters: one filter, one `WHERE`, for everything that is done with dead letters.
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
-use tokio_postgres::types::ToSql;
 
 /// Which dead letters. Empty means all but the purged ones; each part that is given narrows.
 ///
@@ -50,32 +49,48 @@ pub struct Filter {
     pub state: Option<String>,
 }
 
-/// The condition on a dead letter `l`, as text for `concat!`. Its values are `$1` to `$14`, as [`Filter::values`] gives them; a
-/// statement's own begin at `$15`.
+/// The condition on a dead letter `l`; a statement that has it is given its values by [`filtered!`].
 ///
 /// Parts that are not given are constants to the planner, which sees the values: each narrowing part can use its index.
-macro_rules! matching {
-    () => {
-        "(cardinality($1::bigint[]) = 0 OR l.id = ANY($1))
-           AND ($2::text IS NULL OR l.reason = $2)
-           AND ($3::text IS NULL OR l.class = $3)
-           AND ($4::text IS NULL OR l.app_id = $4)
-           AND ($5::text IS NULL OR l.company_no = $5)
-           AND ($6::text IS NULL OR l.template_id = $6)
-           AND ($7::bigint IS NULL OR l.errcode = $7)
-           AND ($8::text IS NULL OR l.field = $8)
-           AND ($9::text IS NULL OR l.event_id = $9)
-           AND ($10::text IS NULL OR l.sys_user_id = $10 OR l.openid = $10 OR l.recipient = '@' || $10)
-           AND ($11::text IS NULL OR l.fingerprint LIKE $11 || '%')
-           AND ($12::timestamptz IS NULL OR l.archived_at >= $12)
-           AND ($13::timestamptz IS NULL OR l.archived_at < $13)
-           AND CASE WHEN $14::text IS NULL THEN l.state <> 'purged' ELSE l.state = $14 END"
+pub(in crate::db) const FILTER: &str = "(cardinality(:ids::bigint[]) = 0 OR l.id = ANY(:ids))
+           AND (:reason::text IS NULL OR l.reason = :reason)
+           AND (:class::text IS NULL OR l.class = :class)
+           AND (:app_id::text IS NULL OR l.app_id = :app_id)
+           AND (:company_no::text IS NULL OR l.company_no = :company_no)
+           AND (:template_id::text IS NULL OR l.template_id = :template_id)
+           AND (:errcode::bigint IS NULL OR l.errcode = :errcode)
+           AND (:field::text IS NULL OR l.field = :field)
+           AND (:event_id::text IS NULL OR l.event_id = :event_id)
+           AND (:user::text IS NULL OR l.sys_user_id = :user OR l.openid = :user OR l.recipient = '@' || :user)
+           AND (:group::text IS NULL OR l.fingerprint LIKE :group || '%')
+           AND (:since::timestamptz IS NULL OR l.archived_at >= :since)
+           AND (:until::timestamptz IS NULL OR l.archived_at < :until)
+           AND CASE WHEN :state::text IS NULL THEN l.state <> 'purged' ELSE l.state = :state END";
+
+/// A statement with [`FILTER`] in it, the filter, and the statement's further values; otherwise as `sql!`.
+macro_rules! filtered {
+    ($sql:expr, $filter:expr $(, $name:ident $(= $value:expr)?)* $(,)?) => {
+        $crate::db::query::sql!(
+            $sql,
+            ids = $filter.ids,
+            reason = $filter.reason,
+            class = $filter.class,
+            app_id = $filter.app_id,
+            company_no = $filter.company_no,
+            template_id = $filter.template_id,
+            errcode = $filter.errcode,
+            field = $filter.field,
+            event_id = $filter.event_id,
+            user = $filter.user,
+            group = $filter.group,
+            since = $filter.since,
+            until = $filter.until,
+            state = $filter.state,
+            $($name $(= $value)?,)*
+        )
     };
 }
-pub(in crate::db) use matching;
-
-/// How many values [`matching!`] has.
-const VALUES: usize = 14;
+pub(in crate::db) use filtered;
 
 impl Filter {
     /// Exactly these dead letters, in whatever state but purged.
@@ -86,34 +101,6 @@ impl Filter {
     /// Does it name anything that narrows? A state alone does not: nearly all dead letters are open.
     pub fn narrows(&self) -> bool {
         *self != Self { state: self.state.clone(), ..Self::default() }
-    }
-
-    /// The values of [`matching!`], in its order.
-    pub(in crate::db) fn values(&self) -> [&(dyn ToSql + Sync); VALUES] {
-        [
-            &self.ids,
-            &self.reason,
-            &self.class,
-            &self.app_id,
-            &self.company_no,
-            &self.template_id,
-            &self.errcode,
-            &self.field,
-            &self.event_id,
-            &self.user,
-            &self.group,
-            &self.since,
-            &self.until,
-            &self.state,
-        ]
-    }
-
-    /// The values of [`matching!`], and those that a statement has besides, from `$15` on.
-    pub(in crate::db) fn values_and<'a>(
-        &'a self,
-        further: &[&'a (dyn ToSql + Sync)],
-    ) -> Vec<&'a (dyn ToSql + Sync)> {
-        [self.values().as_slice(), further].concat()
     }
 }
 

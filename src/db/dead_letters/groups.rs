@@ -7,9 +7,10 @@ use serde::Serialize;
 use serde_json::Value;
 use tokio_postgres::Row;
 
-use super::filter::{Filter, matching};
+use super::filter::{FILTER, Filter, filtered};
+use crate::db::query::{joined, sql};
 use crate::db::row::Read;
-use crate::db::{Database, Error, query};
+use crate::db::{Database, Error};
 use crate::domain::dead_letter::Reason;
 
 /// Dead letters with the same cause, and so with the same cure.
@@ -36,7 +37,7 @@ pub struct Group {
 /// The groups of the dead letters that match, those with the most open dead letters first; at most `limit`.
 pub async fn groups(db: &Database, filter: &Filter, limit: i64) -> Result<Vec<Group>, Error> {
     // First by fingerprint and state, which is a hash over the dead letters; the few groups are put together after.
-    const SQL: &str = concat!(
+    const SQL: &str = joined!(
         "-- dead_letters::groups
         WITH part AS (
             SELECT l.fingerprint, l.state, count(*) AS dead_letters, max(l.id) AS newest,
@@ -47,7 +48,7 @@ pub async fn groups(db: &Database, filter: &Filter, limit: i64) -> Result<Vec<Gr
                    min(l.template_id) AS template_id
               FROM t_wechat_dead_letter l
              WHERE ",
-        matching!(),
+        FILTER,
         "
              GROUP BY l.fingerprint, l.state)
         SELECT fingerprint, sum(dead_letters)::bigint AS dead_letters, jsonb_object_agg(state, dead_letters) AS states,
@@ -59,9 +60,9 @@ pub async fn groups(db: &Database, filter: &Filter, limit: i64) -> Result<Vec<Gr
           FROM part
          GROUP BY fingerprint
          ORDER BY coalesce(sum(dead_letters) FILTER (WHERE state = 'open'), 0) DESC, max(newest) DESC
-         LIMIT $15"
+         LIMIT :limit"
     );
-    let rows = query::rows(&db.durable().await?, SQL, &filter.values_and(&[&limit])).await?;
+    let rows = filtered!(SQL, filter, limit).rows(&db.durable().await?).await?;
     rows.iter().map(group).collect()
 }
 
@@ -97,7 +98,7 @@ pub async fn tally(db: &Database) -> Result<Vec<Tally>, Error> {
     const SQL: &str = "-- dead_letters::tally
         SELECT state, reason, count(*) AS dead_letters FROM t_wechat_dead_letter
          WHERE state <> 'purged' GROUP BY state, reason";
-    let rows = query::rows(&db.durable().await?, SQL, &[]).await?;
+    let rows = sql!(SQL).rows(&db.durable().await?).await?;
     let tally = |row: &Row| {
         Ok(Tally {
             state: row.read("state")?,

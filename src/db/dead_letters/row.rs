@@ -26,17 +26,13 @@ impl Archived {
     }
 }
 
-/// The columns of a dead letter `l` that [`archived`] reads, as text for `concat!`.
-macro_rules! columns {
-    () => {
-        "l.id, l.identity, l.reason, l.class, l.errcode, l.errmsg, l.field, l.company_no, l.app_id, l.template_id,
+/// The columns of a dead letter `l` that [`archived`] reads.
+pub(in crate::db) const COLUMNS: &str =
+    "l.id, l.identity, l.reason, l.class, l.errcode, l.errmsg, l.field, l.company_no, l.app_id, l.template_id,
                l.event_id, l.recipient, l.openid, l.sys_user_id, l.epoch, l.attempts, l.fingerprint, l.state,
-               l.first_failed_at, l.last_failed_at, l.archived_at, l.trace_id, l.rid, l.token_generation"
-    };
-}
-pub(in crate::db) use columns;
+               l.first_failed_at, l.last_failed_at, l.archived_at, l.trace_id, l.rid, l.token_generation";
 
-/// Reads the [`columns!`].
+/// Reads the [`COLUMNS`].
 pub(in crate::db) fn archived(row: &Row) -> Result<Archived, Error> {
     Ok(Archived {
         id: row.read("id")?,

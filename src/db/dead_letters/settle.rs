@@ -2,11 +2,11 @@
 //! delivery message, and are settled here.
 
 use tokio_postgres::Row;
-use tokio_postgres::types::ToSql;
 
 use super::archive::{Received, archive_on};
+use crate::db::query::{self, sql};
 use crate::db::row::Read;
-use crate::db::{Database, Error, query};
+use crate::db::{Database, Error};
 use crate::domain::dead_letter::{self, About, DeadLetter, Reason};
 use crate::domain::delivery::DeliveryKey;
 
@@ -64,22 +64,32 @@ async fn settle_page(
     const SQL: &str = "-- dead_letters::settle_given_up
         WITH given_up AS (
             SELECT id FROM t_wechat_delivery
-             WHERE company_no = $1 AND app_id = $2 AND template_id = $3 AND event_id = $4
-               AND (recipient = $5 OR ($5::text IS NULL AND epoch = 0)) AND epoch <= $6
+             WHERE company_no = :company_no AND app_id = :app_id AND template_id = :template_id AND event_id = :event_id
+               AND (recipient = :recipient OR (:recipient::text IS NULL AND epoch = 0)) AND epoch <= :epoch
                AND (status IN ('planned', 'retrying') OR (status = 'attempting' AND claimed_until <= now()))
              ORDER BY id
-             LIMIT $7
+             LIMIT :page
                FOR UPDATE)
         UPDATE t_wechat_delivery d
-           SET status = 'dead', reason = $8, epoch = $6, claim = NULL, claimed_until = NULL,
+           SET status = 'dead', reason = :reason, epoch = :epoch, claim = NULL, claimed_until = NULL,
                unknowns = unknowns + (status = 'attempting')::integer, settled_at = now()
           FROM given_up
          WHERE d.id = given_up.id
         RETURNING d.recipient, d.openid, d.sys_user_id, d.attempts, d.rid, d.token_generation, d.trace_id";
     let Rows { about: About { company_no, app_id, template_id, event_id, recipient, .. }, epoch } = rows;
-    let reason = reason.as_str();
-    query::rows(client, SQL, &[company_no, app_id, template_id, event_id, recipient, epoch, &PAGE, &reason])
-        .await
+    sql!(
+        SQL,
+        company_no,
+        app_id,
+        template_id,
+        event_id,
+        recipient,
+        epoch,
+        page = PAGE,
+        reason = reason.as_str()
+    )
+    .rows(client)
+    .await
 }
 
 /// Adds what only the row knows of the delivery: the broker, who wrote the dead letter, knew nothing of its attempts.
@@ -90,13 +100,13 @@ async fn complete(
 ) -> Result<(), Error> {
     const SQL: &str = "-- dead_letters::complete
         UPDATE t_wechat_dead_letter
-           SET attempts = greatest(attempts, $2), rid = coalesce(rid, $3),
-               token_generation = coalesce(token_generation, $4), trace_id = coalesce(trace_id, $5)
-         WHERE identity = $1";
+           SET attempts = greatest(attempts, :attempts), rid = coalesce(rid, :rid),
+               token_generation = coalesce(token_generation, :token_generation), trace_id = coalesce(trace_id, :trace_id)
+         WHERE identity = :identity";
     let attempts: i32 = row.read("attempts")?;
     let (rid, trace_id): (Option<String>, Option<String>) = (row.read("rid")?, row.read("trace_id")?);
-    let generation: Option<i64> = row.read("token_generation")?;
-    query::count(client, SQL, &[&identity, &attempts, &rid, &generation, &trace_id]).await?;
+    let token_generation: Option<i64> = row.read("token_generation")?;
+    sql!(SQL, identity, attempts, rid, token_generation, trace_id).count(client).await?;
     Ok(())
 }
 
@@ -105,12 +115,12 @@ async fn is_claimed(client: &deadpool_postgres::Object, rows: &Rows<'_>) -> Resu
     const SQL: &str = "-- dead_letters::is_claimed
         SELECT EXISTS (
             SELECT FROM t_wechat_delivery
-             WHERE company_no = $1 AND app_id = $2 AND template_id = $3 AND event_id = $4
-               AND (recipient = $5 OR ($5::text IS NULL AND epoch = 0)) AND epoch <= $6
+             WHERE company_no = :company_no AND app_id = :app_id AND template_id = :template_id AND event_id = :event_id
+               AND (recipient = :recipient OR (:recipient::text IS NULL AND epoch = 0)) AND epoch <= :epoch
                AND status = 'attempting')";
     let Rows { about: About { company_no, app_id, template_id, event_id, recipient, .. }, epoch } = rows;
-    let values: [&(dyn ToSql + Sync); 6] = [company_no, app_id, template_id, event_id, recipient, epoch];
-    query::one(client, SQL, &values).await?.read(0)
+    let query = sql!(SQL, company_no, app_id, template_id, event_id, recipient, epoch);
+    query.one(client).await?.read(0)
 }
 
 /// The event's dead letter, readdressed to one of its rows.

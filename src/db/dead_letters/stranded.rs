@@ -4,10 +4,11 @@ use deadpool_postgres::Transaction;
 use tokio_postgres::Row;
 
 use super::archive::{Received, archive_on};
-use crate::db::ledger::browse::{LedgerRow, columns, ledger_row};
+use crate::db::ledger::browse::{COLUMNS, LedgerRow, ledger_row};
+use crate::db::query::{self, columns, joined, sql};
 use crate::db::registry::pauses;
 use crate::db::row::Read;
-use crate::db::{Database, Error, query};
+use crate::db::{Database, Error};
 
 /// Rows closed in one transaction.
 const PAGE: usize = 500;
@@ -35,32 +36,31 @@ pub struct Choice {
 /// Two kinds stand still and are not stranded. What is paused has messages that come back when the pause ends. And rows of
 /// epoch 0 have their event as delivery message, which a slow app may take hours to work through: one row of it that moved speaks for all.
 pub async fn stranded(db: &Database, choice: &Choice) -> Result<Vec<Stranded>, Error> {
-    const SQL: &str = concat!(
+    const SQL: &str = joined!(
         "-- dead_letters::stranded
         WITH still AS MATERIALIZED (
             SELECT d.* FROM t_wechat_delivery d
              WHERE status IN ('planned', 'attempting', 'retrying')
-               AND greatest(created_at, settled_at, claimed_until, due_at) < now() - $1 * interval '1 second'
-               AND ($2::bigint[] IS NULL OR id = ANY ($2))
-               AND ($3::text IS NULL OR event_id = $3)
+               AND greatest(created_at, settled_at, claimed_until, due_at) < now() - :unmoved_for_s * interval '1 second'
+               AND (:ids::bigint[] IS NULL OR id = ANY (:ids))
+               AND (:event_id::text IS NULL OR event_id = :event_id)
                AND NOT EXISTS (SELECT FROM t_wechat_pause p
                                 WHERE p.app_id = d.app_id AND p.template_id IN ('', d.template_id)
-                                  AND (p.process = '' OR p.updated_at >= now() - $4 * interval '1 second'))),
+                                  AND (p.process = '' OR p.updated_at >= now() - :stale_after_s * interval '1 second'))),
         moving AS MATERIALIZED (
             SELECT DISTINCT d.event_id
               FROM (SELECT DISTINCT event_id FROM still WHERE epoch = 0) e JOIN t_wechat_delivery d USING (event_id)
-             WHERE greatest(d.created_at, d.settled_at, d.claimed_until, d.due_at) >= now() - $1 * interval '1 second')
+             WHERE greatest(d.created_at, d.settled_at, d.claimed_until, d.due_at) >= now() - :unmoved_for_s * interval '1 second')
         SELECT ",
-        columns!(),
+        COLUMNS,
         ", d.token_generation, d.content_hash
           FROM still d
          WHERE epoch > 0 OR event_id NOT IN (SELECT event_id FROM moving)
          ORDER BY id"
     );
     let Choice { ids, event_id, unmoved_for_s } = choice;
-    let rows =
-        query::rows(&db.durable().await?, SQL, &[unmoved_for_s, ids, event_id, &pauses::STALE_AFTER_S])
-            .await?;
+    let query = sql!(SQL, unmoved_for_s, ids, event_id, stale_after_s = pauses::STALE_AFTER_S);
+    let rows = query.rows(&db.durable().await?).await?;
     rows.iter().map(stranded_row).collect()
 }
 
@@ -96,6 +96,14 @@ pub async fn close_stranded(
 const BEGIN: &str = "-- dead_letters::close_begin";
 const COMMIT: &str = "-- dead_letters::close_commit";
 
+columns! {
+    /// The rows to close, as they were found.
+    struct Found<'a>(found: &'a (Stranded, Received)) {
+        id: i64 = found.0.row.id,
+        epoch: i32 = found.0.row.epoch,
+    }
+}
+
 async fn close_rows(
     client: &Transaction<'_>,
     page: &[(Stranded, Received)],
@@ -104,9 +112,9 @@ async fn close_rows(
     const SQL: &str = "-- dead_letters::close_stranded
         WITH locked AS (
             SELECT d.id
-              FROM t_wechat_delivery d JOIN unnest($1::bigint[], $2::integer[]) AS found (id, epoch) USING (id, epoch)
+              FROM t_wechat_delivery d JOIN :found USING (id, epoch)
              WHERE d.status IN ('planned', 'attempting', 'retrying')
-               AND greatest(d.created_at, d.settled_at, d.claimed_until, d.due_at) < now() - $3 * interval '1 second'
+               AND greatest(d.created_at, d.settled_at, d.claimed_until, d.due_at) < now() - :unmoved_for_s * interval '1 second'
              ORDER BY d.id
                FOR UPDATE OF d)
         UPDATE t_wechat_delivery d
@@ -115,8 +123,6 @@ async fn close_rows(
           FROM locked
          WHERE d.id = locked.id
         RETURNING d.id";
-    let ids: Vec<i64> = page.iter().map(|(stranded, _)| stranded.row.id).collect();
-    let epochs: Vec<i32> = page.iter().map(|(stranded, _)| stranded.row.epoch).collect();
-    let rows = query::rows(client, SQL, &[&ids, &epochs, &unmoved_for_s]).await?;
+    let rows = sql!(SQL, Found::of(page) as found, unmoved_for_s).rows(client).await?;
     rows.iter().map(|row| row.read("id")).collect()
 }

@@ -4,8 +4,9 @@ use jiff::Timestamp;
 use serde::Serialize;
 use tokio_postgres::Row;
 
+use crate::db::query::{joined, sql};
 use crate::db::row::Read;
-use crate::db::{Database, Error, query};
+use crate::db::{Database, Error};
 use crate::domain::delivery::DeliveryKey;
 
 /// A row of the ledger.
@@ -37,15 +38,11 @@ pub struct LedgerRow {
     pub settled_at: Option<Timestamp>,
 }
 
-/// The columns of a row `d` that [`ledger_row`] reads, as text for `concat!`.
-macro_rules! columns {
-    () => {
-        "d.id, d.company_no, d.app_id, d.template_id, d.event_id, d.recipient, d.openid, d.sys_user_id, d.status, d.reason,
+/// The columns of a row `d` that [`ledger_row`] reads.
+pub(in crate::db) const COLUMNS: &str =
+    "d.id, d.company_no, d.app_id, d.template_id, d.event_id, d.recipient, d.openid, d.sys_user_id, d.status, d.reason,
                d.errcode, d.errmsg, d.rid, d.msgid::text AS msgid, d.attempts, d.unknowns, d.epoch, d.claimed_until, d.due_at,
-               d.receipt, d.trace_id, d.created_at, d.settled_at"
-    };
-}
-pub(in crate::db) use columns;
+               d.receipt, d.trace_id, d.created_at, d.settled_at";
 
 /// Which deliveries; an empty filter means all.
 #[derive(Debug, Default)]
@@ -69,48 +66,58 @@ pub struct Filter {
 
 /// The newest deliveries that match, newest first.
 pub async fn list(db: &Database, filter: &Filter) -> Result<Vec<LedgerRow>, Error> {
-    const SQL: &str = concat!(
+    const SQL: &str = joined!(
         "-- ledger::list
         SELECT ",
-        columns!(),
+        COLUMNS,
         "
           FROM t_wechat_delivery d
-         WHERE ($1::text IS NULL OR company_no = $1)
-           AND ($2::text IS NULL OR event_id = $2)
-           AND ($3::text IS NULL OR app_id = $3)
-           AND ($4::text IS NULL OR template_id = $4)
-           AND ($5::text IS NULL OR status = $5)
-           AND ($6::text IS NULL OR reason = $6)
-           AND ($7::text IS NULL OR sys_user_id = $7 OR openid = $7 OR recipient = '@' || $7)
-           AND ($8::timestamptz IS NULL OR created_at >= $8)
-           AND ($9::float8 IS NULL OR (status IN ('planned', 'attempting', 'retrying')
-                AND greatest(created_at, settled_at, claimed_until, due_at) < now() - $9 * interval '1 second'))
-           AND ($10::text IS NULL OR recipient = $10)
+         WHERE (:company_no::text IS NULL OR company_no = :company_no)
+           AND (:event_id::text IS NULL OR event_id = :event_id)
+           AND (:app_id::text IS NULL OR app_id = :app_id)
+           AND (:template_id::text IS NULL OR template_id = :template_id)
+           AND (:status::text IS NULL OR status = :status)
+           AND (:reason::text IS NULL OR reason = :reason)
+           AND (:user::text IS NULL OR sys_user_id = :user OR openid = :user OR recipient = '@' || :user)
+           AND (:since::timestamptz IS NULL OR created_at >= :since)
+           AND (:stranded_s::float8 IS NULL OR (status IN ('planned', 'attempting', 'retrying')
+                AND greatest(created_at, settled_at, claimed_until, due_at) < now() - :stranded_s * interval '1 second'))
+           AND (:recipient::text IS NULL OR recipient = :recipient)
          ORDER BY id DESC
-         LIMIT $11"
+         LIMIT :limit"
     );
-    let rows = query::rows(
-        &db.durable().await?,
+    let Filter {
+        company_no,
+        event_id,
+        app_id,
+        template_id,
+        status,
+        reason,
+        recipient,
+        user,
+        since,
+        stranded_s,
+        limit,
+    } = filter;
+    let query = sql!(
         SQL,
-        &[
-            &filter.company_no,
-            &filter.event_id,
-            &filter.app_id,
-            &filter.template_id,
-            &filter.status,
-            &filter.reason,
-            &filter.user,
-            &filter.since,
-            &filter.stranded_s,
-            &filter.recipient,
-            &filter.limit,
-        ],
-    )
-    .await?;
+        company_no,
+        event_id,
+        app_id,
+        template_id,
+        status,
+        reason,
+        user,
+        since,
+        stranded_s,
+        recipient,
+        limit
+    );
+    let rows = query.rows(&db.durable().await?).await?;
     rows.iter().map(ledger_row).collect()
 }
 
-/// Reads the [`columns!`].
+/// Reads the [`COLUMNS`].
 pub(in crate::db) fn ledger_row(row: &Row) -> Result<LedgerRow, Error> {
     Ok(LedgerRow {
         id: row.read("id")?,

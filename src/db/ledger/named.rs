@@ -1,7 +1,6 @@
 //! Who is named for an event, and who of them gets a message: the SQL that the plan of an everyday event and the set of a big
 //! fan-out share.
 
-use crate::domain::consent::Finding;
 use crate::domain::ids;
 use crate::domain::message_kind::MessageKind;
 
@@ -28,56 +27,82 @@ pub(super) const NAMED: &str = "
          -- An empty cell names nobody, least of all everybody whose own cell is empty.
          WHERE (n.sys_user_id <> '' OR n.openid <> '')";
 
-/// `MessageKind::verdict` in SQL, made from the same table: of a row of [`NAMED`] called `p`, the reason to skip, or NULL where a
-/// message may go out. A hundred thousand consents are better judged where they are.
-pub(super) fn verdict(kind: MessageKind) -> String {
-    let lines = kind.verdicts().iter().map(|(finding, verdict)| {
-        let reason = verdict.err().map_or("NULL".to_owned(), |reason| format!("'{reason}'"));
-        format!("\n                    WHEN {} THEN {reason}", fits(*finding))
-    });
-    format!("CASE{} END", lines.collect::<String>())
-}
-
-/// `Finding::fits` in SQL; of the record it reads the words that `Answer::parse` reads.
-fn fits(finding: Finding) -> String {
-    const ACCEPTS: &str = "p.consent ->> 'status' SIMILAR TO 'accept(With%)?'";
-    const REJECTS: &str = "p.consent ->> 'status' = 'reject'";
-    match finding {
-        Finding::Unbound => "p.openid IS NULL OR NOT p.bound".to_owned(),
-        Finding::Disabled => "p.status <> 1".to_owned(),
-        // As in Rust, only a whole number counts.
-        Finding::NoneLeft => {
-            format!("{ACCEPTS} AND (p.consent -> 'remaining')::text ~ '^(0|-[0-9]{{1,18}})$'")
+/// `MessageKind::verdict` in SQL: of a row of [`NAMED`] called `p`, the reason to skip, or NULL where a message may go out. A
+/// hundred thousand consents are better judged where they are. A test compares it with the table of the kind.
+pub(super) const fn verdict(kind: MessageKind) -> &'static str {
+    match kind {
+        MessageKind::Subscribe => {
+            "CASE
+                    WHEN p.openid IS NULL OR NOT p.bound THEN 'not_bound'
+                    WHEN p.status <> 1 THEN 'disabled'
+                    WHEN p.consent ->> 'status' SIMILAR TO 'accept(With%)?' AND (p.consent -> 'remaining')::text ~ '^(0|-[0-9]{1,18})$' THEN 'quota_used'
+                    WHEN p.consent ->> 'status' SIMILAR TO 'accept(With%)?' THEN NULL
+                    WHEN p.consent ->> 'status' = 'reject' AND p.consent ->> 'cause' = 'refused' THEN 'rejected'
+                    WHEN p.consent ->> 'status' = 'reject' AND p.consent ->> 'cause' = 'sent' THEN 'quota_used'
+                    WHEN p.consent ->> 'status' = 'reject' AND p.consent ->> 'cause' = 'bad_openid' THEN 'bad_openid'
+                    WHEN p.consent ->> 'status' = 'reject' THEN 'rejected'
+                    WHEN p.consent ->> 'status' = 'ban' THEN 'banned'
+                    WHEN true THEN 'not_subscribed' END"
         }
-        Finding::Accepts => ACCEPTS.to_owned(),
-        Finding::ClosedAs(closing) => format!("{REJECTS} AND p.consent ->> 'cause' = '{}'", closing.as_str()),
-        Finding::Rejects => REJECTS.to_owned(),
-        Finding::Banned => "p.consent ->> 'status' = 'ban'".to_owned(),
-        Finding::Anything => "true".to_owned(),
     }
 }
 
 /// The identifier in a column of people's own typing, or NULL: what `domain::ids` says of a text.
-pub(super) fn id(column: &str) -> String {
-    let max = ids::MAX_CHARS;
-    format!(
-        r"CASE WHEN char_length({column}) BETWEEN 1 AND {max} AND {column} !~ '[\x01-\x1f\x7f-\x9f]' THEN {column} END"
-    )
+macro_rules! id {
+    ($column:literal) => {
+        concat!(
+            "CASE WHEN char_length(",
+            $column,
+            ") BETWEEN 1 AND 128 AND ",
+            $column,
+            r" !~ '[\x01-\x1f\x7f-\x9f]' THEN ",
+            $column,
+            " END"
+        )
+    };
 }
+pub(super) use id;
+
+const _: () = assert!(ids::MAX_CHARS == 128, "the length in `id!`");
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::domain::consent::Finding;
 
     #[test]
-    fn the_table_of_verdicts_becomes_a_case() {
-        let sql = verdict(MessageKind::Subscribe);
-        assert!(
-            sql.starts_with(
-                "CASE\n                    WHEN p.openid IS NULL OR NOT p.bound THEN 'not_bound'"
-            )
-        );
-        assert!(sql.contains("THEN NULL\n"), "nobody gets a message: {sql}");
-        assert!(sql.ends_with("WHEN true THEN 'not_subscribed' END"), "{sql}");
+    fn the_verdict_in_sql_is_the_table() {
+        for kind in MessageKind::ALL {
+            assert_eq!(verdict(*kind), case_of(*kind), "{kind:?}");
+        }
+    }
+
+    fn case_of(kind: MessageKind) -> String {
+        let lines = kind.verdicts().iter().map(|(finding, verdict)| {
+            let reason = verdict.err().map_or("NULL".to_owned(), |reason| format!("'{reason}'"));
+            format!("\n                    WHEN {} THEN {reason}", fits(*finding))
+        });
+        format!("CASE{} END", lines.collect::<String>())
+    }
+
+    /// `Finding::fits` in SQL; of the record it reads the words that `Answer::parse` reads.
+    fn fits(finding: Finding) -> String {
+        const ACCEPTS: &str = "p.consent ->> 'status' SIMILAR TO 'accept(With%)?'";
+        const REJECTS: &str = "p.consent ->> 'status' = 'reject'";
+        match finding {
+            Finding::Unbound => "p.openid IS NULL OR NOT p.bound".to_owned(),
+            Finding::Disabled => "p.status <> 1".to_owned(),
+            // As in Rust, only a whole number counts.
+            Finding::NoneLeft => {
+                format!("{ACCEPTS} AND (p.consent -> 'remaining')::text ~ '^(0|-[0-9]{{1,18}})$'")
+            }
+            Finding::Accepts => ACCEPTS.to_owned(),
+            Finding::ClosedAs(closing) => {
+                format!("{REJECTS} AND p.consent ->> 'cause' = '{}'", closing.as_str())
+            }
+            Finding::Rejects => REJECTS.to_owned(),
+            Finding::Banned => "p.consent ->> 'status' = 'ban'".to_owned(),
+            Finding::Anything => "true".to_owned(),
+        }
     }
 }

@@ -31,6 +31,8 @@ macro_rules! columns {
         $(#[$doc])*
         struct $columns<$life> {
             $($(#[$column_doc])* $name: Vec<$type>,)+
+            /// Uses the lifetime where no column borrows.
+            _rows: std::marker::PhantomData<fn() -> $type_of_row>,
         }
 
         impl<$life> $columns<$life> {
@@ -39,7 +41,10 @@ macro_rules! columns {
 
             fn of(rows: impl IntoIterator<Item = $type_of_row, IntoIter: Clone>) -> Self {
                 let rows = rows.into_iter();
-                Self { $($name: rows.clone().map(|$row| $value).collect(),)+ }
+                Self {
+                    $($name: rows.clone().map(|$row| $value).collect(),)+
+                    _rows: std::marker::PhantomData,
+                }
             }
 
             fn values(&self) -> Vec<&(dyn tokio_postgres::types::ToSql + Sync)> {
@@ -79,6 +84,7 @@ sql_types! {
     Uuid = "uuid",
     Timestamp = "timestamptz",
     &[u8] = "bytea",
+    &serde_json::Value = "jsonb",
 }
 
 impl Column {

@@ -7,8 +7,9 @@ use serde::Serialize;
 use serde_json::Value;
 use tokio_postgres::Row;
 
+use crate::db::query::sql;
 use crate::db::row::Read;
-use crate::db::{Database, Error, query};
+use crate::db::{Database, Error};
 
 /// One replay, whole.
 #[derive(Debug, Clone, Serialize)]
@@ -59,7 +60,7 @@ pub async fn history(db: &Database, limit: i64) -> Result<Vec<Account>, Error> {
 async fn accounts(db: &Database, replay: Option<i64>, limit: i64) -> Result<Vec<Account>, Error> {
     const ACCOUNTS: &str = "-- replay::accounts
         SELECT p.*, s.outcomes, s.refusals
-          FROM (SELECT * FROM t_wechat_replay WHERE $1::bigint IS NULL OR id = $1 ORDER BY id DESC LIMIT $2) p
+          FROM (SELECT * FROM t_wechat_replay WHERE :replay::bigint IS NULL OR id = :replay ORDER BY id DESC LIMIT :limit) p
          CROSS JOIN LATERAL (
                 SELECT coalesce(jsonb_object_agg(o.outcome, o.count) FILTER (WHERE o.kind = 'outcome'), '{}') AS outcomes,
                        coalesce(jsonb_object_agg(o.outcome, o.count) FILTER (WHERE o.kind = 'refusal'), '{}') AS refusals
@@ -69,7 +70,7 @@ async fn accounts(db: &Database, replay: Option<i64>, limit: i64) -> Result<Vec<
                         SELECT 'refusal', refusal, count(*)
                           FROM t_wechat_replay_dead_letter WHERE replay = p.id AND state = 'refused' GROUP BY refusal) o) s
          ORDER BY p.id DESC";
-    let rows = query::rows(&db.durable().await?, ACCOUNTS, &[&replay, &limit]).await?;
+    let rows = sql!(ACCOUNTS, replay, limit).rows(&db.durable().await?).await?;
     rows.iter().map(account_of).collect()
 }
 
@@ -102,8 +103,8 @@ fn counts(object: Value) -> BTreeMap<String, i64> {
 pub async fn fates(db: &Database, replay: i64, after: i64, limit: i64) -> Result<Vec<Fate>, Error> {
     const FATES: &str = "-- replay::fates
         SELECT dead_letter, event_id, recipient, outcome, reason, later_dead_letter, published_at
-          FROM v_wechat_replay_dead_letter WHERE replay = $1 AND dead_letter > $2 ORDER BY dead_letter LIMIT $3";
-    let rows = query::rows(&db.durable().await?, FATES, &[&replay, &after, &limit]).await?;
+          FROM v_wechat_replay_dead_letter WHERE replay = :replay AND dead_letter > :after ORDER BY dead_letter LIMIT :limit";
+    let rows = sql!(FATES, replay, after, limit).rows(&db.durable().await?).await?;
     let fate = |row: &Row| {
         Ok(Fate {
             dead_letter: row.read("dead_letter")?,

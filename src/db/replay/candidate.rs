@@ -3,11 +3,12 @@
 use serde_json::Value;
 use tokio_postgres::Row;
 
-use crate::db::dead_letters::filter::matching;
-use crate::db::dead_letters::row::{archived, columns};
+use crate::db::dead_letters::filter::{FILTER, filtered};
+use crate::db::dead_letters::row::{COLUMNS, archived};
 use crate::db::dead_letters::{Archived, Filter};
+use crate::db::query::{joined, sql};
 use crate::db::row::Read;
-use crate::db::{Database, Error, query};
+use crate::db::{Database, Error};
 use crate::domain::dead_letter;
 use crate::domain::protocol::Status;
 
@@ -37,34 +38,22 @@ pub struct Candidate {
     pub app_known: bool,
 }
 
-/// What both statements ask for: `l` is the dead letter, `k` says what is brought back. The argument is the value with the
-/// largest body's size.
-macro_rules! candidate_columns {
-    ($max_body:literal) => {
-        concat!(
-            columns!(),
-            ", l.headers, CASE WHEN octet_length(l.body) <= ",
-            $max_body,
-            " THEN l.body END AS body,
+/// What both statements ask for: `l` is the dead letter, `k` says what is brought back.
+const CANDIDATE_COLUMNS: &str = joined!(
+    COLUMNS,
+    ", l.headers, CASE WHEN octet_length(l.body) <= :max_body THEN l.body END AS body,
                k.recipient AS to_recipient, k.edited_body, d.status AS row_status, d.epoch AS row_epoch,
                coalesce(k.epoch, CASE WHEN k.recipient IS NOT NULL THEN coalesce(d.epoch, l.epoch, 0) + 1 END) AS to_epoch,
                e.has_rows, coalesce(k.had_rows, e.has_rows) AS had_rows, a.app_id IS NOT NULL AS app_known"
-        )
-    };
-}
+);
 
 /// The recipient of a dead letter `l` that is about one delivery. A reused event id is no delivery of that id.
-macro_rules! recipient {
-    () => {
-        "CASE WHEN num_nulls(l.company_no, l.app_id, l.template_id, l.event_id) = 0
-                            AND l.reason <> 'event_id_reused' THEN nullif(l.recipient, '') END"
-    };
-}
-pub(super) use recipient;
+pub(super) const RECIPIENT: &str =
+    "CASE WHEN num_nulls(l.company_no, l.app_id, l.template_id, l.event_id) = 0
+                            AND l.reason <> 'event_id_reused' THEN nullif(l.recipient, '') END";
 
-macro_rules! joins {
-    () => {
-        "LEFT JOIN t_wechat_delivery d
+/// What the ledger and the registry know of what `k` brings back.
+const JOINS: &str = "LEFT JOIN t_wechat_delivery d
             ON d.event_id = k.event_id AND d.recipient = k.recipient AND d.template_id = k.template_id
                AND d.app_id = k.app_id AND d.company_no = k.company_no
           LEFT JOIN t_wechat_app a ON a.app_id = k.app_id
@@ -72,9 +61,7 @@ macro_rules! joins {
                 SELECT k.recipient IS NULL AND EXISTS (
                        SELECT FROM t_wechat_delivery w
                         WHERE w.event_id = k.event_id AND w.template_id = k.template_id AND w.app_id = k.app_id
-                          AND w.company_no = k.company_no) AS has_rows) e"
-    };
-}
+                          AND w.company_no = k.company_no) AS has_rows) e";
 
 /// The next page of all dead letters that match, whatever their state, in the order of their ids: what a dry run looks at.
 pub async fn matching_page(
@@ -84,31 +71,31 @@ pub async fn matching_page(
     after: i64,
     max_body_bytes: usize,
 ) -> Result<Vec<Candidate>, Error> {
-    const MATCHING: &str = concat!(
+    const MATCHING: &str = joined!(
         "-- replay::matching_page
         SELECT ",
-        candidate_columns!("$15"),
+        CANDIDATE_COLUMNS,
         "
           FROM (SELECT * FROM t_wechat_dead_letter l
                  WHERE ",
-        matching!(),
+        FILTER,
         "
-                   AND l.id <= $16 AND l.id > $17
-                 ORDER BY l.id LIMIT $18) l
+                   AND l.id <= :cut_off AND l.id > :after
+                 ORDER BY l.id LIMIT :page) l
          CROSS JOIN LATERAL (
                 SELECT l.company_no, l.app_id, l.template_id, l.event_id,
                        ",
-        recipient!(),
+        RECIPIENT,
         " AS recipient,
                        NULL::integer AS epoch, NULL::boolean AS had_rows, NULL::bytea AS edited_body) k
           ",
-        joins!(),
+        JOINS,
         "
          ORDER BY l.id"
     );
     let max_body = i32::try_from(max_body_bytes).unwrap_or(i32::MAX);
-    let values = filter.values_and(&[&max_body, &cut_off, &after, &PAGE]);
-    query::rows(&db.durable().await?, MATCHING, &values).await?.iter().map(candidate).collect()
+    let query = filtered!(MATCHING, filter, max_body, cut_off, after, page = PAGE);
+    query.rows(&db.durable().await?).await?.iter().map(candidate).collect()
 }
 
 /// The next dead letters of a replay that have not gone out, at most `at_most` of them.
@@ -118,23 +105,23 @@ pub async fn pending(
     at_most: i64,
     max_body_bytes: usize,
 ) -> Result<Vec<Candidate>, Error> {
-    const PENDING: &str = concat!(
+    const PENDING: &str = joined!(
         "-- replay::pending
         SELECT ",
-        candidate_columns!("$3"),
+        CANDIDATE_COLUMNS,
         "
           FROM (SELECT *, body AS edited_body FROM t_wechat_replay_dead_letter
-                 WHERE replay = $1 AND state = 'pending' ORDER BY dead_letter LIMIT $2) k
+                 WHERE replay = :replay AND state = 'pending' ORDER BY dead_letter LIMIT :at_most) k
           JOIN t_wechat_dead_letter l ON l.id = k.dead_letter
           ",
-        joins!(),
+        JOINS,
         "
          ORDER BY l.id"
     );
     let max_body = i32::try_from(max_body_bytes).unwrap_or(i32::MAX);
     let at_most = at_most.min(PAGE);
-    let client = db.durable().await?;
-    query::rows(&client, PENDING, &[&replay, &at_most, &max_body]).await?.iter().map(candidate).collect()
+    let query = sql!(PENDING, replay, at_most, max_body);
+    query.rows(&db.durable().await?).await?.iter().map(candidate).collect()
 }
 
 fn candidate(row: &Row) -> Result<Candidate, Error> {

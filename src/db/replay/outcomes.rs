@@ -4,8 +4,9 @@ use std::collections::BTreeSet;
 
 use tokio_postgres::Row;
 
+use crate::db::query::sql;
 use crate::db::row::Read;
-use crate::db::{Database, Error, query};
+use crate::db::{Database, Error};
 
 /// Dead letters looked at in one statement. While WeChat is away a whole replay may be under way, and looking costs.
 const PAGE: i64 = 500;
@@ -33,8 +34,8 @@ pub async fn settle_page(db: &Database, after: Option<(i64, i64)>) -> Result<End
     const SETTLE: &str = "-- replay::settle_page
         WITH page AS MATERIALIZED (
             SELECT replay, dead_letter, app_id, outcome, reason, later_dead_letter FROM v_wechat_replay_dead_letter
-             WHERE state = 'published' AND (replay, dead_letter) > ($1, $2)
-             ORDER BY replay, dead_letter LIMIT $3
+             WHERE state = 'published' AND (replay, dead_letter) > (:replay, :dead_letter)
+             ORDER BY replay, dead_letter LIMIT :page
         ), ended AS (
             UPDATE t_wechat_replay_dead_letter r
                SET state = 'ended', outcome = p.outcome, reason = p.reason, later_dead_letter = p.later_dead_letter,
@@ -51,7 +52,7 @@ pub async fn settle_page(db: &Database, after: Option<(i64, i64)>) -> Result<End
         SELECT p.replay, p.dead_letter, p.app_id, e.outcome FROM page p LEFT JOIN ended e USING (replay, dead_letter)
          ORDER BY p.replay, p.dead_letter";
     let (replay, dead_letter) = after.unwrap_or_default();
-    let rows = query::rows(&db.durable().await?, SETTLE, &[&replay, &dead_letter, &PAGE]).await?;
+    let rows = sql!(SETTLE, replay, dead_letter, page = PAGE).rows(&db.durable().await?).await?;
     let is_full = rows.len() as i64 == PAGE;
     Ok(End {
         after: match rows.last().filter(|_| is_full) {
@@ -69,7 +70,7 @@ pub async fn ends(db: &Database) -> Result<Vec<String>, Error> {
         UPDATE t_wechat_replay SET counted = state
          WHERE state IN ('finished', 'stopped', 'cancelled') AND counted IS DISTINCT FROM state
         RETURNING state";
-    let rows = query::rows(&db.durable().await?, ENDS, &[]).await?;
+    let rows = sql!(ENDS).rows(&db.durable().await?).await?;
     rows.iter().map(|row| row.read("state")).collect()
 }
 

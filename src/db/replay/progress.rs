@@ -4,8 +4,9 @@ use std::time::Duration;
 
 use deadpool_postgres::Transaction;
 
+use crate::db::query::{self, columns, sql};
 use crate::db::row::Read;
-use crate::db::{Database, Error, query};
+use crate::db::{Database, Error};
 use crate::domain::replay::{Canary, Refusal, State, Tally};
 
 /// A replay as its command needs to see it, again and again: one row.
@@ -29,25 +30,24 @@ pub async fn standing(db: &Database, replay: i64) -> Result<Option<Standing>, Er
     const SQL: &str = "-- replay::standing
         SELECT state, rate_per_second, canary, max_failed_percent, canary_wait_s, steps_passed, even_expired, re_resolve,
                dead_letters, published, refused
-          FROM t_wechat_replay WHERE id = $1";
-    let rows = query::rows(&db.durable().await?, SQL, &[&replay]).await?;
-    rows.first()
-        .map(|row| {
-            Ok(Standing {
-                state: state(row.read("state")?)?,
-                rate_per_second: row.read("rate_per_second")?,
-                canary: Canary::of(row.read("canary")?),
-                max_failed_percent: row.read("max_failed_percent")?,
-                canary_wait: Duration::from_secs(row.read::<i64>("canary_wait_s")?.unsigned_abs()),
-                steps_passed: row.read("steps_passed")?,
-                even_expired: row.read("even_expired")?,
-                re_resolve: row.read("re_resolve")?,
-                dead_letters: row.read("dead_letters")?,
-                published: row.read("published")?,
-                refused: row.read("refused")?,
-            })
+          FROM t_wechat_replay WHERE id = :replay";
+    let row = sql!(SQL, replay).optional(&db.durable().await?).await?;
+    row.map(|row| {
+        Ok(Standing {
+            state: state(row.read("state")?)?,
+            rate_per_second: row.read("rate_per_second")?,
+            canary: Canary::of(row.read("canary")?),
+            max_failed_percent: row.read("max_failed_percent")?,
+            canary_wait: Duration::from_secs(row.read::<i64>("canary_wait_s")?.unsigned_abs()),
+            steps_passed: row.read("steps_passed")?,
+            even_expired: row.read("even_expired")?,
+            re_resolve: row.read("re_resolve")?,
+            dead_letters: row.read("dead_letters")?,
+            published: row.read("published")?,
+            refused: row.read("refused")?,
         })
-        .transpose()
+    })
+    .transpose()
 }
 
 pub(super) fn state(word: &str) -> Result<State, Error> {
@@ -62,9 +62,9 @@ pub struct Held(#[expect(dead_code, reason = "the connection holds the lock")] d
 /// Takes the right; `None` while another command has it.
 pub async fn hold(db: &Database, replay: i64) -> Result<Option<Held>, Error> {
     const HOLD: &str = "-- replay::hold
-        SELECT pg_try_advisory_lock(hashtextextended(current_schema() || ' replay ' || $1::bigint, 0))";
+        SELECT pg_try_advisory_lock(hashtextextended(current_schema() || ' replay ' || :replay::bigint, 0))";
     let client = db.durable().await?;
-    let held: bool = query::one(&client, HOLD, &[&replay]).await?.read(0)?;
+    let held: bool = sql!(HOLD, replay).one(&client).await?.read(0)?;
     Ok(held.then_some(Held(client)))
 }
 
@@ -85,6 +85,17 @@ pub enum Marked {
     NotNamed,
 }
 
+columns! {
+    /// What marks change in the rows of the set.
+    struct Changes<'a>(mark: &'a Mark) {
+        dead_letter: i64 = mark.dead_letter,
+        state: &'static str = state_of(mark.what),
+        refusal: Option<&'static str> = refusal_of(mark.what),
+        outcome: Option<&'static str> = (mark.what == Marked::NotNamed).then_some("skipped"),
+        reason: Option<&'static str> = (mark.what == Marked::NotNamed).then_some("not_named"),
+    }
+}
+
 /// Writes a batch of marks down, with the canary's step they belong to. What was published counts even where an operator
 /// has cancelled the replay meanwhile, unless another replay has taken the dead letter since: that one finds it on its way.
 ///
@@ -93,12 +104,11 @@ pub async fn mark(db: &Database, replay: i64, step: i32, marks: &[Mark]) -> Resu
     const MARK: &str = "-- replay::mark
         WITH changed AS (
             UPDATE t_wechat_replay_dead_letter r
-               SET state = i.state, refusal = i.refusal, outcome = i.outcome, reason = i.reason, step = $2,
+               SET state = i.state, refusal = i.refusal, outcome = i.outcome, reason = i.reason, step = :step,
                    published_at = CASE WHEN i.state <> 'refused' THEN clock_timestamp() END,
                    ended_at = CASE WHEN i.state <> 'published' THEN clock_timestamp() END
-              FROM unnest($3::bigint[], $4::text[], $5::text[], $6::text[], $7::text[])
-                    AS i (dead_letter, state, refusal, outcome, reason)
-             WHERE r.replay = $1 AND r.dead_letter = i.dead_letter
+              FROM :i
+             WHERE r.replay = :replay AND r.dead_letter = i.dead_letter
                AND (r.state = 'pending' OR (r.state = 'cancelled' AND i.state <> 'refused'
                     AND NOT EXISTS (SELECT FROM t_wechat_replay_dead_letter o
                                      WHERE o.dead_letter = r.dead_letter AND o.replay <> r.replay
@@ -114,19 +124,12 @@ pub async fn mark(db: &Database, replay: i64, step: i32, marks: &[Mark]) -> Resu
                    count(*) FILTER (WHERE state = 'refused') AS refused FROM changed
         )
         UPDATE t_wechat_replay p SET published = p.published + c.published, refused = p.refused + c.refused
-          FROM counts c WHERE p.id = $1";
+          FROM counts c WHERE p.id = :replay";
     let dead_letters: Vec<i64> = marks.iter().map(|mark| mark.dead_letter).collect();
-    let states: Vec<&str> = marks.iter().map(|mark| state_of(mark.what)).collect();
-    let refusals: Vec<Option<&str>> = marks.iter().map(|mark| refusal_of(mark.what)).collect();
-    let not_named = |word| marks.iter().map(|mark| (mark.what == Marked::NotNamed).then_some(word)).collect();
-    let outcomes: Vec<Option<&str>> = not_named("skipped");
-    let reasons: Vec<Option<&str>> = not_named("not_named");
-    let values: [&(dyn tokio_postgres::types::ToSql + Sync); 7] =
-        [&replay, &step, &dead_letters, &states, &refusals, &outcomes, &reasons];
     let mut client = db.durable().await?;
     let transaction = client.transaction().await.map_err(|error| query::failed(BEGIN, &error))?;
     lock(&transaction, &dead_letters).await?;
-    query::count(&transaction, MARK, &values).await?;
+    sql!(MARK, Changes::of(marks) as i, replay, step).count(&transaction).await?;
     transaction.commit().await.map_err(|error| query::failed(COMMIT, &error))
 }
 
@@ -137,8 +140,8 @@ const COMMIT: &str = "-- replay::commit";
 /// statement of the transaction sees what the holder before us has committed; the one that waits would not.
 async fn lock(client: &Transaction<'_>, dead_letters: &[i64]) -> Result<(), Error> {
     const LOCK: &str = "-- replay::lock
-        SELECT id FROM t_wechat_dead_letter WHERE id = ANY ($1) ORDER BY id FOR UPDATE";
-    query::count(client, LOCK, &[&dead_letters]).await?;
+        SELECT id FROM t_wechat_dead_letter WHERE id = ANY (:dead_letters) ORDER BY id FOR UPDATE";
+    sql!(LOCK, dead_letters).count(client).await?;
     Ok(())
 }
 
@@ -163,8 +166,8 @@ pub async fn tally(db: &Database, replay: i64, step: i32) -> Result<Tally, Error
         SELECT count(*) FILTER (WHERE outcome = 'sent') AS sent, count(*) FILTER (WHERE outcome = 'skipped') AS skipped,
                count(*) FILTER (WHERE outcome = 'dead') AS dead,
                count(*) FILTER (WHERE outcome = 'in_progress') AS in_progress
-          FROM v_wechat_replay_dead_letter WHERE replay = $1 AND step = $2";
-    let row = query::one(&db.durable().await?, TALLY, &[&replay, &step]).await?;
+          FROM v_wechat_replay_dead_letter WHERE replay = :replay AND step = :step";
+    let row = sql!(TALLY, replay, step).one(&db.durable().await?).await?;
     Ok(Tally {
         sent: row.read("sent")?,
         skipped: row.read("skipped")?,
@@ -176,8 +179,8 @@ pub async fn tally(db: &Database, replay: i64, step: i32) -> Result<Tally, Error
 /// This canary step, and all before it, need no check any more.
 pub async fn pass_step(db: &Database, replay: i64, step: i32) -> Result<(), Error> {
     const PASS: &str = "-- replay::pass_step
-        UPDATE t_wechat_replay SET steps_passed = greatest(steps_passed, $2 + 1) WHERE id = $1";
-    query::count(&db.durable().await?, PASS, &[&replay, &step]).await?;
+        UPDATE t_wechat_replay SET steps_passed = greatest(steps_passed, :step + 1) WHERE id = :replay";
+    sql!(PASS, replay, step).count(&db.durable().await?).await?;
     Ok(())
 }
 
@@ -186,10 +189,10 @@ pub async fn pass_step(db: &Database, replay: i64, step: i32) -> Result<(), Erro
 pub async fn move_on(db: &Database, replay: i64, to: State, because: Option<&str>) -> Result<bool, Error> {
     const MOVE: &str = "-- replay::move_on
         UPDATE t_wechat_replay
-           SET state = $2, stopped_because = $3,
-               ended_at = CASE WHEN $2 IN ('finished', 'cancelled') THEN clock_timestamp() END
-         WHERE id = $1
-           AND CASE $2 WHEN 'cancelled' THEN state IN ('running', 'paused', 'stopped') ELSE state = 'running' END";
+           SET state = :to, stopped_because = :because,
+               ended_at = CASE WHEN :to IN ('finished', 'cancelled') THEN clock_timestamp() END
+         WHERE id = :replay
+           AND CASE :to WHEN 'cancelled' THEN state IN ('running', 'paused', 'stopped') ELSE state = 'running' END";
     let mut client = db.durable().await?;
     let transaction = client.transaction().await.map_err(|error| query::failed(BEGIN, &error))?;
     if to == State::Cancelled {
@@ -197,7 +200,7 @@ pub async fn move_on(db: &Database, replay: i64, to: State, because: Option<&str
         let pending = not_gone_out(&transaction, replay).await?;
         lock(&transaction, &pending).await?;
     }
-    let moved = query::count(&transaction, MOVE, &[&replay, &to.as_str(), &because]).await? == 1;
+    let moved = sql!(MOVE, replay, to = to.as_str(), because).count(&transaction).await? == 1;
     if moved && to == State::Cancelled {
         open_again(&transaction, replay).await?;
     }
@@ -207,8 +210,9 @@ pub async fn move_on(db: &Database, replay: i64, to: State, because: Option<&str
 
 async fn not_gone_out(client: &Transaction<'_>, replay: i64) -> Result<Vec<i64>, Error> {
     const PENDING: &str = "-- replay::not_gone_out
-        SELECT dead_letter FROM t_wechat_replay_dead_letter WHERE replay = $1 AND state = 'pending'";
-    query::rows(client, PENDING, &[&replay]).await?.iter().map(|row| row.read("dead_letter")).collect()
+        SELECT dead_letter FROM t_wechat_replay_dead_letter WHERE replay = :replay AND state = 'pending'";
+    let rows = sql!(PENDING, replay).rows(client).await?;
+    rows.iter().map(|row| row.read("dead_letter")).collect()
 }
 
 /// What is still pending now that its dead letters are locked.
@@ -216,12 +220,12 @@ async fn open_again(client: &Transaction<'_>, replay: i64) -> Result<(), Error> 
     const OPEN: &str = "-- replay::open_again
         WITH cancelled AS (
             UPDATE t_wechat_replay_dead_letter r SET state = 'cancelled', ended_at = clock_timestamp()
-             WHERE r.replay = $1 AND r.state = 'pending'
+             WHERE r.replay = :replay AND r.state = 'pending'
             RETURNING r.dead_letter
         )
         UPDATE t_wechat_dead_letter l SET state = 'open' FROM cancelled
          WHERE l.id = cancelled.dead_letter AND l.state = 'replaying'";
-    query::count(client, OPEN, &[&replay]).await?;
+    sql!(OPEN, replay).count(client).await?;
     Ok(())
 }
 
@@ -232,6 +236,6 @@ pub async fn resume(db: &Database, replay: i64) -> Result<bool, Error> {
            SET steps_passed = CASE WHEN state = 'stopped'
                    THEN steps_passed + 1 ELSE steps_passed END,
                state = 'running', stopped_because = NULL
-         WHERE id = $1 AND state IN ('running', 'paused', 'stopped')";
-    Ok(query::count(&db.durable().await?, RESUME, &[&replay]).await? == 1)
+         WHERE id = :replay AND state IN ('running', 'paused', 'stopped')";
+    Ok(sql!(RESUME, replay).count(&db.durable().await?).await? == 1)
 }

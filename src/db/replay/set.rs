@@ -2,14 +2,13 @@
 
 use std::time::Duration;
 
-use tokio_postgres::types::ToSql;
-
-use super::candidate::recipient;
+use super::candidate::RECIPIENT;
 use crate::db::dead_letters::Filter;
-use crate::db::dead_letters::filter::matching;
+use crate::db::dead_letters::filter::{FILTER, filtered};
 use crate::db::dead_letters::row::about;
+use crate::db::query::{self, joined, sql};
 use crate::db::row::Read;
-use crate::db::{Database, Error, query};
+use crate::db::{Database, Error};
 use crate::domain::dead_letter::About;
 use crate::domain::replay::Canary;
 
@@ -54,24 +53,24 @@ pub struct Fixed {
 pub async fn cut_off(db: &Database) -> Result<i64, Error> {
     const SQL: &str = "-- replay::cut_off
         SELECT coalesce(max(id), 0) FROM t_wechat_dead_letter";
-    query::one(&db.durable().await?, SQL, &[]).await?.read(0)
+    sql!(SQL).one(&db.durable().await?).await?.read(0)
 }
 
 /// What the matching dead letters are about: two at most, since an edited body is for one. Those with a recipient are about one
 /// delivery, whose key must stay; a whole event may become another.
 pub async fn editable(db: &Database, filter: &Filter) -> Result<Vec<About>, Error> {
-    const SQL: &str = concat!(
+    const SQL: &str = joined!(
         "-- replay::editable
         SELECT l.company_no, l.app_id, l.template_id, l.event_id, ",
-        recipient!(),
+        RECIPIENT,
         " AS recipient, l.openid, l.sys_user_id
           FROM t_wechat_dead_letter l
          WHERE ",
-        matching!(),
+        FILTER,
         "
          LIMIT 2"
     );
-    let rows = query::rows(&db.durable().await?, SQL, &filter.values()).await?;
+    let rows = filtered!(SQL, filter).rows(&db.durable().await?).await?;
     rows.iter().map(about).collect()
 }
 
@@ -81,19 +80,19 @@ pub async fn fix_set(db: &Database, order: &Order) -> Result<Option<Fixed>, Erro
     const BEGIN: &str = "-- replay::fix_begin";
     const COMMIT: &str = "-- replay::fix_commit";
     const TIMEOUT: &str = "-- replay::fix_timeout
-        SELECT set_config('statement_timeout', $1, true)";
+        SELECT set_config('statement_timeout', :timeout, true)";
     const COUNT: &str = "-- replay::fix_count
-        UPDATE t_wechat_replay SET dead_letters = $2 WHERE id = $1";
+        UPDATE t_wechat_replay SET dead_letters = :dead_letters WHERE id = :id";
     let mut client = db.durable().await?;
     let transaction = client.transaction().await.map_err(|error| query::failed(BEGIN, &error))?;
-    query::rows(&transaction, TIMEOUT, &[&FIX_TIMEOUT.as_millis().to_string()]).await?;
+    sql!(TIMEOUT, timeout = FIX_TIMEOUT.as_millis().to_string()).rows(&transaction).await?;
     let id = open(&transaction, order).await?;
     let dead_letters = i64::try_from(take(&transaction, id, order).await?).unwrap_or(i64::MAX);
     if dead_letters == 0 {
         // The end of the transaction takes the replay back.
         return Ok(None);
     }
-    query::count(&transaction, COUNT, &[&id, &dead_letters]).await?;
+    sql!(COUNT, id, dead_letters).count(&transaction).await?;
     transaction.commit().await.map_err(|error| query::failed(COMMIT, &error))?;
     Ok(Some(Fixed { id, dead_letters }))
 }
@@ -102,57 +101,65 @@ async fn open(client: &deadpool_postgres::Transaction<'_>, order: &Order) -> Res
     const OPEN: &str = "-- replay::open
         INSERT INTO t_wechat_replay (operator, why, filter, cut_off, state, rate_per_second, canary, max_failed_percent,
                                      canary_wait_s, even_expired, re_resolve)
-        VALUES ($1, $2, $3, $4, 'running', $5, $6, $7, $8, $9, $10)
+        VALUES (:operator, :why, :filter, :cut_off, 'running', :rate_per_second, :canary, :max_failed_percent,
+                :canary_wait_s, :even_expired, :re_resolve)
         RETURNING id";
     // A struct of texts, numbers and times always is JSON.
     let filter = serde_json::to_value(&order.filter).unwrap_or_default();
-    let wait_s = i64::try_from(order.canary_wait.as_secs()).unwrap_or(i64::MAX);
-    let values: [&(dyn ToSql + Sync); 10] = [
-        &order.operator,
-        &order.why,
-        &filter,
-        &order.cut_off,
-        &order.rate_per_second,
-        &order.canary.sizes(),
-        &order.max_failed_percent,
-        &wait_s,
-        &order.even_expired,
-        &order.re_resolve,
-    ];
-    query::one(client, OPEN, &values).await?.read("id")
+    let canary = order.canary.sizes();
+    let canary_wait_s = i64::try_from(order.canary_wait.as_secs()).unwrap_or(i64::MAX);
+    let Order {
+        operator, why, cut_off, rate_per_second, max_failed_percent, even_expired, re_resolve, ..
+    } = order;
+    let query = sql!(
+        OPEN,
+        operator,
+        why,
+        filter,
+        cut_off,
+        rate_per_second,
+        canary,
+        max_failed_percent,
+        canary_wait_s,
+        even_expired,
+        re_resolve
+    );
+    query.one(client).await?.read("id")
 }
 
 /// Dead letters first, in the order of their ids, so that two operators cannot block each other.
 async fn take(client: &deadpool_postgres::Transaction<'_>, id: i64, order: &Order) -> Result<u64, Error> {
-    const TAKE: &str = concat!(
+    const TAKE: &str = joined!(
         "-- replay::take
         WITH picked AS (
             SELECT l.id FROM t_wechat_dead_letter l
              WHERE ",
-        matching!(),
+        FILTER,
         "
-               AND l.state = 'open' AND l.id <= $15
+               AND l.state = 'open' AND l.id <= :cut_off
                AND NOT EXISTS (SELECT FROM t_wechat_replay_dead_letter o
                                 WHERE o.dead_letter = l.id AND o.state IN ('pending', 'published'))
              ORDER BY l.id
                FOR UPDATE
         ), taken AS (
             UPDATE t_wechat_dead_letter l SET state = 'replaying' FROM picked WHERE l.id = picked.id
-            RETURNING l.id, l.epoch, coalesce($18, l.company_no) AS company_no, coalesce($19, l.app_id) AS app_id,
-                      coalesce($20, l.template_id) AS template_id, coalesce($21, l.event_id) AS event_id,
+            RETURNING l.id, l.epoch, coalesce(:edited_company_no, l.company_no) AS company_no,
+                      coalesce(:edited_app_id, l.app_id) AS app_id,
+                      coalesce(:edited_template_id, l.template_id) AS template_id,
+                      coalesce(:edited_event_id, l.event_id) AS event_id,
                       ",
-        recipient!(),
+        RECIPIENT,
         " AS recipient
         )
         INSERT INTO t_wechat_replay_dead_letter
                (replay, dead_letter, company_no, app_id, template_id, event_id, recipient, epoch, had_rows, body)
-        SELECT $16, t.id, t.company_no, t.app_id, t.template_id, t.event_id, t.recipient,
+        SELECT :replay, t.id, t.company_no, t.app_id, t.template_id, t.event_id, t.recipient,
                CASE WHEN t.recipient IS NOT NULL THEN coalesce(d.epoch, t.epoch, 0) + 1 END,
                t.recipient IS NULL AND EXISTS (
                    SELECT FROM t_wechat_delivery e
                     WHERE e.event_id = t.event_id AND e.template_id = t.template_id AND e.app_id = t.app_id
                       AND e.company_no = t.company_no),
-               $17::bytea
+               :body::bytea
           FROM taken t
           LEFT JOIN t_wechat_delivery d
             ON d.event_id = t.event_id AND d.recipient = t.recipient AND d.template_id = t.template_id
@@ -162,7 +169,16 @@ async fn take(client: &deadpool_postgres::Transaction<'_>, id: i64, order: &Orde
     let body = edited.map(|edited| &edited.body);
     let About { company_no, app_id, template_id, event_id, .. } =
         edited.map(|edited| edited.about.clone()).unwrap_or_default();
-    let values =
-        order.filter.values_and(&[&order.cut_off, &id, &body, &company_no, &app_id, &template_id, &event_id]);
-    query::count(client, TAKE, &values).await
+    let query = filtered!(
+        TAKE,
+        order.filter,
+        cut_off = order.cut_off,
+        replay = id,
+        body,
+        edited_company_no = company_no,
+        edited_app_id = app_id,
+        edited_template_id = template_id,
+        edited_event_id = event_id,
+    );
+    query.count(client).await
 }

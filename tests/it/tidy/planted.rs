@@ -125,6 +125,18 @@ fn a_read_of_a_column_that_can_panic_is_found() {
 }
 
 #[test]
+fn a_numbered_placeholder_is_found() {
+    let numbered = |path, text| found(numbered_placeholders, path, text);
+    assert_eq!(numbered("src/db/ledger/story.rs", "const Q: &str = \"SELECT $2::text, $1\";"), 1);
+    assert_eq!(
+        numbered("src/db/ledger/story.rs", "const Q: &str = \"SELECT :a::text WHERE b ~ '^a$'\"; // $1"),
+        0
+    );
+    assert_eq!(numbered("src/db/ledger/story.rs", "macro_rules! m { ($a:expr) => { $a }; }"), 0);
+    assert_eq!(numbered("src/cli/app.rs", "const PRICE: &str = \"$1\";"), 0);
+}
+
+#[test]
 fn a_simulator_that_borrows_from_the_daemon_is_found() {
     let text = "use wechat_notifier::domain::answer;";
     assert_eq!(found(shared_with_simulator, "src/bin/wechat-simulator/send.rs", text), 1);

@@ -1,15 +1,12 @@
 //! A part of an event's names, and the statements that work on one.
 
-use std::sync::LazyLock;
-
 use deadpool_postgres::Transaction;
-use tokio_postgres::Row;
-use tokio_postgres::types::ToSql;
 
+use crate::db::Error;
 use crate::db::ledger::named::{NAMED, id, verdict};
 use crate::db::ledger::plan;
+use crate::db::query::{joined, sql};
 use crate::db::row::Read;
-use crate::db::{Error, query};
 use crate::domain::event::Event;
 use crate::domain::message_kind::MessageKind;
 use crate::domain::outcome::SkipReason;
@@ -59,66 +56,71 @@ impl Written {
     }
 }
 
-/// Everybody in a piece of the names whom an event reaches, in `once_each`; less those of `$10`.
-fn everybody(kind: MessageKind) -> String {
-    let (sys_user_id, openid, verdict) = (id("f.sys_user_id"), id("f.openid"), verdict(kind));
-    format!(
-        "WITH found AS (
+/// Everybody in a piece of the names whom an event reaches, in `once_each`; less those of `:except`.
+macro_rules! everybody {
+    ($kind:expr) => {
+        joined!(
+            "WITH found AS (
         SELECT f.*
-          FROM (SELECT $1::text AS company_no, $2::text AS app_id, $3::text AS template_id, $4::text AS customer_id,
-                       $5::text[] AS sys_user_ids, $6::text[] AS openids, $9::bool AS by_rule) e
-         CROSS JOIN LATERAL ({NAMED}
+          FROM (SELECT :company_no::text AS company_no, :app_id::text AS app_id, :template_id::text AS template_id,
+                       :customer_id::text AS customer_id, :sys_user_ids::text[] AS sys_user_ids,
+                       :openids::text[] AS openids, :by_rule::bool AS by_rule) e
+         CROSS JOIN LATERAL (",
+            NAMED,
+            "
            -- Who is named in two ways may be in two pieces, and has one row all the same.
-           AND abs(hashtextextended(coalesce(n.sys_user_id, n.openid), 0) % $7::int) = $8) f
+           AND abs(hashtextextended(coalesce(n.sys_user_id, n.openid), 0) % :of::int) = :rest) f
     ), person AS (
-        SELECT {sys_user_id} AS sys_user_id, {openid} AS openid, f.bound, f.status, f.consent
+        SELECT ",
+            id!("f.sys_user_id"),
+            " AS sys_user_id, ",
+            id!("f.openid"),
+            " AS openid, f.bound, f.status, f.consent
           FROM found f
     ), once_each AS (
         -- Where somebody is named twice, the business user stays, so that the ledger can say who it was.
         SELECT DISTINCT ON (recipient) *
           FROM (SELECT coalesce(p.openid, '@' || p.sys_user_id) AS recipient, p.openid, p.sys_user_id,
-                       {verdict} AS reason
+                       ",
+            verdict($kind),
+            " AS reason
                   FROM person p) r
-         WHERE recipient IS NOT NULL AND recipient <> ALL ($10::text[])
+         WHERE recipient IS NOT NULL AND recipient <> ALL (:except::text[])
          ORDER BY recipient, sys_user_id IS NULL
     )"
-    )
+        )
+    };
 }
 
-/// Statements of a kind of message, in the order of [`MessageKind::ALL`].
-struct Statements {
-    insert: String,
-    recipients: String,
-}
-
-static STATEMENTS: LazyLock<Vec<Statements>> =
-    LazyLock::new(|| MessageKind::ALL.iter().map(|kind| Statements::of(*kind)).collect());
-
-impl Statements {
-    fn of(kind: MessageKind) -> Self {
-        let everybody = everybody(kind);
-        let insert = format!(
-            "-- fan_out: everybody whom the event reaches, once, with a verdict
-    {everybody}, written AS (
-        INSERT INTO t_wechat_delivery (company_no, app_id, template_id, event_id, recipient, openid, sys_user_id, status,
-                                       reason, due_at, content_hash, trace_id, settled_at)
-        SELECT $1, $2, $3, $11, recipient, openid, sys_user_id,
-               CASE WHEN reason IS NULL THEN 'planned' ELSE 'skipped' END, reason,
-               CASE WHEN reason IS NULL THEN $12::timestamptz END, $13, $14,
-               CASE WHEN reason IS NOT NULL THEN clock_timestamp() END
-          FROM once_each ORDER BY recipient
-        ON CONFLICT DO NOTHING
-        RETURNING reason
-    )
-    SELECT reason, count(*) AS rows FROM written GROUP BY reason"
-        );
-        let recipients = format!(
-            "-- fan_out: whom a piece is for
-    {everybody}
-    SELECT openid, sys_user_id FROM once_each LIMIT 100"
-        );
-        Self { insert, recipients }
-    }
+/// Runs a statement over a piece of the event's names: its name, [`everybody!`], and what follows, with the values that this
+/// takes beyond those that name everybody.
+macro_rules! over_piece {
+    (
+        $transaction:expr, ($event:expr, $columns:expr, $piece:expr), [$name:expr, $then:expr]
+        $(, $value_name:ident $(= $value:expr)?)*
+    ) => {
+        match $event.kind {
+            MessageKind::Subscribe => {
+                const SQL: &str = joined!($name, "\n    ", everybody!(MessageKind::Subscribe), $then);
+                sql!(
+                    SQL,
+                    company_no = $event.company_no.as_str(),
+                    app_id = $event.app_id.as_str(),
+                    template_id = $event.template_id.as_str(),
+                    customer_id = $columns.customer_id,
+                    sys_user_ids = $columns.sys_user_ids,
+                    openids = $columns.openids,
+                    by_rule = $event.audience.is_by_rule(),
+                    of = $piece.of,
+                    rest = i64::from($piece.rest),
+                    except = $columns.except,
+                    $($value_name $(= $value)?,)*
+                )
+                .rows($transaction)
+                .await
+            }
+        }
+    };
 }
 
 /// The part of the event that is written, as columns.
@@ -140,32 +142,6 @@ impl<'a> Columns<'a> {
     }
 }
 
-/// Runs a statement over a piece, with these values behind those that name everybody.
-async fn over_piece(
-    transaction: &Transaction<'_>,
-    sql: &'static str,
-    event: &Event,
-    (columns, piece): (&Columns<'_>, Piece),
-    more: &[&(dyn ToSql + Sync)],
-) -> Result<Vec<Row>, Error> {
-    let (company_no, app_id) = (event.company_no.as_str(), event.app_id.as_str());
-    let (template_id, rest) = (event.template_id.as_str(), i64::from(piece.rest));
-    let by_rule = event.audience.is_by_rule();
-    let values: [&(dyn ToSql + Sync); 10] = [
-        &company_no,
-        &app_id,
-        &template_id,
-        &columns.customer_id,
-        &columns.sys_user_ids,
-        &columns.openids,
-        &piece.of,
-        &rest,
-        &by_rule,
-        &columns.except,
-    ];
-    query::rows(transaction, sql, &[&values, more].concat()).await
-}
-
 /// The recipients of a piece; of a large one some of them.
 pub(super) async fn recipients(
     transaction: &Transaction<'_>,
@@ -173,9 +149,10 @@ pub(super) async fn recipients(
     columns: &Columns<'_>,
     piece: Piece,
 ) -> Result<Vec<Recipient>, Error> {
-    let rows =
-        over_piece(transaction, &STATEMENTS[event.kind as usize].recipients, event, (columns, piece), &[])
-            .await?;
+    const NAME: &str = "-- fan_out: whom a piece is for";
+    const LIST: &str = "
+    SELECT openid, sys_user_id FROM once_each LIMIT 100";
+    let rows = over_piece!(transaction, (event, columns, piece), [NAME, LIST])?;
     rows.iter().map(plan::recipient_of).collect()
 }
 
@@ -186,11 +163,28 @@ pub(super) async fn insert(
     trace_id: Option<&str>,
     (columns, piece): (&Columns<'_>, Piece),
 ) -> Result<Written, Error> {
-    let (event_id, hash) = (event.event_id.as_str(), event.content_hash.as_slice());
-    let more: [&(dyn ToSql + Sync); 4] = [&event_id, &event.deliver_after, &hash, &trace_id];
-    let rows =
-        over_piece(transaction, &STATEMENTS[event.kind as usize].insert, event, (columns, piece), &more)
-            .await?;
+    const NAME: &str = "-- fan_out: everybody whom the event reaches, once, with a verdict";
+    const INSERT: &str = ", written AS (
+        INSERT INTO t_wechat_delivery (company_no, app_id, template_id, event_id, recipient, openid, sys_user_id, status,
+                                       reason, due_at, content_hash, trace_id, settled_at)
+        SELECT :company_no, :app_id, :template_id, :event_id, recipient, openid, sys_user_id,
+               CASE WHEN reason IS NULL THEN 'planned' ELSE 'skipped' END, reason,
+               CASE WHEN reason IS NULL THEN :deliver_after::timestamptz END, :content_hash, :trace_id,
+               CASE WHEN reason IS NOT NULL THEN clock_timestamp() END
+          FROM once_each ORDER BY recipient
+        ON CONFLICT DO NOTHING
+        RETURNING reason
+    )
+    SELECT reason, count(*) AS rows FROM written GROUP BY reason";
+    let rows = over_piece!(
+        transaction,
+        (event, columns, piece),
+        [NAME, INSERT],
+        event_id = event.event_id.as_str(),
+        deliver_after = event.deliver_after,
+        content_hash = event.content_hash.as_slice(),
+        trace_id
+    )?;
     let mut written = Written { any: !rows.is_empty(), ..Written::default() };
     for row in rows {
         let count = usize::try_from(row.read::<i64>("rows")?).unwrap_or_default();
