@@ -7,7 +7,7 @@ use tokio::time::Instant;
 use super::quota::{AppQuota, NoneInHand, Permit, UsedUp};
 use super::rates::{AppRate, BURST, Rates};
 use super::slots::{AppSlots, Rank, Slot, Slots};
-use crate::db::registry::app_rows::App;
+use crate::db::registry::apps::App;
 use crate::db::{Database, Error};
 use crate::domain::ids::AppId;
 use crate::lifecycle::Tasks;

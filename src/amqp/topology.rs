@@ -147,7 +147,7 @@ fn spell(delay: Duration) -> String {
     const UNITS: [(u128, &str); 3] = [(3_600_000, "h"), (60_000, "m"), (1_000, "s")];
     let millis = delay.as_millis();
     match UNITS.iter().find(|(unit, _)| millis.is_multiple_of(*unit)) {
-        Some((unit, dead_letter)) => format!("{}{dead_letter}", millis / unit),
+        Some((unit, suffix)) => format!("{}{suffix}", millis / unit),
         None => format!("{millis}ms"),
     }
 }

@@ -14,7 +14,7 @@ use crate::amqp::{Broker, Topology};
 use crate::cli::database;
 use crate::config::Config;
 use crate::db::migrate::{self, MigrateError};
-use crate::db::registry::app_rows::{self, AppRow};
+use crate::db::registry::apps::{self, AppRow};
 use crate::db::registry::pauses;
 use crate::db::registry::sealing;
 use crate::db::{self, Database, probe};
@@ -206,7 +206,7 @@ async fn secrets(db: &Database) -> Option<Finding> {
 }
 
 async fn active(db: &Database) -> Result<Vec<AppRow>, db::Error> {
-    let mut rows = app_rows::all(db).await?;
+    let mut rows = apps::all(db).await?;
     rows.retain(|row| row.app.active);
     Ok(rows)
 }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use uuid::Uuid;
 
-use crate::db::registry::app_rows::AppRow;
+use crate::db::registry::apps::AppRow;
 use crate::db::registry::tokens;
 use crate::db::{self, Database};
 use crate::domain::app::TokenApi;

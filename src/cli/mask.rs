@@ -5,8 +5,9 @@ use crate::db::dead_letters::Archived;
 use crate::db::ledger::browse::LedgerRow;
 
 pub fn ledger_row(masking: Masking, row: &mut LedgerRow) {
-    row.key.recipient = masking.recipient(&row.key.recipient);
-    row.openid = row.openid.as_deref().map(|openid| masking.openid(openid));
+    if !masking.is_off() {
+        row.mask();
+    }
 }
 
 pub fn dead_letter(masking: Masking, archived: &mut Archived) {

@@ -10,6 +10,7 @@ use jiff::Timestamp;
 use serde::Serialize;
 
 use crate::domain::ids::Openid;
+use crate::domain::recipient;
 use crate::domain::visible::{visible, visible_json};
 
 /// How a listing is printed.
@@ -165,7 +166,7 @@ impl Masking {
 
     /// A ledger key: the openid as in [`Self::openid`]; `@` and a business user stay as they are.
     pub fn recipient(self, text: &str) -> String {
-        if text.starts_with('@') { text.to_owned() } else { self.openid(text) }
+        if self.full { text.to_owned() } else { recipient::masked(text) }
     }
 
     /// Are openids, and bodies that may contain them, shown in full?

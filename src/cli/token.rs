@@ -8,7 +8,7 @@ use serde::Serialize;
 use super::output::{Format, line, note, or_dash};
 use super::{Exit, credentials, database};
 use crate::config::Config;
-use crate::db::registry::app_rows::{self, AppRow};
+use crate::db::registry::apps::{self, AppRow};
 use crate::domain::ids::AppId;
 use crate::wechat::Client;
 
@@ -53,8 +53,8 @@ impl Show {
     async fn execute(self, config: &Config) -> Result<Exit> {
         let db = database::open(config)?;
         let rows = match &self.app_id {
-            Some(app_id) => app_rows::one(&db, app_id).await?.into_iter().collect(),
-            None => app_rows::all(&db).await?,
+            Some(app_id) => apps::one(&db, app_id).await?.into_iter().collect(),
+            None => apps::all(&db).await?,
         };
         let shown: Vec<Shown> = rows.iter().map(shown).collect();
         self.format.list(&shown, ["app", "token", "expires in", "generation", "token api"], |token| {
@@ -103,7 +103,7 @@ pub struct Refresh {
 impl Refresh {
     async fn execute(self, config: &Config) -> Result<Exit> {
         let db = database::open(config)?;
-        let Some(row) = app_rows::one(&db, &self.app_id).await? else {
+        let Some(row) = apps::one(&db, &self.app_id).await? else {
             note!("app {} is not registered; `app add` registers it", self.app_id);
             return Ok(Exit::FoundNothing);
         };

@@ -10,7 +10,7 @@ use super::sqlstate::Remedy;
 use super::{Database, Error, dead_letters};
 use crate::db::ledger::claim::{self, Lease};
 use crate::db::ledger::{plan, record, settle};
-use crate::db::registry::{app_rows, pauses};
+use crate::db::registry::{apps, pauses};
 use crate::domain::ids::AppId;
 
 /// An app that no row has.
@@ -20,7 +20,7 @@ const NO_APP: &str = "probe";
 /// writes a row to the ledger and rolls it back, which a full disk or a standby refuses.
 pub async fn probe(db: &Database) -> Result<(), Error> {
     if let Ok(no_app) = AppId::parse(NO_APP) {
-        app_rows::one(db, &no_app).await?;
+        apps::one(db, &no_app).await?;
     }
     pauses::orders(db, NO_APP).await?;
     dead_letters::archive(db, &[]).await?;

@@ -1,7 +1,6 @@
 //! The tables beside the ledger. Operators write apps, rules, users and pauses; daemons share tokens, quotas and the pauses
 //! of their own. (Rules and users are read for a plan by `ledger::plan`, in batches.)
 
-pub mod app_rows;
 pub mod apps;
 pub mod pauses;
 pub mod quota;

@@ -25,7 +25,7 @@ pub enum Answer {
     /// The user said no.
     Reject,
     /// A `reject` that the daemon wrote, with its `cause`.
-    Closed(Closing),
+    Closed(ClosingCause),
     /// The platform bans the template for this user.
     Ban,
     /// Nothing is recorded, or something this version does not know. `filter` is here too: WeChat dropped the question
@@ -35,12 +35,12 @@ pub enum Answer {
 
 impl Answer {
     /// Reads the words of the record: `status`, and for a `reject` its `cause`, where we closed it ourselves (see
-    /// [`Closing`]). Unknown words of status count as no answer, unknown causes as the user's own. `db::ledger::named`
+    /// [`ClosingCause`]). Unknown words of status count as no answer, unknown causes as the user's own. `db::ledger::named`
     /// reads the same words in SQL.
     pub fn parse(status: Option<&str>, cause: Option<&str>) -> Self {
         match status {
             Some(word) if word == "accept" || word.starts_with("acceptWith") => Self::Accept,
-            Some("reject") => cause.and_then(Closing::parse).map_or(Self::Reject, Self::Closed),
+            Some("reject") => cause.and_then(ClosingCause::parse).map_or(Self::Reject, Self::Closed),
             Some("ban") => Self::Ban,
             Some(_) | None => Self::Unanswered,
         }
@@ -49,7 +49,7 @@ impl Answer {
 
 /// Why WeChat's answer closes a consent; written into the record as its `cause`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Closing {
+pub enum ClosingCause {
     /// 43101 for a consent that our count, if there is one, says is good: the user withdrew it.
     Refused,
     /// 43101 after an attempt that nobody knows the end of, and that may have used the last counted send.
@@ -58,7 +58,7 @@ pub enum Closing {
     BadOpenid,
 }
 
-impl Closing {
+impl ClosingCause {
     /// Every cause.
     pub const ALL: &[Self] = &[Self::Refused, Self::UsedUp, Self::BadOpenid];
 
@@ -80,7 +80,7 @@ impl Closing {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Refusal {
     /// 43101: never accepted, said no, or all one-time sends are used up; WeChat does not say which.
-    NotSubscribed,
+    NoConsent,
     /// 40003: no such openid in this app.
     BadOpenid,
 }
@@ -91,19 +91,19 @@ impl Refusal {
     pub const fn reason(self, unknown_before: bool) -> SkipReason {
         match self {
             Self::BadOpenid => SkipReason::BadOpenid,
-            Self::NotSubscribed if unknown_before => SkipReason::RefusedAfterUnknown,
-            Self::NotSubscribed => SkipReason::Rejected,
+            Self::NoConsent if unknown_before => SkipReason::RefusedAfterUnknown,
+            Self::NoConsent => SkipReason::Rejected,
         }
     }
 
     /// How the consent is closed that had so many sends left, after so many attempts that nobody knows the end of.
-    pub fn closing(self, remaining: Option<i64>, unknowns: i32) -> Closing {
+    pub fn closing(self, remaining: Option<i64>, unknowns: i32) -> ClosingCause {
         match (self, remaining) {
-            (Self::BadOpenid, _) => Closing::BadOpenid,
-            (Self::NotSubscribed, Some(left)) if unknowns > 0 && left <= i64::from(unknowns) => {
-                Closing::UsedUp
+            (Self::BadOpenid, _) => ClosingCause::BadOpenid,
+            (Self::NoConsent, Some(left)) if unknowns > 0 && left <= i64::from(unknowns) => {
+                ClosingCause::UsedUp
             }
-            (Self::NotSubscribed, _) => Closing::Refused,
+            (Self::NoConsent, _) => ClosingCause::Refused,
         }
     }
 }
@@ -121,7 +121,7 @@ pub enum Finding {
     /// The user accepted.
     Accepts,
     /// We closed the consent for this cause.
-    ClosedAs(Closing),
+    ClosedAs(ClosingCause),
     /// The record says `reject`, for whatever cause.
     Rejects,
     /// WeChat bans the template for the user.
@@ -156,7 +156,7 @@ mod tests {
     #[test]
     fn a_closed_consent_says_why_it_was_closed() {
         let closed = |cause| Answer::parse(Some("reject"), cause);
-        for closing in Closing::ALL {
+        for closing in ClosingCause::ALL {
             assert_eq!(closed(Some(closing.as_str())), Answer::Closed(*closing));
         }
         assert_eq!(closed(None), Answer::Reject);
@@ -167,11 +167,11 @@ mod tests {
 
     #[test]
     fn a_refusal_is_a_used_up_quota_only_where_an_unknown_attempt_can_have_used_it() {
-        let closing = |remaining, unknowns| Refusal::NotSubscribed.closing(remaining, unknowns);
-        assert_eq!(closing(None, 2), Closing::Refused);
-        assert_eq!(closing(Some(1), 0), Closing::Refused);
-        assert_eq!(closing(Some(1), 1), Closing::UsedUp);
-        assert_eq!(closing(Some(3), 1), Closing::Refused, "two are left even if one was used");
-        assert_eq!(Refusal::BadOpenid.closing(Some(1), 1), Closing::BadOpenid);
+        let closing = |remaining, unknowns| Refusal::NoConsent.closing(remaining, unknowns);
+        assert_eq!(closing(None, 2), ClosingCause::Refused);
+        assert_eq!(closing(Some(1), 0), ClosingCause::Refused);
+        assert_eq!(closing(Some(1), 1), ClosingCause::UsedUp);
+        assert_eq!(closing(Some(3), 1), ClosingCause::Refused, "two are left even if one was used");
+        assert_eq!(Refusal::BadOpenid.closing(Some(1), 1), ClosingCause::BadOpenid);
     }
 }

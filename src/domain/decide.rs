@@ -127,7 +127,7 @@ mod tests {
 
     #[test]
     fn a_refusal_says_which_of_its_causes_it_was() {
-        let refused = Class::Recipient(Refusal::NotSubscribed);
+        let refused = Class::Recipient(Refusal::NoConsent);
         assert_eq!(decided(refused, |_| ()), Outcome::Skipped(SkipReason::Rejected));
         let after = decided(refused, |s| s.unknown_before = true);
         assert_eq!(after, Outcome::Skipped(SkipReason::RefusedAfterUnknown));

@@ -26,7 +26,7 @@ pub(super) use wire::{not_split, object};
 /// A checked event. Everything inside is trusted from here on.
 #[derive(Debug)]
 pub struct Event {
-    /// What kind of message it becomes. A publisher cannot ask for another yet.
+    /// What kind of message it becomes. Always `Subscribe` so far: no field of the event chooses it.
     pub kind: MessageKind,
     pub event_id: EventId,
     pub company_no: CompanyNo,
@@ -162,7 +162,7 @@ impl Event {
 impl Event {
     /// What to do where nobody can know whether a message went out; `default` is the installation's wish.
     pub fn on_unknown(&self, default: OnUnknown) -> OnUnknown {
-        self.kind.on_unknown(self.on_unknown.unwrap_or(default))
+        self.kind.allowed_on_unknown(self.on_unknown.unwrap_or(default))
     }
 
     /// Due only when it is over, it would wait and then be skipped; its publisher would never know.

@@ -1,8 +1,8 @@
 //! The kinds of message that WeChat brings to a user for us, and all that they differ in.
 //!
 //! There is one so far. What is particular to a kind is data in a file of its own ([`subscribe`]); outside, only the
-//! SQL of a big fan-out branches on the kind (`db::ledger::named`). A second kind is a variant here, its file, its SQL, and the event's
-//! word for it.
+//! SQL of a big fan-out branches on the kind (`db::ledger::named`). A second kind is a variant here (the compiler names each arm), its file, its
+//! SQL, and the event's word for it in `domain/event/`.
 
 mod message;
 mod subscribe;
@@ -66,11 +66,18 @@ impl MessageKind {
         first.map_or(Err(SkipReason::NotSubscribed), |(_, verdict)| *verdict)
     }
 
-    /// What to do where nobody can know whether a message went out; `wish` is what the publisher or the operator wants.
-    pub const fn on_unknown(self, wish: OnUnknown) -> OnUnknown {
+    /// Does a message of this kind need the user's consent, and use it up?
+    pub const fn needs_consent(self) -> bool {
+        match self {
+            Self::Subscribe => true,
+        }
+    }
+
+    /// What to do where nobody can know whether a message went out; `wanted` is what the publisher or the operator asks for.
+    pub const fn allowed_on_unknown(self, wanted: OnUnknown) -> OnUnknown {
         match self {
             // WeChat takes no id of ours with it, so a second request may be a second message.
-            Self::Subscribe => wish,
+            Self::Subscribe => wanted,
         }
     }
 }

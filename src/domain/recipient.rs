@@ -13,6 +13,14 @@ pub enum Recipient {
     Nobody,
 }
 
+/// A ledger key or an openid as it may be shown: of an openid the first characters; `@` and a business user as they are.
+pub fn masked(key: &str) -> String {
+    match Openid::parse(key) {
+        Ok(openid) if !key.starts_with('@') => openid.to_string(),
+        _ => key.to_owned(),
+    }
+}
+
 impl Recipient {
     /// The ledger's `recipient` column: the openid, else `@` and the business user, else empty.
     pub fn ledger_key(&self) -> String {

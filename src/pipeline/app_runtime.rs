@@ -5,9 +5,10 @@ use std::sync::Arc;
 use tokio::sync::{Notify, watch};
 
 use crate::admission::{AppLimits, Rank};
-use crate::db::registry::app_rows::App;
+use crate::db::registry::apps::App;
 use crate::domain::answer::{PauseReason, TokenFault, classify_token};
 use crate::domain::ids::{AppId, CompanyNo};
+use crate::domain::ladder::Ladder;
 use crate::health::{Breaker, Facts};
 use crate::token::{AppState, FaultReason, TokenState};
 use crate::wechat::AccessToken;
@@ -19,15 +20,26 @@ pub(super) struct AppRuntime {
     state: watch::Receiver<AppState>,
     pub(super) breaker: Arc<Breaker>,
     pub(super) limits: AppLimits,
+    ladder: Arc<Ladder>,
     /// Says that there is something in its lane.
     pub(super) lane_filled: Notify,
 }
 
 impl AppRuntime {
     /// Nothing is in its lane, as far as we know.
-    pub(super) fn new(state: watch::Receiver<AppState>, breaker: Arc<Breaker>, limits: AppLimits) -> Self {
+    pub(super) fn new(
+        state: watch::Receiver<AppState>,
+        breaker: Arc<Breaker>,
+        limits: AppLimits,
+        ladder: Arc<Ladder>,
+    ) -> Self {
         let app_id = state.borrow().app.app_id.clone();
-        Self { app_id, state, breaker, limits, lane_filled: Notify::new() }
+        Self { app_id, state, breaker, limits, ladder, lane_filled: Notify::new() }
+    }
+
+    /// The ladder that its deliveries climb.
+    pub(super) fn ladder(&self) -> &Ladder {
+        &self.ladder
     }
 
     /// The app's row as it is now.

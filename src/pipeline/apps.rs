@@ -10,6 +10,7 @@ use crate::admission::Limits;
 use crate::delays::Delays;
 use crate::domain::event::Event;
 use crate::domain::ids::AppId;
+use crate::domain::ladder::Ladder;
 use crate::domain::outcome::DeadReason;
 use crate::health::Breakers;
 use crate::token::{AppState, Lookup, TokenCache};
@@ -22,6 +23,8 @@ pub(super) struct Apps {
     tokens: TokenCache,
     breakers: Breakers,
     limits: Limits,
+    /// The configured one, which each app has.
+    ladder: Arc<Ladder>,
     met: RwLock<HashMap<AppId, Arc<AppRuntime>>>,
     /// To the task that starts their lanes.
     newly_met: mpsc::UnboundedSender<Arc<AppRuntime>>,
@@ -33,9 +36,10 @@ impl Apps {
         tokens: TokenCache,
         breakers: Breakers,
         limits: Limits,
+        ladder: Arc<Ladder>,
         newly_met: mpsc::UnboundedSender<Arc<AppRuntime>>,
     ) -> Self {
-        Self { tokens, breakers, limits, met: RwLock::default(), newly_met }
+        Self { tokens, breakers, limits, ladder, met: RwLock::default(), newly_met }
     }
 
     /// The event's app, if there is one and the event may use it. Waits while the database that knows is away.
@@ -46,6 +50,11 @@ impl Apps {
             None => Box::pin(self.look_up(&event.app_id)).await.ok_or(DeadReason::UnknownApp)?,
         };
         if app.may_be_used_by(&event.company_no) { Ok(app) } else { Err(DeadReason::WrongCompany) }
+    }
+
+    /// The ladder of an event's app; where there is none, the configured one.
+    pub(super) fn ladder_of<'a>(&'a self, app: &'a ResolvedApp) -> &'a Ladder {
+        app.as_ref().map_or(&self.ladder, |app| app.ladder())
     }
 
     /// An app that is in memory, without waiting. `None` says nothing: see [`Self::resolve`].
@@ -92,7 +101,8 @@ impl Apps {
         }
         // An app that was deleted and registered again goes on with the limits that it had.
         let limits = before.map_or_else(|| self.limits.for_app(&app_id), |gone| gone.limits.clone());
-        let app = Arc::new(AppRuntime::new(state, self.breakers.of(&app_id), limits));
+        let app =
+            Arc::new(AppRuntime::new(state, self.breakers.of(&app_id), limits, Arc::clone(&self.ladder)));
         met.insert(app_id, Arc::clone(&app));
         // The other end lives as long as the process works.
         let _ = self.newly_met.send(Arc::clone(&app));

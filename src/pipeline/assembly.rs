@@ -92,7 +92,8 @@ impl Assembly {
         let Partners { db, broker, tokens, metrics, tasks, .. } = &partners;
         let breakers = Breakers::new(Arc::clone(metrics));
         let limits = Limits::new(settings.concurrency, db.clone(), tasks.clone());
-        let apps = Apps::new(tokens.clone(), breakers.clone(), limits.clone(), newly_met);
+        let ladder = Arc::new(settings.ladder.clone());
+        let apps = Arc::new(Apps::new(tokens.clone(), breakers.clone(), limits.clone(), ladder, newly_met));
         let ledger = Ledger::start(db, settings.lease, metrics, tasks);
         let publisher = OnwardPublisher {
             publisher: broker.publisher(),
@@ -106,13 +107,12 @@ impl Assembly {
         };
         let deferrer = Deferrer {
             publisher,
-            ladder: settings.ladder.clone(),
+            apps: Arc::clone(&apps),
             ledger: ledger.clone(),
             dead_letterer: dead_letterer.clone(),
             metrics: Arc::clone(metrics),
         };
         let stall_detector = Arc::new(StallDetector::new(settings.request_timeout));
-        let apps = Arc::new(apps);
         Self {
             settings,
             partners,
@@ -198,7 +198,6 @@ impl Assembly {
                 ledger: self.ledger.clone(),
                 deferrer: self.deferrer.clone(),
                 dead_letterer: self.dead_letterer.clone(),
-                ladder: self.settings.ladder.clone(),
                 stall_detector: Arc::clone(&self.stall_detector),
                 metrics: self.metrics(),
             },
@@ -214,7 +213,6 @@ impl Assembly {
             tokens: self.partners.tokens.clone(),
             unlisted: Unlisted::default(),
             metrics: self.metrics(),
-            ladder: self.settings.ladder.clone(),
             on_unknown: self.settings.on_unknown,
             request_timeout: self.settings.request_timeout,
             soft_stop: self.stops.soft.clone(),

@@ -10,7 +10,7 @@ use super::claim::Claim;
 use super::job::Job;
 use super::ready::Go;
 use super::unlisted::Unlisted;
-use crate::db::registry::app_rows::App;
+use crate::db::registry::apps::App;
 use crate::delays::{self, Delays};
 use crate::domain::answer::{Class, SendAnswer};
 use crate::domain::decide::{self, Situation};
@@ -97,7 +97,6 @@ pub(super) struct Attempter {
     pub(super) tokens: TokenCache,
     pub(super) unlisted: Unlisted,
     pub(super) metrics: Arc<Metrics>,
-    pub(super) ladder: Ladder,
     pub(super) on_unknown: OnUnknown,
     pub(super) request_timeout: Duration,
     pub(super) soft_stop: CancellationToken,
@@ -107,7 +106,7 @@ impl Attempter {
     /// Sends, and sends again where that can be done at once.
     pub(super) async fn attempt(&self, job: &Job, claim: &Claim, mut go: Go<'_>) -> Attempted {
         panic_point("attempt");
-        let (event, breaker) = (&job.delivery.event, &go.app.breaker);
+        let (event, breaker, ladder) = (&job.delivery.event, &go.app.breaker, go.app.ladder());
         let mut tries = Tries::none();
         loop {
             let Some(token) = go.app.token() else { return uncharged(&tries, breaker) };
@@ -141,7 +140,7 @@ impl Attempter {
                 // What others wait for is given back with the answer, before the verdict.
                 drop(go);
                 let blame = blame(breaker, claim, &tries, failure).await;
-                return self.decide(job, claim, (&answer, class), &blame, &token);
+                return self.decide((job, ladder), claim, (&answer, class), &blame, &token);
             }
         }
     }
@@ -195,7 +194,7 @@ impl Attempter {
 
     fn decide(
         &self,
-        job: &Job,
+        (job, ladder): (&Job, &Ladder),
         claim: &Claim,
         (answer, class): (&SendAnswer, Class),
         blame: &Blame,
@@ -203,7 +202,7 @@ impl Attempter {
     ) -> Attempted {
         let delivery = &job.delivery;
         let situation = Situation {
-            ladder: &self.ladder,
+            ladder,
             step: delivery.progress.step,
             on_unknown: delivery.event.on_unknown(self.on_unknown),
             attempts: claim.row.attempts + blame.charged,

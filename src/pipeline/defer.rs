@@ -6,7 +6,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 
 use super::app_runtime::AppRuntime;
-use super::apps::ResolvedApp;
+use super::apps::{Apps, ResolvedApp};
 use super::dead_letterer::DeadLetterer;
 use super::envelope::Envelope;
 use super::job::{Disposition, Job, Unsettled, Wait};
@@ -15,7 +15,6 @@ use super::publish::OnwardPublisher;
 use crate::clock;
 use crate::db::ledger::record;
 use crate::domain::delivery::Progress;
-use crate::domain::ladder::Ladder;
 use crate::domain::recipient::Recipient;
 use crate::failpoint::crash_point;
 use crate::metrics::{EventResult, Metrics};
@@ -24,7 +23,7 @@ use crate::metrics::{EventResult, Metrics};
 #[derive(Clone)]
 pub(super) struct Deferrer {
     pub(super) publisher: OnwardPublisher,
-    pub(super) ladder: Ladder,
+    pub(super) apps: Arc<Apps>,
     pub(super) ledger: Ledger,
     pub(super) dead_letterer: DeadLetterer,
     pub(super) metrics: Arc<Metrics>,
@@ -44,7 +43,7 @@ impl Deferrer {
         match (wait, &job.app) {
             (Wait::InLane, Ok(app)) if !app.is_gone() => self.to_lane(job, app, job.delivery.progress).await,
             (Wait::Briefly | Wait::InLane, _) => {
-                self.to_ladder(job, job.delivery.progress, self.ladder.first()).await
+                self.to_ladder(job, job.delivery.progress, self.apps.ladder_of(&job.app).first()).await
             }
             // Boxed, as it is rare: room for it would be copied with each delivery.
             (Wait::Until(due), _) => Box::pin(self.until(job, due)).await,
@@ -67,7 +66,7 @@ impl Deferrer {
         }
         crash_point("due_recorded");
         let progress = Progress { due: Some(due), ..delivery.progress };
-        self.to_ladder(job, progress, self.ladder.towards(time_until(due))).await
+        self.to_ladder(job, progress, self.apps.ladder_of(&job.app).towards(time_until(due))).await
     }
 
     /// Publishes a delivery's message to the ladder's step of this delay.
@@ -89,8 +88,8 @@ impl Deferrer {
         let delay = match (wait, app) {
             (Wait::InLane, Ok(app)) if !app.is_gone() => return self.message_to_lane(envelope, app).await,
             // Where the app's row is gone, the next look at the event finds that out; nobody consumes its lane any more.
-            (Wait::Briefly | Wait::InLane, _) => self.ladder.first(),
-            (Wait::Until(due), _) => self.ladder.towards(time_until(due)),
+            (Wait::Briefly | Wait::InLane, _) => self.apps.ladder_of(app).first(),
+            (Wait::Until(due), _) => self.apps.ladder_of(app).towards(time_until(due)),
         };
         self.publisher.to_ladder(delay, envelope.event_again()).await?;
         self.metrics.event(EventResult::Deferred);

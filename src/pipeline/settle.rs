@@ -16,7 +16,7 @@ use crate::db::ledger::settle::{self, ConsentChange, Ending};
 use crate::domain::answer::Class;
 use crate::domain::dead_letter::DeadLetter;
 use crate::domain::delivery::{Delivery, Progress};
-use crate::domain::ladder::Ladder;
+use crate::domain::message_kind::MessageKind;
 use crate::domain::outcome::{AnswerFacts, DeadReason, Outcome};
 use crate::domain::protocol::Settling;
 use crate::failpoint::{crash_point, panic_point};
@@ -31,7 +31,6 @@ pub(super) struct Settler {
     pub(super) ledger: Ledger,
     pub(super) deferrer: Deferrer,
     pub(super) dead_letterer: DeadLetterer,
-    pub(super) ladder: Ladder,
     pub(super) stall_detector: Arc<StallDetector>,
     pub(super) metrics: Arc<Metrics>,
 }
@@ -73,11 +72,13 @@ impl Settler {
             Outcome::Sent { msgid } => Ok(Ending::Sent { msgid }),
             Outcome::Skipped(reason) => Ok(Ending::Skipped(reason)),
             Outcome::Retry { step, after } => self.to_ladder(job, Progress { step, ..failed }, after).await,
-            Outcome::Unknown => self.to_ladder(job, failed, self.ladder.first()).await,
+            Outcome::Unknown => {
+                self.to_ladder(job, failed, self.deferrer.apps.ladder_of(&job.app).first()).await
+            }
             Outcome::Uncharged if attempted.unknown => {
                 // Each of these may have reached the user, and while an outage lasts policy does not end it: ever more rarely.
                 let before = usize::try_from(claim.row.unknowns).unwrap_or_default();
-                self.to_ladder(job, failed, self.ladder.nth(before)).await
+                self.to_ladder(job, failed, self.deferrer.apps.ladder_of(&job.app).nth(before)).await
             }
             Outcome::Uncharged => self.to_lane_if_paused(job).await,
             Outcome::Dead(reason) => {
@@ -99,7 +100,7 @@ impl Settler {
             crash_point("deferred");
             return Ok(Ending::Retrying { epoch, due_at });
         }
-        self.to_ladder(job, job.delivery.progress, self.ladder.first()).await
+        self.to_ladder(job, job.delivery.progress, self.deferrer.apps.ladder_of(&job.app).first()).await
     }
 
     async fn to_ladder(&self, job: &Job, progress: Progress, delay: Duration) -> Disposition<Ending> {
@@ -157,7 +158,7 @@ fn request(job: &Job, claim: &Claim, attempted: &Attempted, ending: Ending) -> s
         unknown: attempted.unknown,
         // What an outage of the app left unknown is not held against the delivery by the policy.
         timed_out: attempted.unknown && attempted.outcome != Outcome::Uncharged,
-        consent: consent_change(claim, attempted),
+        consent: consent_change(delivery.event.kind, claim, attempted),
         user_id: claim.row.user_id,
         token_generation: attempted.token_generation,
         trace_id: job.envelope.trace_id.clone(),
@@ -166,7 +167,10 @@ fn request(job: &Job, claim: &Claim, attempted: &Attempted, ending: Ending) -> s
 }
 
 /// Only WeChat's word changes consent: a yes uses a counted send, a refusal closes it.
-fn consent_change(claim: &Claim, attempted: &Attempted) -> ConsentChange {
+fn consent_change(kind: MessageKind, claim: &Claim, attempted: &Attempted) -> ConsentChange {
+    if !kind.needs_consent() {
+        return ConsentChange::Nothing;
+    }
     let remaining = claim.row.consent.and_then(|consent| consent.remaining);
     match (&attempted.outcome, attempted.class) {
         (Outcome::Sent { .. }, _) if remaining.is_some() => ConsentChange::Used,

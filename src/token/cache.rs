@@ -6,7 +6,7 @@ use std::sync::{Arc, PoisonError, RwLock};
 use jiff::Timestamp;
 use tokio::sync::{mpsc, oneshot, watch};
 
-use crate::db::registry::app_rows::App;
+use crate::db::registry::apps::App;
 use crate::domain::ids::AppId;
 use crate::wechat::AccessToken;
 

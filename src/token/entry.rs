@@ -9,7 +9,7 @@ use super::cache::{AppState, FaultReason, TokenState};
 use super::refresh::{Fresh, Order, RefreshResult};
 use super::rejections::Rejections;
 use super::timing::Timing;
-use crate::db::registry::app_rows::{App, AppRow};
+use crate::db::registry::apps::{App, AppRow};
 use crate::delays::Delays;
 use crate::wechat::AccessToken;
 

@@ -10,7 +10,7 @@ use tracing::debug;
 
 use super::cache::{Answer, Lookup, LookupError};
 use super::tracked::TrackedApps;
-use crate::db::registry::app_rows::{self, AppRow};
+use crate::db::registry::apps::{self, AppRow};
 use crate::db::{self, Database};
 use crate::domain::ids::AppId;
 
@@ -76,7 +76,7 @@ impl Readings {
         let db = self.db.clone();
         self.queries.push(Box::pin(async move {
             let begun = Instant::now();
-            Read::All { begun, rows: app_rows::all(&db).await }
+            Read::All { begun, rows: apps::all(&db).await }
         }));
     }
 
@@ -90,7 +90,7 @@ impl Readings {
         let (db, app_id) = (self.db.clone(), app_id.clone());
         self.queries.push(Box::pin(async move {
             let begun = Instant::now();
-            let row = app_rows::one(&db, &app_id).await;
+            let row = apps::one(&db, &app_id).await;
             Read::One { app_id, begun, row }
         }));
     }

@@ -7,7 +7,7 @@ use secrecy::{ExposeSecret, SecretString};
 use tokio::time::Instant;
 use uuid::Uuid;
 
-use crate::db::registry::app_rows::{self, App, AppRow};
+use crate::db::registry::apps::{self, App, AppRow};
 use crate::db::registry::tokens;
 use crate::db::{self, Database};
 use crate::domain::app::TokenApi;
@@ -161,7 +161,7 @@ async fn without_database(means: &Means, order: &Order, error: db::Error) -> Ref
 }
 
 async fn read_again(means: &Means, order: &Order) -> Refreshed {
-    match app_rows::one(&means.db, &order.app.app_id).await {
+    match apps::one(&means.db, &order.app.app_id).await {
         Ok(Some(row)) if row.token_version != order.version => Refreshed::MovedOn(Box::new(row)),
         // A deleted row is the poll's business.
         Ok(_) => Refreshed::Leased,

@@ -11,7 +11,7 @@ use super::refresh::{Fresh, Order, RefreshResult, Refreshed};
 use super::rejections::slow;
 use super::timing::Timing;
 use crate::clock;
-use crate::db::registry::app_rows::AppRow;
+use crate::db::registry::apps::AppRow;
 use crate::sealing::OpenError;
 use crate::wechat::AccessToken;
 
@@ -146,7 +146,7 @@ impl Entry {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::db::registry::app_rows::{App, StoredToken};
+    use crate::db::registry::apps::{App, StoredToken};
     use crate::domain::app::TokenApi;
     use crate::domain::ids::AppId;
 

@@ -13,7 +13,7 @@ use super::entry::Entry;
 use super::refresh::{RefreshResult, Refreshed};
 use super::timing::Timing;
 use crate::db;
-use crate::db::registry::app_rows::AppRow;
+use crate::db::registry::apps::AppRow;
 use crate::domain::ids::AppId;
 
 /// Called with every result.

@@ -22,7 +22,7 @@ pub struct List {
 #[derive(Serialize)]
 struct Listed {
     #[serde(flatten)]
-    app: apps::App,
+    app: apps::AppListing,
     pauses: Vec<Found>,
 }
 
@@ -30,7 +30,8 @@ impl List {
     pub async fn execute(self, config: &Config) -> Result<Exit> {
         let db = database::open(config)?;
         let mut pauses = pauses::by_app(&db).await?;
-        let listed = |app: apps::App| Listed { pauses: pauses.remove(&app.app_id).unwrap_or_default(), app };
+        let listed =
+            |app: apps::AppListing| Listed { pauses: pauses.remove(&app.app_id).unwrap_or_default(), app };
         let apps: Vec<Listed> = apps::list(&db).await?.into_iter().map(listed).collect();
         let header = [
             "app",
@@ -74,7 +75,7 @@ fn paused(pauses: &[Found]) -> Vec<String> {
     distinct(pauses).into_iter().map(in_short).collect()
 }
 
-fn used_of_quota(app: &apps::App) -> String {
+fn used_of_quota(app: &apps::AppListing) -> String {
     app.daily_quota
         .map_or_else(|| "-".to_owned(), |quota| format!("{}/{quota}", app.quota_used.unwrap_or_default()))
 }

@@ -14,7 +14,7 @@ use crate::config::Config;
 use crate::db::Database;
 use crate::db::dead_letters;
 use crate::db::ledger::browse;
-use crate::db::registry::app_rows;
+use crate::db::registry::apps;
 use crate::db::registry::pauses;
 use crate::db::registry::{rules, users};
 use crate::domain::dead_letter::About;
@@ -59,7 +59,7 @@ impl Why {
 
     async fn nothing_known(&self, config: &Config, db: &Database) -> Result<Exit> {
         note!("event {} is not known: it is in neither the ledger nor the dead letters", self.event);
-        let apps = app_rows::all(db).await?.into_iter().map(|row| row.app.app_id);
+        let apps = apps::all(db).await?.into_iter().map(|row| row.app.app_id);
         note!("{}", no_delivery::unheard_of(&at_broker::at_broker(config, apps).await));
         let paused = pauses::list(db, None).await?;
         let apps: BTreeSet<_> =

@@ -8,6 +8,7 @@ use crate::db::query::{joined, sql};
 use crate::db::row::Read;
 use crate::db::{Database, Error};
 use crate::domain::delivery::DeliveryKey;
+use crate::domain::recipient;
 
 /// A row of the ledger.
 #[derive(Debug, Clone, Serialize)]
@@ -36,6 +37,14 @@ pub struct LedgerRow {
     pub trace_id: Option<String>,
     pub created_at: Timestamp,
     pub settled_at: Option<Timestamp>,
+}
+
+impl LedgerRow {
+    /// Shortens the openids, for wherever the user need not be named.
+    pub fn mask(&mut self) {
+        self.key.recipient = recipient::masked(&self.key.recipient);
+        self.openid = self.openid.as_deref().map(recipient::masked);
+    }
 }
 
 /// The columns of a row `d` that [`ledger_row`] reads.

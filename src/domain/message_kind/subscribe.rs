@@ -5,7 +5,7 @@ use serde_json::value::RawValue;
 
 use super::message::Message;
 use crate::domain::answer::{Class, ErrorCode, code};
-use crate::domain::consent::{Closing, Finding, Refusal};
+use crate::domain::consent::{ClosingCause, Finding, Refusal};
 use crate::domain::outcome::SkipReason;
 
 /// `subscribeMessage.send` (docs/WECHAT.md#sending-a-subscribe-message).
@@ -43,9 +43,9 @@ pub const VERDICTS: &[(Finding, Result<(), SkipReason>)] = &[
     (Finding::Disabled, Err(SkipReason::Disabled)),
     (Finding::NoneLeft, Err(SkipReason::QuotaUsed)),
     (Finding::Accepts, Ok(())),
-    (Finding::ClosedAs(Closing::Refused), Err(SkipReason::Rejected)),
-    (Finding::ClosedAs(Closing::UsedUp), Err(SkipReason::QuotaUsed)),
-    (Finding::ClosedAs(Closing::BadOpenid), Err(SkipReason::BadOpenid)),
+    (Finding::ClosedAs(ClosingCause::Refused), Err(SkipReason::Rejected)),
+    (Finding::ClosedAs(ClosingCause::UsedUp), Err(SkipReason::QuotaUsed)),
+    (Finding::ClosedAs(ClosingCause::BadOpenid), Err(SkipReason::BadOpenid)),
     // Whatever the count says: WeChat's refusal sets it to 0, and the user's no is not a used-up quota.
     (Finding::Rejects, Err(SkipReason::Rejected)),
     (Finding::Banned, Err(SkipReason::Banned)),
@@ -75,7 +75,7 @@ pub const CODES: &[ErrorCode] = &[
     ),
     code(
         43101,
-        Class::Recipient(Refusal::NotSubscribed),
+        Class::Recipient(Refusal::NoConsent),
         "the user has no open subscription to the template",
         "nothing: only the user can subscribe again",
     ),
@@ -116,7 +116,7 @@ mod tests {
     /// Read from the documents a second time, code by code, so that a class that changes in the table is noticed here.
     const EXPECTED: &[(Class, &[i64])] = &[
         (Class::Recipient(Refusal::BadOpenid), &[40003]),
-        (Class::Recipient(Refusal::NotSubscribed), &[43101]),
+        (Class::Recipient(Refusal::NoConsent), &[43101]),
         (Class::Template, &[40037, 43107]),
         (Class::Content, &[40165, 41030, 45168, 47003, 85107]),
         (Class::Conflict, &[43108]),
@@ -154,7 +154,7 @@ mod tests {
 
     #[test]
     fn every_consent_that_we_close_has_its_reason() {
-        for closing in Closing::ALL {
+        for closing in ClosingCause::ALL {
             let is_judged = VERDICTS.iter().any(|(finding, _)| *finding == Finding::ClosedAs(*closing));
             assert!(is_judged, "{closing:?} would count as the user's own no");
         }

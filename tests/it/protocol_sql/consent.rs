@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 use uuid::Uuid;
 use wechat_notifier::db::ledger::claim;
 use wechat_notifier::db::ledger::settle::{self, ConsentChange, Ending, Request};
-use wechat_notifier::domain::consent::Closing;
+use wechat_notifier::domain::consent::ClosingCause;
 use wechat_notifier::domain::outcome::{AnswerFacts, DeadReason, SkipReason};
 use wechat_notifier::domain::protocol::{DeliveryMessage, OnUnknown, Settling};
 
@@ -72,7 +72,7 @@ impl Book {
 }
 
 const SENT: Ending = Ending::Sent { msgid: Some(1) };
-const REFUSAL: ConsentChange = ConsentChange::Closed(Closing::Refused);
+const REFUSAL: ConsentChange = ConsentChange::Closed(ClosingCause::Refused);
 const REFUSED: Ending = Ending::Skipped(SkipReason::Rejected);
 
 #[tokio::test]
@@ -148,9 +148,9 @@ async fn a_closed_consent_keeps_why_it_was_closed() {
     let book = Book::new().await;
     let accepted = json!({ "status": "accept", "remaining": 3 });
     let closings = [
-        (Closing::Refused, json!("refused")),
-        (Closing::UsedUp, json!("sent")),
-        (Closing::BadOpenid, json!("bad_openid")),
+        (ClosingCause::Refused, json!("refused")),
+        (ClosingCause::UsedUp, json!("sent")),
+        (ClosingCause::BadOpenid, json!("bad_openid")),
     ];
     for (number, (closing, cause)) in closings.into_iter().enumerate() {
         let user = book.user(number, &accepted).await;

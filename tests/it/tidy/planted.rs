@@ -111,7 +111,7 @@ fn sql_in_a_string_is_found_and_in_a_comment_is_not() {
     assert_eq!(sql("src/cli/app.rs", "const Q: &str = r#\"SELECT \"a\" FROM t\"#;"), 1);
     assert_eq!(sql("src/cli/app.rs", "const Q: &str = \"-- app: new\n INSERT INTO t VALUES (1)\";"), 1);
     assert_eq!(sql("src/cli/app.rs", "// SELECT nothing\nfn f() {}"), 0);
-    assert_eq!(sql("src/db/registry/app_rows.rs", "const Q: &str = \"SELECT 1\";"), 0);
+    assert_eq!(sql("src/db/registry/apps.rs", "const Q: &str = \"SELECT 1\";"), 0);
 }
 
 #[test]

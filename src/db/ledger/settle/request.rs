@@ -5,7 +5,7 @@ use std::sync::Arc;
 use jiff::Timestamp;
 use uuid::Uuid;
 
-use crate::domain::consent::Closing;
+use crate::domain::consent::ClosingCause;
 use crate::domain::event::Event;
 use crate::domain::outcome::{AnswerFacts, DeadReason, SkipReason};
 use crate::domain::protocol::{Settlement, Status};
@@ -58,7 +58,7 @@ pub enum ConsentChange {
     /// One counted send is used.
     Used,
     /// WeChat refused (43101, 40003): closed, unless the user has answered again since the claim.
-    Closed(Closing),
+    Closed(ClosingCause),
 }
 
 impl Ending {
