@@ -2,7 +2,7 @@
 
 /// How often the delivery has been deferred; absent means 0 (number).
 pub const EPOCH: &str = "x-wn-epoch";
-/// The step of the retry ladder that the message waited on last (number).
+/// How many charged steps of the retry ladder are used (number).
 pub const STEP: &str = "x-wn-step";
 /// When the delivery is due, Unix milliseconds; it goes round the ladder until then (number).
 pub const DUE: &str = "x-wn-due";

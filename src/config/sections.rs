@@ -76,7 +76,8 @@ pub struct Delivery {
     pub lease_margin: Duration,
     /// After PostgreSQL starts no claim is taken over for this long, so that living owners settle first.
     pub takeover_grace: Duration,
-    /// How long an incoming may wait for the recipient lock, slot or token before it is deferred uncharged.
+    /// How long a message from a lane may wait for the recipient lock, a slot or a token before it is deferred uncharged. Others wait half
+    /// a second at most.
     pub max_hold: Duration,
 }
 

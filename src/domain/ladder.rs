@@ -55,7 +55,7 @@ impl Ladder {
         rest.iter().find(|delay| **delay >= wish).or(rest.last()).copied()
     }
 
-    /// The step that uncharged hand-ons wait on.
+    /// The step that uncharged deferrals wait on.
     pub fn first(&self) -> Duration {
         self.0[0]
     }

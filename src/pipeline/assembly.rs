@@ -152,15 +152,14 @@ impl Assembly {
             processor,
             deferrer: self.deferrer.clone(),
             dead_letterer: self.dead_letterer.clone(),
+            metrics: self.metrics(),
             soft_stop: self.stops.soft.clone(),
         }
     }
 
     fn planner(&self) -> Planner {
         Planner {
-            apps: Arc::clone(&self.apps),
             ledger: self.ledger.clone(),
-            deferrer: self.deferrer.clone(),
             dead_letterer: self.dead_letterer.clone(),
             metrics: self.metrics(),
         }

@@ -8,13 +8,14 @@ use futures_util::FutureExt;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use super::apps::Apps;
+use super::app_runtime::AppRuntime;
+use super::apps::{Apps, ResolvedApp};
 use super::dead_letterer::DeadLetterer;
 use super::defer::Deferrer;
 use super::envelope::{self, Envelope};
 use super::fan_out::{FanOut, Spreading};
 use super::job::{Disposition, Job, Unsettled};
-use super::plan::{Planned, Planner};
+use super::plan::Planner;
 use super::process::Processor;
 use crate::admission::Rank;
 use crate::amqp::{Incoming, Subscription};
@@ -27,7 +28,7 @@ use crate::domain::outcome::DeadReason;
 use crate::domain::plan::Spread;
 use crate::failpoint::crash_point;
 use crate::health::StallDetector;
-use crate::metrics::Metrics;
+use crate::metrics::{EventResult, Metrics};
 
 /// How often an idle loop shows that it lives.
 const BEAT_EVERY: Duration = Duration::from_secs(1);
@@ -35,7 +36,7 @@ const BEAT_EVERY: Duration = Duration::from_secs(1);
 /// Who fills a queue.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Source {
-    /// Publishers, through the exchange of events. Headers of ours on their messages are none of ours.
+    /// Publishers, through the exchange of events. Headers `x-wn-…` on their messages are dropped.
     Publishers,
     /// Ourselves: publishers' permissions do not reach these queues.
     Ourselves,
@@ -127,7 +128,23 @@ pub(super) struct Worker {
     pub(super) processor: Arc<Processor>,
     pub(super) deferrer: Deferrer,
     pub(super) dead_letterer: DeadLetterer,
+    pub(super) metrics: Arc<Metrics>,
     pub(super) soft_stop: CancellationToken,
+}
+
+/// What a message is about.
+enum Content {
+    Event(Arc<Event>),
+    Delivery(Delivery),
+}
+
+impl Content {
+    fn event(&self) -> &Event {
+        match self {
+            Self::Event(event) => event,
+            Self::Delivery(delivery) => &delivery.event,
+        }
+    }
 }
 
 impl Worker {
@@ -143,17 +160,47 @@ impl Worker {
             return self.dead_letterer.malformed(envelope, &malformed).await;
         }
         self.database_delivers().await?;
-        if envelope.is_delivery_message {
-            return match read_delivery_message(envelope) {
-                Ok(delivery) => Box::pin(self.bring(delivery, envelope)).await,
-                Err(malformed) => self.dead_letterer.malformed(envelope, &malformed).await,
-            };
-        }
-        let event = match Event::decode(&envelope.message.body, &self.arrival(envelope)) {
-            Ok(event) => Arc::new(event),
+        let content = match self.read(envelope) {
+            Ok(content) => content,
             Err(malformed) => return self.dead_letterer.malformed(envelope, &malformed).await,
         };
-        let Some(Planned { app, spread }) = self.planner.plan(&event, envelope).await? else { return Ok(()) };
+        let app = self.apps.resolve(content.event()).await;
+        if let Ok(app) = &app
+            && app.belongs_in_lane(envelope.rank)
+        {
+            return self.move_to_lane(envelope, app).await;
+        }
+        match content {
+            Content::Event(event) => self.spread(event, app, envelope, redelivered).await,
+            // Boxed: few messages are one, and room for it would be copied with each event.
+            Content::Delivery(delivery) => Box::pin(self.bring(delivery, app, envelope)).await,
+        }
+    }
+
+    fn read(&self, envelope: &Envelope) -> Result<Content, Malformed> {
+        if envelope.is_delivery_message {
+            return read_delivery_message(envelope).map(Content::Delivery);
+        }
+        Event::decode(&envelope.message.body, &self.arrival(envelope))
+            .map(|event| Content::Event(Arc::new(event)))
+    }
+
+    async fn move_to_lane(&self, envelope: &Envelope, app: &AppRuntime) -> Disposition {
+        if !envelope.is_delivery_message {
+            self.metrics.event(EventResult::Moved);
+        }
+        self.deferrer.message_to_lane(envelope, app).await
+    }
+
+    /// Plans a fresh event, and brings its deliveries.
+    async fn spread(
+        &self,
+        event: Arc<Event>,
+        app: ResolvedApp,
+        envelope: &Arc<Envelope>,
+        redelivered: bool,
+    ) -> Disposition {
+        let Some(spread) = self.planner.plan(&event, &app, envelope).await? else { return Ok(()) };
         let progress = envelope.progress();
         let spreading = Spreading { event: &event, envelope, app, progress, redelivered };
         match spread {
@@ -176,13 +223,7 @@ impl Worker {
     }
 
     /// Brings a delivery whose message came back from the ladder, a lane or an operator.
-    async fn bring(&self, delivery: Delivery, envelope: &Arc<Envelope>) -> Disposition {
-        let app = self.apps.resolve(&delivery.event).await;
-        if let Ok(app) = &app
-            && app.belongs_in_lane(envelope.rank)
-        {
-            return self.deferrer.message_to_lane(envelope, app).await;
-        }
+    async fn bring(&self, delivery: Delivery, app: ResolvedApp, envelope: &Arc<Envelope>) -> Disposition {
         let job = Job { delivery, envelope: Arc::clone(envelope), app };
         let work = async {
             let disposition = self.processor.process(&job, envelope.rank).await;

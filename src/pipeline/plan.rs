@@ -2,9 +2,8 @@
 
 use std::sync::Arc;
 
-use super::apps::{Apps, ResolvedApp};
+use super::apps::ResolvedApp;
 use super::dead_letterer::DeadLetterer;
-use super::defer::Deferrer;
 use super::envelope::Envelope;
 use super::job::Disposition;
 use super::ledger::Ledger;
@@ -16,29 +15,19 @@ use crate::metrics::{EventResult, Metrics};
 
 /// Plans events.
 pub(super) struct Planner {
-    pub(super) apps: Arc<Apps>,
     pub(super) ledger: Ledger,
-    pub(super) deferrer: Deferrer,
     pub(super) dead_letterer: DeadLetterer,
     pub(super) metrics: Arc<Metrics>,
 }
 
-/// What is to be done about an event.
-pub(super) struct Planned {
-    pub(super) app: ResolvedApp,
-    pub(super) spread: Spread,
-}
-
 impl Planner {
-    /// Plans an event; `None` where it became a dead letter, or waits in its app's lane.
-    pub(super) async fn plan(&self, event: &Arc<Event>, envelope: &Envelope) -> Disposition<Option<Planned>> {
-        let app = self.apps.resolve(event).await;
-        if let Ok(app) = &app
-            && app.belongs_in_lane(envelope.rank)
-        {
-            self.metrics.event(EventResult::Moved);
-            return self.deferrer.message_to_lane(envelope, app).await.map(|()| None);
-        }
+    /// Plans an event; `None` where it became a dead letter.
+    pub(super) async fn plan(
+        &self,
+        event: &Arc<Event>,
+        app: &ResolvedApp,
+        envelope: &Envelope,
+    ) -> Disposition<Option<Spread>> {
         let findings = match self.ledger.look_up(event).await {
             Ok(findings) => findings,
             Err(refused) => {
@@ -46,7 +35,7 @@ impl Planner {
             }
         };
         let is_new = findings.known.is_empty();
-        let spread = match (&app, plan::spread(findings.named, findings.many, &findings.known)) {
+        let spread = match (app, plan::spread(findings.named, findings.many, &findings.known)) {
             // Rows that are there already outlive their app: each of them has an end to come to.
             (Err(reason), _) if is_new => return self.refuse(event, envelope, *reason).await,
             (_, Err(Reused)) => return self.refuse(event, envelope, DeadReason::EventIdReused).await,
@@ -55,7 +44,7 @@ impl Planner {
             }
             (_, Ok(spread)) => spread,
         };
-        Ok(Some(Planned { app, spread }))
+        Ok(Some(spread))
     }
 
     async fn refuse(
@@ -63,7 +52,7 @@ impl Planner {
         event: &Event,
         envelope: &Envelope,
         reason: DeadReason,
-    ) -> Disposition<Option<Planned>> {
+    ) -> Disposition<Option<Spread>> {
         self.metrics.event(EventResult::Dead);
         self.dead_letterer.event(event, envelope, reason).await.map(|()| None)
     }

@@ -26,7 +26,7 @@ const RETIRED: &[Retired] = &[
         .not_in("src/bin/wechat-simulator/templates/field.rs|src/db/migrate.rs|docs/WECHAT.md|docs/CHANGELOG.md"),
     retired("obituary|obituaries|bury|buries|buried|burial", "dead-letter, the verb"),
     retired("origin|origins", "envelope"),
-    retired("hand on|hands on|handed on|handing on", "defer").not_in("docs/CHANGELOG.md"),
+    retired("hand on|hands on|handed on|handing on|hand ons", "defer").not_in("docs/CHANGELOG.md"),
     retired("set aside|sets aside|setting aside", "defer"),
     retired("gate|gates|gated|circuit|circuits", "breaker"),
     retired("streak|streaks", "outage detector"),
