@@ -7,6 +7,7 @@ pub mod quota;
 pub mod rules;
 pub mod sealing;
 mod secrets;
+mod stored_token;
 pub mod tokens;
 pub mod users;
 

@@ -25,7 +25,7 @@ fn of_other(event_id: &str) -> crate::support::EventBody {
 }
 
 #[tokio::test]
-async fn a_wrong_secret_stops_that_app_alone_until_it_is_mended() {
+async fn a_wrong_secret_stops_that_app_alone_until_it_is_corrected() {
     let world = World::new().await;
     with_other_app(&world).await;
     world.crowd(30).await;

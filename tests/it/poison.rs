@@ -67,12 +67,12 @@ async fn properties_that_are_not_utf8_harm_only_their_message() {
     assert!(first["errmsg"].as_str().unwrap().contains("not UTF-8"), "{first}");
     let exported = world.cli(&["dlq", "export", "--id", &dead_letters[0].to_string()]).await;
     assert!(exported.contains("character_string1"), "{exported}");
-    let mended = std::env::temp_dir().join(format!("{}-mended.json", world.name));
-    std::fs::write(&mended, event("mended").to(&["zhangsan"]).0.to_string()).unwrap();
-    let (id, body) = (dead_letters[0].to_string(), mended.to_str().unwrap());
+    let corrected = std::env::temp_dir().join(format!("{}-corrected.json", world.name));
+    std::fs::write(&corrected, event("corrected").to(&["zhangsan"]).0.to_string()).unwrap();
+    let (id, body) = (dead_letters[0].to_string(), corrected.to_str().unwrap());
     world.cli(&["dlq", "replay", "--id", &id, "--body", body]).await;
-    std::fs::remove_file(&mended).unwrap();
-    assert_eq!(world.ended("mended").await.end(), "sent");
+    std::fs::remove_file(&corrected).unwrap();
+    assert_eq!(world.ended("corrected").await.end(), "sent");
     world.conserved((0..300).map(|n| format!("pay-{n}"))).await;
 }
 

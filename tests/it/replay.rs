@@ -3,9 +3,9 @@
 mod account;
 mod canary;
 mod cancelled;
+mod corrected;
 mod kills;
 mod large;
-mod mended;
 mod operators;
 mod refusals;
 
@@ -60,7 +60,7 @@ async fn replay(world: &World, arguments: &str) -> (i32, Value) {
 }
 
 /// Everything that is open, without a question.
-const ALL: &str = "--why mended --yes --rate 1000";
+const ALL: &str = "--why corrected --yes --rate 1000";
 
 fn words(line: &str) -> Vec<&str> {
     line.split_whitespace().collect()

@@ -1,8 +1,6 @@
 //! The mini programs of `t_wechat_app`: as the daemon reads them, with the token that each has stored, and as operators
 //! register, change and list them.
 
-use std::time::Duration;
-
 use jiff::Timestamp;
 use secrecy::{ExposeSecret, SecretString};
 use serde::Serialize;
@@ -10,6 +8,8 @@ use tokio_postgres::Row;
 
 use super::WRITTEN_BY;
 use super::secrets::SecretColumn;
+pub use super::stored_token::StoredToken;
+use super::stored_token::read_token;
 use crate::db::query::sql;
 use crate::db::row::Read;
 use crate::db::{Database, Error};
@@ -47,15 +47,6 @@ pub struct AppRow {
     pub token_version: i64,
     /// `None` = none was stored, or it has expired by the database's clock.
     pub token: Option<StoredToken>,
-}
-
-/// A stored token that has not expired.
-#[derive(Debug, Clone)]
-pub struct StoredToken {
-    /// Or why it cannot be opened: then it is as good as none.
-    pub value: Result<SecretString, OpenError>,
-    /// Time left when the row was read, by the database's clock.
-    pub expires_in: Duration,
 }
 
 impl App {
@@ -149,18 +140,6 @@ fn read_app(row: &Row, sealer: &Sealer) -> Result<App, Error> {
         rate_per_second: rate_per_second.and_then(|rate| u32::try_from(rate).ok()).filter(|rate| *rate > 0),
         daily_quota: daily_quota.and_then(|quota| u64::try_from(quota).ok()).filter(|quota| *quota > 0),
         active: row.read("active")?,
-    })
-}
-
-fn read_token(row: &Row, app_id: &AppId, sealer: &Sealer) -> Result<Option<StoredToken>, Error> {
-    let text: Option<String> = row.read("access_token")?;
-    let expires_in_s: Option<f64> = row.read("expires_in_s")?;
-    let expires_in = expires_in_s.and_then(|seconds| Duration::try_from_secs_f64(seconds).ok());
-    Ok(match (text.filter(|text| !text.is_empty()), expires_in) {
-        (Some(text), Some(expires_in)) => {
-            Some(StoredToken { value: SecretColumn::AccessToken.read(sealer, app_id, text), expires_in })
-        }
-        _ => None,
     })
 }
 

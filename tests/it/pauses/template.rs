@@ -76,7 +76,7 @@ async fn a_probe_of_a_template_that_stays_broken_costs_one_delivery() {
 }
 
 #[tokio::test]
-async fn an_operator_has_a_mended_template_tried_at_once() {
+async fn an_operator_has_a_corrected_template_tried_at_once() {
     let world = world_with_a_broken_template().await;
     let _daemon = world.daemon().await;
     world.publish(of_broken("first")).await;

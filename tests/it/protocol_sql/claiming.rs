@@ -219,14 +219,14 @@ async fn an_operator_may_mend_what_he_replays_and_its_next_message_is_no_reuse()
     let book = Book::new().await;
     let row = Row { status: Status::Dead, epoch: 0, claim: None, leased: false, timeouts: 0, take_overs: 0 };
     book.prepare(&[Some(Before { row, unknowns: 0 })]).await;
-    let mended = async |epoch, replay| {
+    let corrected = async |epoch, replay| {
         let delivery_message =
             DeliveryMessage { epoch, replay, claim: Uuid::new_v4(), on_unknown: OnUnknown::Resend };
-        let request = Request { event: event(0, Some("mended")), ..request(0, delivery_message) };
+        let request = Request { event: event(0, Some("corrected")), ..request(0, delivery_message) };
         let answers = claim::claim(&book.db, LEASE, &[request]).await.unwrap();
         (answers[0].meeting, answers[0].reused)
     };
 
-    assert_eq!(mended(1, true).await, (Meeting::Claim, false));
-    assert_eq!(mended(2, false).await, (Meeting::Busy, false));
+    assert_eq!(corrected(1, true).await, (Meeting::Claim, false));
+    assert_eq!(corrected(2, false).await, (Meeting::Busy, false));
 }

@@ -4,7 +4,7 @@ use serde_json::json;
 
 use super::{everybody_has_his_message, replay, settled, states_when, world_with_dead_letters};
 
-const CANARY: &str = "--canary 1,5 --why mended --yes --rate 1000";
+const CANARY: &str = "--canary 1,5 --why corrected --yes --rate 1000";
 
 #[tokio::test]
 async fn against_a_broken_wechat_one_dead_letter_goes_and_the_rest_stay() {

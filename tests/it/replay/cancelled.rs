@@ -37,7 +37,7 @@ async fn whatever_moment_a_replay_is_cancelled_at_each_dead_letter_is_replayed_o
 async fn begun_and_cancelled(world: &World, chance: &mut fastrand::Rng) {
     let before = newest(world).await;
     let line =
-        format!("dlq replay --why mended --yes --rate {}", chance.choice([200, 1_000, 5_000]).unwrap());
+        format!("dlq replay --why corrected --yes --rate {}", chance.choice([200, 1_000, 5_000]).unwrap());
     let first = world.start(&words(&line));
     eventually("a replay to begin", async || (newest(world).await > before).then_some(())).await;
     tokio::time::sleep(Duration::from_millis(chance.u64(0..120))).await;

@@ -35,7 +35,7 @@ async fn crash_and_resume(arrow: &str) {
     let world = world_with_dead_letters(DEAD_LETTERS).await;
     let daemon = world.daemon().await;
     // A step of two, and then batches of three.
-    let line = "dlq replay --canary 2 --why mended --yes --rate 30";
+    let line = "dlq replay --canary 2 --why corrected --yes --rate 30";
     let crashed = world.command_with(&words(line), &[("FAILPOINT", arrow)]).await;
     assert_eq!(crashed.status.code(), None, "it did not abort: {}", String::from_utf8_lossy(&crashed.stderr));
 
@@ -72,7 +72,7 @@ async fn twenty_kills_replay_each_dead_letter_once() {
     let world = world_with_dead_letters(COUNT).await;
     let daemon = world.daemon().await;
 
-    let mut command = world.start(&words("dlq replay --why mended --yes --rate 100"));
+    let mut command = world.start(&words("dlq replay --why corrected --yes --rate 100"));
     for _ in 0..KILLS {
         // From where it is, up to so many marks; and then somewhere within the next batch.
         let marked = published(&world).await + chance.i64(0..=20);
@@ -108,7 +108,7 @@ async fn a_daemon_that_dies_in_the_middle_loses_none_of_a_replay() {
     let world = world_with_dead_letters(COUNT).await;
     world.wechat.tell("latency", json!({"ms": 20, "appid": APP})).await;
     let mut daemon = world.daemon_with(&[("DELIVERY__CONCURRENCY", "8")]).await;
-    let mut command = world.start(&words("dlq replay --why mended --yes --rate 200"));
+    let mut command = world.start(&words("dlq replay --why corrected --yes --rate 200"));
     for requests in [20, 120, 200] {
         world.wechat.requests_reach(requests).await;
         daemon.kill();

@@ -16,7 +16,7 @@ async fn thousands_of_dead_letters_are_replayed_in_bounded_memory() {
     let world = world_with_dead_letters(count).await;
     let daemon = world.daemon().await;
     let started = std::time::Instant::now();
-    let mut command = world.start(&words("dlq replay --why mended --yes --rate 10000"));
+    let mut command = world.start(&words("dlq replay --why corrected --yes --rate 10000"));
     let mut peak_kib = 0;
     while command.try_wait().unwrap().is_none() {
         peak_kib = peak_kib.max(peak_memory_kib(command.id()));

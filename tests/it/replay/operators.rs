@@ -71,7 +71,7 @@ async fn waited_for(world: &World, pid: i32) {
 async fn a_replay_is_paused_resumed_and_cancelled_from_another_terminal() {
     let world = world_with_dead_letters(30).await;
     let _daemon = world.daemon().await;
-    let mut command = world.start(&words("dlq replay --why mended --yes --rate 2"));
+    let mut command = world.start(&words("dlq replay --why corrected --yes --rate 2"));
     published_at_least(&world, 2).await;
     let (code, _) = replay(&world, "--resume 1").await;
     assert_eq!(code, 1, "one command a replay");
@@ -113,7 +113,7 @@ async fn published_at_least(world: &World, count: i64) {
 #[tokio::test]
 async fn above_one_dead_letter_there_must_be_a_reason_and_a_yes() {
     let world = world_with_dead_letters(2).await;
-    for (arguments, expected) in [("--yes", 2), ("--why mended", 1)] {
+    for (arguments, expected) in [("--yes", 2), ("--why corrected", 1)] {
         let (code, _) = replay(&world, arguments).await;
         assert_eq!((code, states(&world).await.as_str()), (expected, "open: 2"), "{arguments}");
     }

@@ -157,7 +157,7 @@ async fn a_stored_token_outlives_a_restart() {
 }
 
 #[tokio::test]
-async fn a_wrong_secret_pauses_the_app_until_its_row_is_mended() {
+async fn a_wrong_secret_pauses_the_app_until_its_row_is_corrected() {
     let world = World::new("stable", "wrong").await;
     let process = world.start();
     let state = process.sees_fault(40125).await;
@@ -167,9 +167,9 @@ async fn a_wrong_secret_pauses_the_app_until_its_row_is_mended() {
     // By hand, without an announcement.
     world.set("app_secret = 'right'").await;
 
-    let mended_at = Instant::now();
+    let corrected_at = Instant::now();
     process.sees_generation(1).await;
-    assert!(mended_at.elapsed() < OWN_RETRY, "it waited for its own next try");
+    assert!(corrected_at.elapsed() < OWN_RETRY, "it waited for its own next try");
 }
 
 #[tokio::test]

@@ -7,14 +7,14 @@ use serde_json::json;
 use super::{ALL, replay, settled, states_when, world_with_dead_letters};
 use crate::support::{EventBody, World, event};
 
-/// The mended body in a file of its own.
+/// The corrected body in a file of its own.
 fn file(world: &World, body: &EventBody) -> PathBuf {
-    let path = std::env::temp_dir().join(format!("{}-mended.json", world.name));
+    let path = std::env::temp_dir().join(format!("{}-corrected.json", world.name));
     std::fs::write(&path, body.0.to_string()).unwrap();
     path
 }
 
-async fn replay_mended(world: &World, dead_letter: i64, body: &EventBody) -> std::process::Output {
+async fn replay_corrected(world: &World, dead_letter: i64, body: &EventBody) -> std::process::Output {
     let path = file(world, body);
     let output = world
         .command(&[
@@ -32,29 +32,29 @@ async fn replay_mended(world: &World, dead_letter: i64, body: &EventBody) -> std
 }
 
 #[tokio::test]
-async fn a_content_is_mended_and_the_archive_keeps_the_original() {
+async fn a_content_is_corrected_and_the_archive_keeps_the_original() {
     let world = world_with_dead_letters(1).await;
     let daemon = world.daemon().await;
-    let output = replay_mended(
+    let output = replay_corrected(
         &world,
         1,
-        &event("pay-1").with("data", json!({"character_string1": "pay-1", "amount2": "mended"})),
+        &event("pay-1").with("data", json!({"character_string1": "pay-1", "amount2": "corrected"})),
     )
     .await;
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     assert_eq!(settled(&world, 1).await["outcomes"], json!({"sent": 1}));
     let inbox = world.wechat.ask("sent?openid=openid-1&full=1").await.to_string();
-    assert!(inbox.contains("mended"), "{inbox}");
+    assert!(inbox.contains("corrected"), "{inbox}");
     let kept = world.cli(&["dlq", "show", "1", "--full", "--json"]).await;
     let kept: serde_json::Value = serde_json::from_str(&kept).unwrap();
-    assert!(!kept["body"].as_str().unwrap().contains("mended"), "{kept}");
+    assert!(!kept["body"].as_str().unwrap().contains("corrected"), "{kept}");
     world.finish(daemon).await;
 }
 
 #[tokio::test]
-async fn a_mended_body_stays_the_delivery_it_was_and_must_be_an_event() {
+async fn a_corrected_body_stays_the_delivery_it_was_and_must_be_an_event() {
     let world = world_with_dead_letters(1).await;
-    let said = async |body| String::from_utf8(replay_mended(&world, 1, &body).await.stderr).unwrap();
+    let said = async |body| String::from_utf8(replay_corrected(&world, 1, &body).await.stderr).unwrap();
     let refused = said(event("pay-2")).await;
     assert!(refused.contains("field `event_id`: must stay pay-1"), "{refused}");
     let refused = said(event("pay-1").with("data", 17)).await;
@@ -72,7 +72,7 @@ async fn a_malformed_message_goes_out_as_the_event_it_should_have_been() {
     let (code, survey) = replay(&world, "--dry-run").await;
     assert_eq!((code, &survey["refused"]), (3, &json!({"needs_body": 1})));
 
-    let output = replay_mended(&world, 1, &event("pay-1").to(&["user-1"])).await;
+    let output = replay_corrected(&world, 1, &event("pay-1").to(&["user-1"])).await;
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     assert_eq!(settled(&world, 1).await["outcomes"], json!({"sent": 1}));
     assert_eq!(world.wechat.got("openid-1").await, 1);
