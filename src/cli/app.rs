@@ -27,7 +27,7 @@ pub enum App {
     Set(Set),
     /// Stop sending for an app, or for one of its templates, until `app resume`
     Pause(pause::Pause),
-    /// End a pause by an operator; probe at once what a daemon paused
+    /// Resume an app or template that an operator paused; probe at once one that a daemon paused
     Resume(pause::Resume),
     /// Encrypt secrets and tokens that are stored in plaintext, with the configured master key
     Seal(seal::Seal),
@@ -75,7 +75,7 @@ struct Settings {
     /// The Mini Program's appid
     #[arg(long, value_name = "APPID")]
     app_id: AppId,
-    /// A name for people
+    /// Display name
     #[arg(long)]
     name: Option<String>,
     /// The only company that may use the app; by default any company may ("" removes the restriction)
@@ -93,7 +93,7 @@ struct Settings {
     /// Maximum requests per day, over all daemons; days begin at midnight in Beijing (0 removes the limit)
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(i64).range(0..))]
     daily_quota: Option<i64>,
-    /// The build that a tap opens, if the event does not say
+    /// Default version of the Mini Program that a tap on the message opens
     #[arg(long, value_name = "STATE", value_parser = ["formal", "trial", "developer"])]
     miniprogram_state: Option<String>,
     /// The language of the message card, if the event does not say

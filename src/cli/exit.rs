@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 /// Shown below the help of the whole program.
 pub const HELP: &str = "Exit codes: 0 done, 1 failed (the reason is on stderr), 2 wrong usage, \
-3 found nothing, or not everything is healthy (check).";
+3 nothing found or nothing to do, or not healthy (check, migrate --status).";
 
 /// How a command ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -43,7 +43,7 @@ pub struct Bind {
     /// The business user to bind to
     #[arg(long, value_name = "USER")]
     sys_user: Option<SysUserId>,
-    /// A name for people
+    /// Display name
     #[arg(long, value_name = "NAME")]
     username: Option<String>,
     /// The user accepts a template: for N sends (one-time template), or uncounted (long-term)

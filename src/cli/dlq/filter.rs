@@ -33,7 +33,7 @@ pub struct Which {
     /// Only with this code of WeChat's
     #[arg(long, allow_negative_numbers = true)]
     errcode: Option<i64>,
-    /// Only with a fault in this field, e.g. thing2
+    /// Only where WeChat rejected this field, e.g. thing2
     #[arg(long)]
     field: Option<String>,
     /// Only of this event

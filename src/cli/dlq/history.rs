@@ -22,10 +22,10 @@ pub struct History {
     /// Show the outcome of each dead letter of this replay
     #[arg(long, value_name = "REPLAY")]
     id: Option<i64>,
-    /// Maximum number of acts, or of dead letters
+    /// Maximum number of entries
     #[arg(long, default_value_t = 50, value_parser = clap::value_parser!(i64).range(1..=100_000))]
     limit: i64,
-    /// Show the next page: dead letters after this one, the last of the previous page
+    /// Continue after this dead letter, the last one of the previous page
     #[arg(long, value_name = "DEAD_LETTER", default_value_t = 0, requires = "id")]
     after: i64,
     #[command(flatten)]

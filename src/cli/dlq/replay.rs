@@ -54,7 +54,7 @@ pub struct Replay {
     /// Pause a replay; its command ends
     #[arg(long, value_name = "REPLAY", help_heading = "Existing replays")]
     pause: Option<i64>,
-    /// Cancel a replay; what is not published yet is open again
+    /// Cancel a replay; dead letters that are not published yet return to state open
     #[arg(long, value_name = "REPLAY", help_heading = "Existing replays")]
     cancel: Option<i64>,
     /// Show the status of a replay

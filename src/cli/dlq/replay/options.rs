@@ -31,7 +31,7 @@ pub struct Options {
     /// Canary steps, e.g. 1,5,50: one dead letter, then five more, then fifty more, then the rest
     #[arg(long, value_name = "SIZES", conflicts_with = "control")]
     canary: Option<Canary>,
-    /// Stop when more than this share of a canary step dies again
+    /// Stop when more than this share of a canary step fails again
     #[arg(long, value_name = "PERCENT", conflicts_with = "control", default_value = "10%", value_parser = percent)]
     max_failed: i32,
     /// How long to wait for the outcomes of a canary step
